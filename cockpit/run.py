@@ -1,0 +1,209 @@
+"""A run read back as NumPy columns: ``load_run("runs/mnist-sgd")["norm_test"].values``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.reading import Histogram, Value
+from cockpit.store import Column, Header, Reader, RunSummary, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FILE = "rank0.db"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A quantity layer by layer.
+
+    Args:
+        names: Parameters or modules, in model order.
+        steps: Shape ``[n]``.
+        times: Seconds since the run began. Shape ``[n]``.
+        values: Shape ``[n, L]``; histograms: counts ``[n, L, bins]``.
+        missing: Where the value is undefined. Shape ``[n, L]``.
+        edges: Bin boundaries of histograms, see :class:`cockpit.store.Column`.
+    """
+
+    names: tuple[str, ...]
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64] | NDArray[np.int64]
+    missing: NDArray[np.bool_]
+    edges: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What was logged under one key.
+
+    Args:
+        key: Log key.
+        steps: Shape ``[n]``.
+        times: Seconds since the run began. Shape ``[n]``.
+        values: Network-wise: float64 ``[n]``, or counts ``[n, bins]`` of histograms. A quantity that exists only
+            layer-wise has none: shape ``[0]``, see ``layers``.
+        missing: Where the value is undefined; ``values`` holds NaN or zero counts there. Shape ``[n]``.
+        layers: The same layer by layer; ``None`` where it is not defined so.
+        edges: Bin boundaries of histograms.
+    """
+
+    key: str
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64] | NDArray[np.int64]
+    missing: NDArray[np.bool_]
+    layers: Layers | None = None
+    edges: NDArray[np.float64] | None = None
+
+
+class Run:
+    """A run's log, read on demand: a live run's later points are seen by the next call.
+
+    Args:
+        reader: The log.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self._reader.name
+
+    @property
+    def header(self) -> Header:
+        """Everything written at its start: model, optimizer, environment, instruments."""
+        return self._reader.header
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The user's hyperparameters."""
+        return self.header.config
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Words to find it by."""
+        return self.header.tags
+
+    @property
+    def state(self) -> str:
+        """``running``, ``finished``, ``interrupted`` or ``crashed``."""
+        return self._reader.state()
+
+    def keys(self) -> list[str]:
+        """Log keys, in order of appearance."""
+        return list(dict.fromkeys(entry.key for entry in self._reader.series()))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __getitem__(self, key: str) -> Quantity:
+        """All points of a key.
+
+        Raises:
+            KeyError: If nothing is logged under it; names the nearest.
+        """
+        network: Column | None = None
+        layers: Layers | None = None
+        for entry in self._reader.series():
+            if entry.key != key:
+                continue
+            column = self._reader.column(key, entry.kind)
+            if entry.kind in ("layers", "layer_histograms"):
+                layers = Layers(column.layers, column.steps, column.times, column.values, column.missing, column.edges)
+            elif network is None:
+                network = column
+        if network is None and layers is None:
+            network = self._reader.column(key)  # raises the error that names the nearest key
+        if network is None:
+            nothing = np.zeros(0)
+            return Quantity(key, np.zeros(0, np.int64), nothing, nothing, np.zeros(0, bool), layers)
+        return Quantity(key, network.steps, network.times, network.values, network.missing, layers, network.edges)
+
+    def at(self, step: int) -> dict[str, Value]:
+        """Network-wise value of each key at its last point at or before ``step``; ``None`` where it is undefined.
+
+        Keys without a point that early are left out.
+        """
+        values: dict[str, Value] = {}
+        for entry in self._reader.series():
+            if entry.kind not in ("scalar", "histogram") or entry.key in values:
+                continue
+            column = self._reader.at(entry.key, step, entry.kind)
+            if len(column):
+                values[entry.key] = _value(column)
+        return values
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each step, one column for each scalar series; undefined values are NaN.
+
+        Raises:
+            ImportError: Without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas: `pip install pandas`") from error
+        columns = {}
+        for entry in self._reader.series():
+            if entry.kind == "scalar" and entry.key not in columns:
+                column = self._reader.column(entry.key, "scalar")
+                columns[entry.key] = pd.Series(column.values, index=column.steps)
+        frame = pd.DataFrame(columns)
+        frame.index.name = "step"
+        return frame.sort_index()
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {self.state}, {len(self.keys())} keys)"
+
+
+def load_run(path: str | Path) -> Run:
+    """Opens a run for reading.
+
+    Args:
+        path: The run's directory, or the log file in it.
+
+    Raises:
+        FileNotFoundError: If there is no run; names those beside it.
+        UnreadableLog: If it is no log, cut short, or a newer version's.
+    """
+    path = Path(path)
+    if (path / _FILE).is_file() or path.is_file():
+        return Run(Reader(path))
+    place = path if path.is_dir() else path.parent
+    names = [summary.name for summary in Store(place).runs()]
+    near = difflib.get_close_matches(path.name, names, 1)
+    hint = f"did you mean {place / near[0]}? " if near else ""
+    there = f"In {place} there are: {', '.join(names)}" if names else f"There are no runs in {place}"
+    raise FileNotFoundError(f"{path} holds no run; {hint}{there}")
+
+
+def list_runs(logdir: str | Path = "runs") -> list[RunSummary]:
+    """The runs in a directory, the newest first; broken ones too, with the reason.
+
+    Raises:
+        FileNotFoundError: If there is no such directory.
+    """
+    if not Path(logdir).is_dir():
+        raise FileNotFoundError(f"there is no directory {logdir}; runs are where `Cockpit(..., run=...)` put them")
+    return Store(logdir).runs()
+
+
+def _value(column: Column) -> Value:
+    if bool(column.missing[0]):
+        return None
+    if column.kind == "histogram":
+        if column.edges is None:
+            raise ValueError(f"the histograms of {column.key!r} have no edges")
+        return Histogram(column.values[0].astype(np.int64), column.edges)
+    return float(column.values[0])

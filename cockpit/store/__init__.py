@@ -1,0 +1,14 @@
+"""The log of a run: written on a background thread, read live or afterwards. Knows no torch."""
+
+from cockpit.store.catalog import RunSummary as RunSummary
+from cockpit.store.catalog import Store as Store
+from cockpit.store.columns import Column as Column
+from cockpit.store.reader import Event as Event
+from cockpit.store.reader import Reader as Reader
+from cockpit.store.reader import Series as Series
+from cockpit.store.schema import SCHEMA_VERSION as SCHEMA_VERSION
+from cockpit.store.schema import Header as Header
+from cockpit.store.schema import RunExists as RunExists
+from cockpit.store.schema import RunIsLive as RunIsLive
+from cockpit.store.schema import UnreadableLog as UnreadableLog
+from cockpit.store.writer import Writer as Writer

@@ -1,0 +1,212 @@
+"""Taking hold of a run's file for writing, and the transactions of the one who holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from cockpit.store import database, place
+from cockpit.store.encoder import Batch, Encoder, SeriesRow
+from cockpit.store.schema import (
+    SCHEMA_VERSION,
+    Header,
+    RunExists,
+    RunIsLive,
+    UnreadableLog,
+    document,
+    dumps,
+    event,
+    layout,
+    point,
+    run,
+    series,
+)
+
+_FOLD_PATIENCE = 5.0  # seconds to wait for readers to let go of the file
+
+
+class TakenOver(RuntimeError):
+    """Another writer holds the run."""
+
+
+class Claim:
+    """A run's file, held by this process.
+
+    Args:
+        path: The file.
+        token: What the file names as its owner.
+        encoder: Continues where the file ends.
+        elapsed: Time of its last point.
+        last_step: Highest step in it.
+        shared_memory: Whether its file system allows write-ahead logging.
+    """
+
+    def __init__(
+        self, path: Path, token: str, encoder: Encoder, elapsed: float, last_step: int | None, shared_memory: bool
+    ) -> None:
+        self.path, self.encoder, self.elapsed, self.last_step = path, encoder, elapsed, last_step
+        self._token, self._shared_memory = token, shared_memory
+        self._identity = _identity(path)
+        self._connection: sa.Connection | None = None
+
+    def commit(self, batch: Batch, dropped: int) -> None:
+        """Writes a batch and a heartbeat in one transaction.
+
+        Raises:
+            OSError: If the file is no longer there.
+            TakenOver: If another writer holds the run by now.
+            sqlalchemy.exc.OperationalError: If the disk is full or the file locked.
+        """
+        # An open file stays writable after its directory has gone: nothing but looking tells.
+        if _identity(self.path) != self._identity:
+            raise FileNotFoundError(f"{self.path} has been replaced by another file")
+        connection = self._connect()
+        with connection.begin():
+            self._update(
+                connection,
+                heartbeat=time.time(),
+                cursor=batch.cursor,
+                dropped=dropped,
+                elapsed=batch.elapsed,
+                last_step=batch.last_step,
+            )
+            if batch.series:
+                connection.execute(sa.delete(series).where(series.c.id.in_([row["id"] for row in batch.series])))
+                connection.execute(sa.insert(series), batch.series)
+            if batch.documents:
+                connection.execute(sa.delete(document).where(document.c.name.in_(list(batch.documents))))
+                connection.execute(sa.insert(document), list(batch.documents.values()))
+            for table, rows in ((layout, batch.layouts), (point, batch.points), (event, batch.events)):
+                if rows:
+                    connection.execute(sa.insert(table), rows)
+
+    def release(self, state: str, dropped: int) -> None:
+        """Writes how the run ended and leaves a single file.
+
+        Raises:
+            As :meth:`commit`.
+        """
+        connection = self._connect()
+        with connection.begin():
+            self._update(
+                connection, heartbeat=time.time(), state=state, dropped=dropped, cursor=self.encoder.cursor + 1
+            )
+        database.fold(connection, _FOLD_PATIENCE)
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Lets go of the connection; the next transaction opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> sa.Connection:
+        if self._connection is None:
+            self._connection = database.writing_engine(self.path).connect()
+            database.set_journal(self._connection, shared_memory=self._shared_memory)
+        return self._connection
+
+    def _update(self, connection: sa.Connection, **values: Any) -> None:
+        changed = connection.execute(sa.update(run).where(run.c.owner == self._token).values(values))
+        if changed.rowcount != 1:
+            raise TakenOver(f"another process writes {self.path} now: this one has stopped logging")
+
+
+def claim(path: Path, header: Header, *, resume: bool) -> Claim:
+    """Takes hold of a run's file, made where it does not exist.
+
+    Raises:
+        RunExists: If the run is over and ``resume`` is not set.
+        RunIsLive: If a living process writes it.
+        UnreadableLog: If the file is no log, or a newer version's.
+        OSError: If the place cannot be written.
+    """
+    _make_directory(path.parent)
+    filesystem = place.network_filesystem(path.parent.resolve(), place.mounts_text())
+    if filesystem is not None:
+        warnings.warn(
+            f"{path.parent} is on a network file system ({filesystem}): the log is written without write-ahead logging, "
+            "and a dashboard on another machine may see it late. A local directory is safer.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    token = uuid.uuid4().hex
+    try:
+        with database.writing_engine(path).connect() as connection:
+            mode = database.set_journal(connection, shared_memory=filesystem is None)
+            with connection.begin():
+                encoder = _take_hold(connection, path, header, token, resume)
+    except sa.exc.OperationalError as error:
+        raise OSError(
+            f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
+        ) from error
+    except sa.exc.DatabaseError as error:
+        raise UnreadableLog(f"{path} stands in the way: {database.reason(path, error)}") from error
+    if filesystem is not None:
+        encoder.event(
+            None, 0.0, "warning", f"the log is on a network file system ({filesystem}); journal mode {mode}", ""
+        )
+    return Claim(path, token, encoder, encoder.elapsed, encoder.last_step, filesystem is None)
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{directory} is a file; a run needs a directory. Choose another name.") from error
+    except OSError as error:
+        raise OSError(
+            f"the run's directory {directory} cannot be made: {error.strerror}. Choose another place."
+        ) from error
+
+
+def _take_hold(connection: sa.Connection, path: Path, header: Header, token: str, resume: bool) -> Encoder:
+    mine = {
+        "owner": token,
+        "host": place.host(),
+        "pid": os.getpid(),
+        "process": place.process_start(os.getpid()),
+        "state": "running",
+        "heartbeat": time.time(),
+        "tags": json.dumps(header.tags),
+        "header": dumps(header.to_json()),
+    }
+    if not database.has_run(connection):
+        database.create_tables(connection)
+        begun = {
+            "id": 1,
+            "schema_version": SCHEMA_VERSION,
+            "created": header.created,
+            "elapsed": 0.0,
+            "cursor": 0,
+            "dropped": 0,
+        }
+        connection.execute(sa.insert(run), {**begun, **mine})
+        return Encoder(header.instruments)
+    row = connection.execute(sa.select(run)).one()
+    database.check_version(row.schema_version, path)
+    if database.state_of(row) == "running":
+        raise RunIsLive(
+            f"{path.parent} is being written by process {row.pid} on {row.host.split('/')[0]}: "
+            "give this run another name"
+        )
+    if not resume:
+        raise RunExists(
+            f"{path.parent} holds a run ({row.state}): give this run another name, or continue it with resume=True"
+        )
+    connection.execute(sa.update(run).values(**mine, cursor=row.cursor + 1))
+    rows = [SeriesRow(**row._mapping) for row in connection.execute(sa.select(series))]
+    layouts = {bytes(row.digest): row.id for row in connection.execute(sa.select(layout.c.digest, layout.c.id))}
+    return Encoder(header.instruments, rows, layouts, row.cursor + 1, row.last_step, row.elapsed)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,151 @@
+"""A series as arrays: decoding, union of layer names, thinning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tsdownsample import MinMaxDownsampler
+
+from cockpit.store.codec import decode_counts, decode_floats
+from cockpit.store.schema import MINUS_INF, MISSING, NAN, PLUS_INF, Kind
+
+_MIN_MAX: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
+
+Floats: TypeAlias = NDArray[np.float64]
+Counts: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Points of one series, in step order.
+
+    Args:
+        key: Log key.
+        kind: ``scalar``, ``layers``, ``histogram`` or ``layer_histograms``.
+        steps: Shape ``[n]``, increasing.
+        times: Seconds since the run began. Shape ``[n]``.
+        values: ``scalar``: float64 ``[n]``; ``layers``: float64 ``[n, L]``; ``histogram``: int64 ``[n, bins]``;
+            ``layer_histograms``: int64 ``[n, L, bins]``.
+        missing: True where the value is undefined; ``values`` holds NaN or zero counts there. A NaN or infinity that
+            was really logged is not missing. Shape ``[n]``, or ``[n, L]`` for layers.
+        layers: Names along ``L``, in model order. Where a layer came or went during the run, all of them, with gaps.
+        edges: Bin boundaries. Shape ``[bins + 1]`` where all points (and layers) share them, else one row for each:
+            ``[n, bins + 1]`` or ``[n, L, bins + 1]``; histograms with fewer bins end in empty bins of no width.
+    """
+
+    key: str
+    kind: Kind
+    steps: NDArray[np.int64]
+    times: Floats
+    values: Floats | Counts
+    missing: Mask
+    layers: tuple[str, ...] = ()
+    edges: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Layer names and edges that points share. ``edges``: ``[bins + 1]`` or ``[L, bins + 1]``."""
+
+    layers: tuple[str, ...]
+    edges: Floats | None
+
+
+def scalar_column(key: str, rows: Sequence[Any], max_points: int | None) -> Column:
+    """From rows ``(step, time, value, flag)`` in step order."""
+    table = np.array(rows, dtype=object).reshape(-1, 4)
+    steps = table[:, 0].astype(np.int64)
+    flags = table[:, 3].astype(np.int8)
+    values = table[:, 2].astype(np.float64)  # NULL becomes NaN
+    values[flags == PLUS_INF] = np.inf
+    values[flags == MINUS_INF] = -np.inf
+    kept = latest(steps)
+    if max_points is not None and len(kept) > max_points:
+        kept = kept[thin(values[kept], flags[kept], max_points)]
+    return Column(key, "scalar", steps[kept], table[kept, 1].astype(np.float64), values[kept], flags[kept] == MISSING)
+
+
+def latest(steps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Of points with the same step, sorted by step and age, the positions of the newest."""
+    return np.flatnonzero(np.append(steps[1:] != steps[:-1], True)) if len(steps) else np.zeros(0, np.intp)
+
+
+def thin(values: Floats, flags: NDArray[np.int8], max_points: int) -> NDArray[np.intp]:
+    """Positions of at most ``max_points`` of the points, first and last among them.
+
+    The axis is cut into stretches of equally many points. Of each the smallest and largest finite value stays, and the
+    first of each sort of gap (missing, NaN, inf, −inf): neither a spike nor a gap can vanish.
+    """
+    n = len(values)
+    kept = [np.array([0, n - 1])]
+    sorts = [
+        positions for flag in (MISSING, NAN, PLUS_INF, MINUS_INF) if len(positions := np.flatnonzero(flags == flag))
+    ]
+    finite = np.flatnonzero(np.isfinite(values))
+    share = (max_points - 2) // (len(sorts) + 2)  # finite values get two shares: minima and maxima
+    if share:
+        for positions in sorts:
+            _, first = np.unique(positions * share // n, return_index=True)
+            kept.append(positions[first])
+        kept.append(_extremes(finite, values[finite], 2 * share))
+    return np.unique(np.concatenate(kept)).astype(np.intp)
+
+
+def _extremes(positions: NDArray[np.intp], values: Floats, count: int) -> NDArray[np.intp]:
+    if len(values) <= count:
+        return positions
+    return positions[_MIN_MAX.downsample(np.ascontiguousarray(values), n_out=count)]
+
+
+def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[int, Layout]) -> Column:
+    """From rows ``(step, time, value, flag, layout, payload)``, one for each step, in step order."""
+    steps = np.array([row.step for row in rows], np.int64)
+    times = np.array([row.time for row in rows], np.float64)
+    names = tuple(dict.fromkeys(name for layout in layouts.values() for name in layout.layers))
+    layered, histogram = kind in ("layers", "layer_histograms"), kind in ("histogram", "layer_histograms")
+    lead = (len(rows), len(names)) if layered else (len(rows),)
+    missing = np.ones(lead, bool)
+    if not histogram:
+        values = np.full(lead, np.nan)
+        for at, row in enumerate(rows):
+            where = _places(names, layouts[row.layout])
+            values[at, where], missing[at, where] = decode_floats(row.payload, len(where))
+        return Column(key, kind, steps, times, values, missing, names)
+    bins = max((layout.edges.shape[-1] - 1 for layout in layouts.values() if layout.edges is not None), default=0)
+    counts = np.zeros((*lead, bins), np.int64)
+    edges = np.full((*lead, bins + 1), np.nan)
+    for at, row in enumerate(rows):
+        layout = layouts.get(row.layout)
+        if layout is None or layout.edges is None:
+            continue
+        own = layout.edges.shape[-1] - 1
+        where = (at, _places(names, layout)) if layered else (slice(at, at + 1),)
+        counts[(*where, slice(own))], missing[where] = decode_counts(row.payload, len(layout.layers) or 1, own)
+        edges[(*where, slice(own + 1))] = layout.edges
+        edges[(*where, slice(own + 1, None))] = layout.edges[..., -1:]
+    return Column(key, kind, steps, times, counts, missing, names, _shared(edges, missing))
+
+
+def _places(names: tuple[str, ...], layout: Layout) -> Any:
+    """Where the layout's layers stand among all names."""
+    if layout.layers == names:
+        return range(len(names))
+    position = {name: at for at, name in enumerate(names)}
+    return [position[name] for name in layout.layers]
+
+
+def _shared(edges: Floats, missing: Mask) -> Floats:
+    """``[bins + 1]`` if all rows that are not missing have the same edges, else as they are."""
+    defined = edges[~missing]
+    if len(defined) and (defined == defined[0]).all():
+        shared: Floats = defined[0]
+        return shared
+    return edges

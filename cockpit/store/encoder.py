@@ -1,0 +1,265 @@
+"""Readings as rows of the log. Knows no database: the same batch can be committed twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.reading import Histogram, Reading, Value
+from cockpit.store.codec import encode_counts, encode_edges, encode_floats
+from cockpit.store.schema import FINITE, MISSING, Origin, flag_of, text
+
+Row = dict[str, Any]
+_STEP_LIMIT = 2**63
+
+
+@dataclass
+class SeriesRow:
+    """What the log knows of one series; the attributes are the table's columns."""
+
+    id: int
+    key: str
+    origin: Origin
+    layered: bool
+    histogram: bool | None
+    points: int = 0
+    first_step: int = 0
+    last_step: int = 0
+    last_value: float | None = None
+    last_flag: int = MISSING
+    revision: int = 0
+
+
+@dataclass
+class Batch:
+    """Rows for one transaction; numbered, so that writing them again after a failure changes nothing."""
+
+    series: list[Row] = field(default_factory=list)
+    layouts: list[Row] = field(default_factory=list)
+    points: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    documents: dict[str, Row] = field(default_factory=dict)
+    cursor: int = 0
+    last_step: int | None = None
+    elapsed: float = 0.0
+
+
+class Encoder:
+    """Turns readings into rows, numbers them, and keeps the series' summaries.
+
+    Args:
+        instruments: Keys that belong to instruments: a user's metric of the same name is stored as ``user/<key>``.
+        series: What the log already holds.
+        layouts: Number of each layout the log already holds, by digest.
+        cursor: Last number given.
+        last_step: Highest step logged.
+        elapsed: Time of the last point.
+    """
+
+    def __init__(
+        self,
+        instruments: Iterable[str] = (),
+        series: Iterable[SeriesRow] = (),
+        layouts: Mapping[bytes, int] | None = None,
+        cursor: int = 0,
+        last_step: int | None = None,
+        elapsed: float = 0.0,
+    ) -> None:
+        self.cursor, self.last_step, self.elapsed = cursor, last_step, elapsed
+        self._series: dict[tuple[str, bool, Origin], list[SeriesRow]] = {}
+        for row in series:
+            self._series.setdefault((row.key, row.layered, row.origin), []).append(row)
+        self._instrument_keys = set(instruments) | {key for key, _, origin in self._series if origin == "instrument"}
+        self._series_count = max((row.id for rows in self._series.values() for row in rows), default=0)
+        self._layouts = dict(layouts or {})
+        self._layout_count = max(self._layouts.values(), default=0)
+        self._new_layouts: list[Row] = []
+        self._touched: dict[int, SeriesRow] = {}
+        self._said: set[tuple[str, str]] = set()
+        self._batch = Batch()
+
+    def take(self) -> Batch:
+        """The rows of everything encoded since the last call."""
+        batch, self._batch = self._batch, Batch()
+        batch.series = [dict(vars(row)) for row in self._touched.values()]
+        batch.layouts = self._new_layouts
+        batch.cursor, batch.last_step, batch.elapsed = self.cursor, self.last_step, self.elapsed
+        self._touched, self._new_layouts = {}, []
+        return batch
+
+    def readings(self, step: int, time: float, readings: Mapping[str, Reading]) -> None:
+        """One step's readings.
+
+        What cannot be stored becomes an error event with the key as its subject; the rest is stored.
+        """
+        step, time = _checked_step(step), float(time)
+        for key, reading in readings.items():
+            self._instrument_keys.add(key)
+            try:
+                self._reading(step, time, key, reading)
+            except Exception as error:  # a user's instrument may hand over anything; its mistake must not stop the log
+                self.say(step, time, "error", f"the reading of {key!r} cannot be stored: {error!r}", key)
+
+    def scalars(self, step: int, time: float, values: Mapping[str, float | None]) -> None:
+        """The user's own metrics."""
+        step, time = _checked_step(step), float(time)
+        for key, value in values.items():
+            if key in self._instrument_keys:
+                self.say(step, time, "warning", f"{key!r} is an instrument's key: your metric is 'user/{key}'", key)
+                key = f"user/{key}"
+            self._network(step, time, key, value, "user")
+
+    def event(self, step: int | None, time: float, kind: str, words: str, subject: str) -> None:
+        """Something that happened."""
+        step = None if step is None else _checked_step(step)
+        row = {"step": step, "time": float(time), "kind": text(kind), "text": text(words), "subject": text(subject)}
+        self._batch.events.append({"id": self._number(), **row})
+
+    def say(self, step: int | None, time: float, kind: str, words: str, subject: str) -> None:
+        """An event, unless the same words, numbers aside, have been said of this subject."""
+        said = (subject, re.sub(r"\d+", "#", words))
+        if said not in self._said:
+            self._said.add(said)
+            self.event(step, time, kind, words, subject)
+
+    def document(self, name: str, value: str) -> None:
+        """JSON text under a name, in place of the last one."""
+        name = text(name)
+        self._batch.documents[name] = {"name": name, "revision": self._number(), "value": value}
+
+    def _number(self) -> int:
+        self.cursor += 1
+        return self.cursor
+
+    def _reading(self, step: int, time: float, key: str, reading: Reading) -> None:
+        if reading.layers:
+            self._layered(step, time, key, reading.layers)
+        for part, value in reading.parts.items():
+            if isinstance(value, Mapping):
+                self._layered(step, time, f"{key}.{part}", value)
+            else:
+                self._network(step, time, f"{key}.{part}", value, "instrument")
+        self._network(step, time, key, reading.value, "instrument")
+        if reading.reason is not None:
+            self.say(step, time, "info", reading.reason, key)
+
+    def _network(self, step: int, time: float, key: str, value: Value, origin: Origin) -> None:
+        if isinstance(value, Histogram):
+            payload = encode_counts(value.counts[None], np.zeros(1, bool))
+            layout = self._layout(None, value.edges)
+            self._point(step, time, key, False, True, origin, None, FINITE, layout, payload)
+            return
+        number = None if value is None else float(value)
+        flag = flag_of(number)
+        histogram = None if number is None else False
+        stored = number if flag == FINITE else None
+        self._point(step, time, key, False, histogram, origin, stored, flag, None, None)
+
+    def _layered(self, step: int, time: float, key: str, layers: Mapping[str, Value]) -> None:
+        values = list(layers.values())
+        if any(isinstance(value, Histogram) for value in values):
+            counts, missing, edges = _stacked(values)
+            payload, layout = encode_counts(counts, missing), self._layout(tuple(layers), edges)
+            self._point(step, time, key, True, True, "instrument", None, FINITE, layout, payload)
+            return
+        payload, layout = encode_floats([_number_or_none(value) for value in values]), self._layout(tuple(layers), None)
+        flag, histogram = (MISSING, None) if payload is None else (FINITE, False)
+        self._point(step, time, key, True, histogram, "instrument", None, flag, layout, payload)
+
+    def _point(
+        self, step: int, time: float, key: str, layered: bool, histogram: bool | None, origin: Origin,
+        value: float | None, flag: int, layout: int | None, payload: bytes | None,
+    ) -> None:  # fmt: skip
+        row = self._series_row(text(key), layered, histogram, origin)
+        number = self._number()
+        if row.points == 0:
+            row.first_step = row.last_step = step
+        row.points += 1
+        row.first_step = min(row.first_step, step)
+        if step >= row.last_step:
+            row.last_step, row.last_value, row.last_flag = step, value, flag
+        row.revision = number
+        self._touched[row.id] = row
+        self.last_step = step if self.last_step is None else max(self.last_step, step)
+        if time > self.elapsed:
+            self.elapsed = time
+        self._batch.points.append(
+            {
+                "id": number, "series": row.id, "step": step, "time": time, "value": value, "flag": flag,
+                "layout": layout, "payload": payload,
+            }
+        )  # fmt: skip
+
+    def _series_row(self, key: str, layered: bool, histogram: bool | None, origin: Origin) -> SeriesRow:
+        """The series a point belongs to. One that only ever missed becomes what its first defined point is."""
+        rows = self._series.setdefault((key, layered, origin), [])
+        for row in rows:
+            if histogram is None or row.histogram is None or row.histogram == histogram:
+                row.histogram = histogram if row.histogram is None else row.histogram
+                return row
+        self._series_count += 1
+        row = SeriesRow(self._series_count, key, origin, layered, histogram)
+        rows.append(row)
+        return row
+
+    def _layout(self, layers: tuple[str, ...] | None, edges: NDArray[np.float64] | None) -> int:
+        """Number of the layer names and edges, which are stored once."""
+        names = None if layers is None else json.dumps([text(name) for name in layers], ensure_ascii=False)
+        boundaries = None if edges is None else encode_edges(edges)
+        bins = None if edges is None else edges.shape[-1] - 1
+        digest = hashlib.blake2b(f"{names}\n{bins}\n".encode() + (boundaries or b""), digest_size=16).digest()
+        number = self._layouts.get(digest)
+        if number is None:
+            self._layout_count += 1
+            number = self._layouts[digest] = self._layout_count
+            row = {"id": number, "digest": digest, "layers": names, "bins": bins, "edges": boundaries}
+            self._new_layouts.append(row)
+        return number
+
+
+def _checked_step(step: int) -> int:
+    step = int(step)
+    if not -_STEP_LIMIT <= step < _STEP_LIMIT:
+        raise OverflowError(f"step {step} does not fit into 64 bits")
+    return step
+
+
+def _number_or_none(value: Value) -> float | None:
+    if isinstance(value, Histogram):
+        raise TypeError("a histogram stands among numbers")
+    return None if value is None else float(value)
+
+
+def _stacked(
+    values: Sequence[Value],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Counts ``[L, bins]``, missing ``[L]`` and edges: ``[bins + 1]`` where all layers share them, or ``[L, bins + 1]``.
+
+    Layers with fewer bins than others end in empty bins of no width.
+    """
+    histograms = []
+    for value in values:
+        if not (value is None or isinstance(value, Histogram)):
+            raise TypeError(f"a number, {value!r}, stands among histograms")
+        histograms.append(value)
+    bins = max(len(histogram.counts) for histogram in histograms if histogram is not None)
+    counts = np.zeros((len(values), bins), np.int64)
+    edges = np.full((len(values), bins + 1), np.nan)
+    missing = np.array([histogram is None for histogram in histograms])
+    for row, histogram in enumerate(histograms):
+        if histogram is None:
+            continue
+        own = len(histogram.counts)
+        counts[row, :own] = histogram.counts.astype(np.int64, casting="same_kind")
+        edges[row, : own + 1] = histogram.edges
+        edges[row, own + 1 :] = histogram.edges[-1]
+    first = edges[~missing][0]
+    shared = bool((edges[~missing] == first).all())
+    return counts, missing, first if shared else edges

@@ -1,0 +1,234 @@
+"""The reading side of one run's log, safe beside a live writer and from many threads."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from cockpit.store import database
+from cockpit.store.codec import decode_edges
+from cockpit.store.columns import Column, Layout, latest, scalar_column, vector_column
+from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, layout, point, run, series
+
+_SCALAR = (point.c.step, point.c.time, point.c.value, point.c.flag)
+_VECTOR = (*_SCALAR, point.c.layout, point.c.payload)
+_VARIABLES = 500  # in one IN clause; databases bound their number
+
+
+@dataclass(frozen=True)
+class Series:
+    """What can be read under a key.
+
+    Args:
+        key: Log key.
+        kind: ``scalar``, ``layers``, ``histogram`` or ``layer_histograms``.
+        origin: ``instrument``, or ``user`` for metrics that the training script logs.
+        points: How often it was logged.
+        first_step: Lowest step.
+        last_step: Highest step.
+    """
+
+    key: str
+    kind: Kind
+    origin: Origin
+    points: int
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened during a run.
+
+    Args:
+        id: Cursor at which it was committed.
+        step: When; ``None`` if at no step.
+        time: Seconds since the run began.
+        kind: ``warning``, ``error``, ``info``, ``learning_rate`` or ``evaluation``.
+        text: What to tell the user.
+        subject: Panel or instrument it is about; empty for the run.
+    """
+
+    id: int
+    step: int | None
+    time: float
+    kind: str
+    text: str
+    subject: str
+
+
+class Reader:
+    """One run, read only. Each call is one short transaction on a connection of its own.
+
+    Args:
+        path: The run's directory, or its ``rank0.db``.
+        name: What to call it; by default the name in its header.
+
+    Raises:
+        UnreadableLog: If it is no log, cut short, or a newer version's; any method may raise it later.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        path = Path(path)
+        self.path = path / "rank0.db" if path.is_dir() else path
+        self._engine = database.reading_engine(self.path)
+        self._header_text, self._header = "", Header("", 0.0)
+        self.name = name or self.header.name
+
+    @property
+    def header(self) -> Header:
+        """Description of the run; a resumed run writes a new one."""
+        with database.reading(self._engine, self.path) as connection:
+            row = connection.execute(sa.select(run.c.schema_version, run.c.header, run.c.created)).one()
+        database.check_version(row.schema_version, self.path)
+        if row.header != self._header_text:
+            self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
+            self._header_text = row.header
+        return self._header
+
+    def state(self) -> str:
+        """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word."""
+        with database.reading(self._engine, self.path) as connection:
+            return database.state_of(connection.execute(sa.select(run)).one())
+
+    def cursor(self) -> int:
+        """Grows with every commit of points, events or documents and at the end: equal cursor, nothing new."""
+        return int(self._value(sa.select(run.c.cursor)))
+
+    def dropped(self) -> int:
+        """Items that the writer could not keep up with."""
+        return int(self._value(sa.select(run.c.dropped)))
+
+    def series(self) -> tuple[Series, ...]:
+        """All series, in order of appearance."""
+        with database.reading(self._engine, self.path) as connection:
+            rows = connection.execute(sa.select(series).order_by(series.c.id)).all()
+        return tuple(
+            Series(row.key, kind_of(row.layered, row.histogram), row.origin, row.points, row.first_step, row.last_step)
+            for row in rows
+        )
+
+    def column(
+        self, key: str, kind: str | None = None, *, since: int = 0, steps: tuple[int, int] | None = None,
+        max_points: int | None = None,
+    ) -> Column:  # fmt: skip
+        """The points of a series. Where a step was logged twice, the later point counts.
+
+        Args:
+            key: Log key.
+            kind: Which of the key's series; by default the network-wise one, if there is one.
+            since: A cursor: only points committed after it.
+            steps: First and last step wanted.
+            max_points: Bound on the number of points. Scalars keep every stretch's extremes and gaps; layers and
+                histograms are taken at even strides.
+
+        Raises:
+            KeyError: If there is no such series; names the nearest.
+        """
+        with database.reading(self._engine, self.path) as connection:
+            row = _find(connection, key, kind)
+            found = kind_of(row.layered, row.histogram)
+            wanted = [point.c.series == row.id]
+            if since:
+                # New points are few and at the end. The sum keeps the database from walking the series' whole index.
+                wanted = [point.c.series + 0 == row.id, point.c.id > since]
+            if steps is not None:
+                wanted.append(point.c.step.between(*steps))
+            order = (point.c.step, point.c.id)
+            if found == "scalar":
+                query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
+                return scalar_column(key, connection.execute(query).all(), max_points)
+            places = connection.execute(sa.select(point.c.step, point.c.id).where(*wanted).order_by(*order)).all()
+            ids = _strided(np.array(places, np.int64).reshape(-1, 2), max_points)
+            return _vectors(connection, key, found, ids)
+
+    def at(self, key: str, step: int, kind: str | None = None) -> Column:
+        """The last point at or before ``step``: one row, or none.
+
+        Raises:
+            KeyError: As :meth:`column`.
+        """
+        with database.reading(self._engine, self.path) as connection:
+            row = _find(connection, key, kind)
+            found = kind_of(row.layered, row.histogram)
+            query = (
+                sa.select(*_VECTOR, point.c.id)
+                .where(point.c.series == row.id, point.c.step <= step)
+                .order_by(point.c.step.desc(), point.c.id.desc())
+                .limit(1)
+            )
+            rows = connection.execute(query).all()
+            if found == "scalar":
+                return scalar_column(key, [row[:4] for row in rows], None)
+            return _vectors(connection, key, found, [row.id for row in rows])
+
+    def events(self, since: int = 0) -> list[Event]:
+        """Events committed after the cursor ``since``, in that order."""
+        with database.reading(self._engine, self.path) as connection:
+            rows = connection.execute(sa.select(event).where(event.c.id > since).order_by(event.c.id)).all()
+        return [Event(**row._mapping) for row in rows]
+
+    def document(self, name: str) -> Any | None:
+        """The latest JSON document of this name."""
+        text = self._value(sa.select(document.c.value).where(document.c.name == name))
+        return None if text is None else json.loads(text)
+
+    def close(self) -> None:
+        """Forgets the file. A reader holds no connection between calls, so nothing depends on it."""
+        self._engine.dispose()
+
+    def _value(self, query: sa.Select[Any]) -> Any:
+        with database.reading(self._engine, self.path) as connection:
+            return connection.execute(query).scalar()
+
+
+def _find(connection: sa.Connection, key: str, kind: str | None) -> Any:
+    rows = connection.execute(sa.select(series).where(series.c.key == key).order_by(series.c.id)).all()
+    wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
+    if wanted:
+        return min(wanted, key=lambda row: (row.origin != "instrument", row.layered))
+    if rows:
+        kinds = ", ".join(kind_of(row.layered, row.histogram) for row in rows)
+        raise KeyError(f"{key!r} is logged as {kinds}, not as {kind}")
+    keys = list(dict.fromkeys(connection.execute(sa.select(series.c.key).order_by(series.c.key)).scalars()))
+    near = difflib.get_close_matches(key, keys, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise KeyError(f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}")
+
+
+def _strided(places: Any, max_points: int | None) -> list[int]:
+    kept = places[latest(places[:, 0]), 1]
+    if max_points is not None and len(kept) > max_points:
+        kept = kept[np.linspace(0, len(kept) - 1, max_points).round().astype(np.intp)]
+    return [int(number) for number in kept]
+
+
+def _vectors(connection: sa.Connection, key: str, kind: Kind, ids: Sequence[int]) -> Column:
+    rows: list[Any] = []
+    for start in range(0, len(ids), _VARIABLES):
+        query = sa.select(*_VECTOR).where(point.c.id.in_(ids[start : start + _VARIABLES]))
+        rows += connection.execute(query.order_by(point.c.step)).all()
+    rows.sort(key=lambda row: row.step)
+    return vector_column(key, kind, rows, _layouts(connection, {row.layout for row in rows if row.layout is not None}))
+
+
+def _layouts(connection: sa.Connection, ids: Iterable[int]) -> dict[int, Layout]:
+    wanted = sorted(ids)
+    layouts = {}
+    for start in range(0, len(wanted), _VARIABLES):
+        query = sa.select(layout).where(layout.c.id.in_(wanted[start : start + _VARIABLES])).order_by(layout.c.id)
+        for row in connection.execute(query):
+            layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
+            edges = None
+            if row.edges is not None:
+                edges = decode_edges(row.edges)
+                edges = edges if len(edges) == row.bins + 1 else edges.reshape(len(layers), row.bins + 1)
+            layouts[row.id] = Layout(layers, edges)
+    return layouts
