@@ -1,0 +1,153 @@
+"""The command line: ``cockpit demo``, ``dashboard``, ``runs`` and ``export``.
+
+Each command imports what it needs when it runs: listing runs must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+FAULTS = ("raw-pixels", "sigmoid", "frozen-layer")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, or 2 after a mistake that was named on the standard error stream."""
+    options = parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = options.command
+    try:
+        command(options)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, UsageError) as error:
+        print(f"cockpit: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be done; the message says why."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    root = argparse.ArgumentParser(prog="cockpit", description="A training debugger for PyTorch.")
+    root.add_argument("--version", action="version", version=version("cockpit-debugger"))
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands.add_parser("demo", help="train a small network and watch it live"))
+    _add_dashboard(commands.add_parser("dashboard", help="show the runs below a directory in a browser"))
+    _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
+    _add_export(commands.add_parser("export", help="write the points of a run as CSV or JSON"))
+    return root
+
+
+def _add_demo(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_demo)
+    command.add_argument("--data", choices=["digits", "mnist"], default="digits", help="images to train on")
+    command.add_argument("--data-dir", type=Path, metavar="DIR", help="where the four IDX files of MNIST lie")
+    command.add_argument("--fault", choices=FAULTS, help="train a sabotaged twin beside the healthy network")
+    command.add_argument("--steps", type=_positive, default=3000, metavar="N", help="training steps (%(default)s)")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of parameters and batches (%(default)s)"
+    )
+    command.add_argument("--logdir", type=Path, default=Path("runs"), help="where the runs are written (%(default)s)")
+    command.add_argument("--port", type=_port, metavar="N", help="port of the dashboard; 0 takes a free one")
+    command.add_argument("--exit", action="store_true", help="end after training instead of serving on")
+
+
+def _add_dashboard(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_dashboard)
+    command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s)")
+    command.add_argument("--port", type=_port, metavar="N", help="port; 0 takes a free one")
+
+
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_runs)
+    command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_export)
+    command.add_argument("run", type=Path, help="directory of a run, runs/mnist-sgd")
+    command.add_argument("--to", choices=["csv", "json"], required=True, help="format")
+    command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1 was expected, got {number}")
+    return number
+
+
+def _port(text: str) -> int:
+    if not 0 <= (number := int(text)) <= 65535:
+        raise argparse.ArgumentTypeError(f"a port lies between 0 and 65535, got {number}")
+    return number
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from cockpit import demo
+    from cockpit.datasets import DataError
+
+    chosen = {name: value for name, value in vars(options).items() if name != "command"}
+    try:
+        demo.run(demo.Options(**chosen))
+    except DataError as error:
+        raise UsageError(str(error)) from error
+
+
+def _dashboard(options: argparse.Namespace) -> None:
+    from cockpit.dashboard import serve
+    from cockpit.store import Store
+
+    if not options.logdir.is_dir():
+        raise UsageError(f"there is no directory {options.logdir}; runs are where `Cockpit(..., run=...)` put them")
+    with serve(Store(options.logdir), host=options.host, port=options.port) as server:
+        print(f"Dashboard: {server.url} (Ctrl-C ends it)", flush=True)
+        server.wait()
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from cockpit.run import list_runs
+
+    runs = list_runs(options.logdir)
+    if not runs:
+        print(f"There are no runs in {options.logdir}.")
+        return
+    rows = [("NAME", "STATE", "STEPS", "LAST LOSS", "STARTED")]
+    for run in runs:
+        steps = "" if run.last_step is None else str(run.last_step)
+        loss = "" if run.last_loss is None else f"{run.last_loss:.4g}"
+        started = datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M:%S")
+        rows.append((run.name, run.state, steps, loss, started))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for run in runs:
+        if run.reason:
+            print(f"cockpit: {run.name} cannot be read: {run.reason}", file=sys.stderr)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cockpit.export import to_csv, to_json
+    from cockpit.run import load_run
+    from cockpit.store import UnreadableLog
+
+    write = {"csv": to_csv, "json": to_json}[options.to]
+    try:
+        run = load_run(options.run)
+        target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
+        with target as file:
+            write(run, file)
+    except UnreadableLog as error:
+        raise UsageError(str(error)) from error

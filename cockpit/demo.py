@@ -1,0 +1,176 @@
+"""``cockpit demo``: a small network on real images under the cockpit, and beside it one with a bug to look for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cockpit.dashboard import serve
+from cockpit.datasets import DataError, Images, digits, mnist
+from cockpit.session import Cockpit
+from cockpit.store import Store
+
+Fault = Literal["raw-pixels", "sigmoid", "frozen-layer"]
+
+BATCH_SIZE = 64
+LEARNING_RATE = 0.02
+MOMENTUM = 0.9
+VALIDATE_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose; the fields are the command's options."""
+
+    data: str = "digits"
+    data_dir: Path | None = None
+    fault: Fault | None = None
+    steps: int = 3000
+    seed: int = 0
+    logdir: Path = Path("runs")
+    port: int | None = None
+    exit: bool = False
+
+
+class Trainee:
+    """One network in training, with its own batches and its own cockpit.
+
+    Args:
+        images: What it is trained on.
+        fault: The bug it is given; ``None`` for the healthy network.
+        options: Of the demo.
+    """
+
+    def __init__(self, images: Images, fault: Fault | None, options: Options) -> None:
+        torch.manual_seed(options.seed)  # twins start from the same parameters
+        self.model = network(images, nn.Sigmoid if fault == "sigmoid" else nn.ReLU)
+        self.optimizer = _optimizer(self.model, frozen=fault == "frozen-layer")
+        self.loss_fn = nn.CrossEntropyLoss()
+        prepare = Images.raw if fault == "raw-pixels" else Images.scaled
+        self.batches = _batches(prepare, images, options.seed)
+        self.x_valid = torch.from_numpy(prepare(images.x_valid[:1000]))
+        self.y_valid = torch.from_numpy(images.y_valid[:1000])
+        self.cockpit = Cockpit(
+            self.model,
+            self.optimizer,
+            self.loss_fn,
+            run=options.logdir / f"demo-{fault or 'healthy'}",
+            config={
+                "data": images.name,
+                "fault": fault,
+                "batch_size": BATCH_SIZE,
+                "lr": LEARNING_RATE,
+                "momentum": MOMENTUM,
+                "seed": options.seed,
+            },
+            tags=("demo",),
+        )
+
+    def step(self) -> float:
+        """One training step under the cockpit; returns the loss."""
+        x, y = next(self.batches)
+        with self.cockpit.step():
+            self.optimizer.zero_grad()
+            loss: Tensor = self.loss_fn(self.model(x), y)
+            loss.backward()
+            self.optimizer.step()
+        return loss.item()
+
+    def validate(self) -> None:
+        """Log the share of correctly classified validation images."""
+        with torch.no_grad():
+            correct = self.model(self.x_valid).argmax(dim=1) == self.y_valid
+        self.cockpit.log({"valid/accuracy": correct.float().mean().item()})
+
+
+def network(images: Images, activation: type[nn.Module]) -> nn.Sequential:
+    """Two convolutions and two dense layers, for images whose sides are at least 4 pixels."""
+    channels, height, width = images.shape
+    return nn.Sequential(
+        *(nn.Conv2d(channels, 16, 3, padding=1), activation(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), activation(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(32 * (height // 4) * (width // 4), 64), activation()),
+        nn.Linear(64, images.classes),
+    )
+
+
+def _optimizer(model: nn.Sequential, frozen: bool) -> torch.optim.SGD:
+    """SGD with momentum; ``frozen`` leaves the learning rate of the second convolution at 0."""
+    layers = [layer for layer in model if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    groups = [{"params": list(layer.parameters()), "lr": LEARNING_RATE} for layer in layers]
+    if frozen:
+        groups[1]["lr"] = 0.0
+    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM)
+
+
+def _batches(
+    prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: Images, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless shuffled mini-batches, the same ones for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = images.x_train, torch.from_numpy(images.y_train)
+    while True:
+        for chosen in torch.randperm(len(x), generator=generator).split(BATCH_SIZE):
+            yield torch.from_numpy(prepare(x[chosen.numpy()])), y[chosen]
+
+
+def train(trainees: Sequence[Trainee], steps: int) -> None:
+    """Train all in turn, step by step, so that their runs grow side by side; draws a progress bar."""
+    with tqdm(total=steps, unit="step", dynamic_ncols=True) as bar:
+        for step in range(steps):
+            losses = [trainee.step() for trainee in trainees]
+            if step % VALIDATE_EVERY == 0:
+                for trainee in trainees:
+                    trainee.validate()
+            bar.set_postfix_str(_status(trainees, losses), refresh=False)
+            bar.update()
+
+
+def _status(trainees: Sequence[Trainee], losses: Sequence[float]) -> str:
+    shown = " and ".join(f"{loss:.3f}" for loss in losses)
+    return f"loss {shown}, cockpit +{max(trainee.cockpit.overhead for trainee in trainees):.0%}"
+
+
+def load(options: Options) -> Images:
+    """The images that the options ask for.
+
+    Raises:
+        DataError: If a directory is needed and not given, or its files are damaged.
+        FileNotFoundError: If a file is not there.
+    """
+    if options.data == "digits":
+        return digits()
+    if options.data_dir is None:
+        raise DataError("MNIST is read from its IDX files: say where they lie with --data-dir DIR")
+    return mnist(options.data_dir)
+
+
+def run(options: Options) -> None:
+    """Serve the dashboard, train under it, and keep serving until Ctrl-C unless ``options.exit``.
+
+    Raises:
+        DataError: If the images cannot be used.
+        OSError: If the images, the log directory or the port cannot be used.
+    """
+    images = load(options)
+    options.logdir.mkdir(parents=True, exist_ok=True)
+    with serve(Store(options.logdir), port=options.port) as server:
+        print(f"Dashboard: {server.url}", flush=True)
+        with ExitStack() as runs:
+            faults = [None, options.fault] if options.fault else [None]
+            trainees = [Trainee(images, fault, options) for fault in faults]
+            for trainee in trainees:
+                runs.enter_context(trainee.cockpit)
+            train(trainees, options.steps)
+        if not options.exit:
+            print("Training is done; the dashboard stays until Ctrl-C.", flush=True)
+            server.wait()

@@ -1,0 +1,84 @@
+"""A run's points as CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.run import Layers, Quantity, Run
+
+
+def to_csv(run: Run, file: TextIO) -> None:
+    """Write one line per step and one column per scalar quantity, in order of appearance.
+
+    A cell is empty where a quantity has no value at that step; what is not finite is ``nan``, ``inf`` or ``-inf``.
+    Values per layer and histograms are left out: :func:`to_json` has them.
+    """
+    quantities = [quantity for key in run.keys() if _is_scalar(quantity := run[key])]  # noqa: SIM118, not a dict
+    rows: dict[int, dict[str, float]] = {}
+    for quantity in quantities:
+        points = zip(quantity.steps.tolist(), quantity.values.tolist(), quantity.missing.tolist(), strict=True)
+        for step, value, missing in points:
+            row = rows.setdefault(step, {})
+            if not missing:
+                row[quantity.key] = value
+    writer = csv.DictWriter(file, ["step", *(quantity.key for quantity in quantities)], lineterminator="\n")
+    writer.writeheader()
+    for step in sorted(rows):
+        writer.writerow({**rows[step], "step": step})
+
+
+def to_json(run: Run, file: TextIO) -> None:
+    """Write everything that a run's log holds as one JSON object.
+
+    Missing values are ``null``; values that are not finite are the strings ``NaN``, ``Infinity``, ``-Infinity``.
+    """
+    content = {
+        "name": run.name,
+        "state": run.state,
+        "created": run.header.created,
+        "config": dict(run.config),
+        "tags": list(run.tags),
+        "series": {key: _quantity(run[key]) for key in run.keys()},  # noqa: SIM118, not a dict
+    }
+    json.dump(content, file, allow_nan=False)
+    file.write("\n")
+
+
+def _is_scalar(quantity: Quantity) -> bool:
+    return len(quantity.steps) > 0 and quantity.values.ndim == 1
+
+
+def _quantity(quantity: Quantity) -> dict[str, Any]:
+    content = _points(quantity) if len(quantity.steps) else {}
+    if quantity.layers is not None:
+        content["layers"] = {"names": list(quantity.layers.names), **_points(quantity.layers)}
+    return content
+
+
+def _points(points: Quantity | Layers) -> dict[str, Any]:
+    content: dict[str, Any] = {"steps": points.steps.tolist(), "times": points.times.tolist()}
+    if points.edges is not None:
+        content["edges"] = _plain(points.edges, np.isnan(points.edges))
+    content["values"] = _plain(points.values, points.missing)
+    return content
+
+
+def _plain(values: NDArray[Any], missing: NDArray[np.bool_]) -> list[Any]:
+    """Nested lists of the values, with ``None`` where they are missing and words where they are not finite."""
+    if missing.ndim > 1:
+        return [_plain(row, gaps) for row, gaps in zip(values, missing, strict=True)]
+    return [None if gap else _element(value) for value, gap in zip(values.tolist(), missing.tolist(), strict=True)]
+
+
+def _element(value: float | list[int]) -> float | list[int] | str:
+    if isinstance(value, list) or math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
