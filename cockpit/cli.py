@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -124,7 +125,7 @@ def _runs(options: argparse.Namespace) -> None:
     if not runs:
         print(f"There are no runs in {options.logdir}.")
         return
-    rows = [("NAME", "STATE", "STEPS", "LAST LOSS", "STARTED")]
+    rows = [("NAME", "STATE", "LAST STEP", "LAST LOSS", "STARTED")]
     for run in runs:
         steps = "" if run.last_step is None else str(run.last_step)
         loss = "" if run.last_loss is None else f"{run.last_loss:.4g}"

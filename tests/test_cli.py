@@ -1,0 +1,123 @@
+import json
+import subprocess
+import sys
+from datetime import datetime
+from math import nan
+
+import pytest
+
+from cockpit.cli import main
+from cockpit.reading import Reading
+from cockpit.store import Header, Writer
+
+NOON = datetime(2024, 5, 17, 12, 0).timestamp()
+
+
+def log_run(directory, created, loss):
+    writer = Writer(directory, Header(directory.name, created))
+    writer.put(7, 1.0, {"loss": Reading(loss)})
+    writer.close()
+
+
+@pytest.fixture
+def logdir(tmp_path):
+    log_run(tmp_path / "first", NOON, 0.123456)
+    log_run(tmp_path / "group" / "second", NOON + 60, nan)
+    return tmp_path
+
+
+def test_runs_lists_the_newest_first(logdir, capsys):
+    assert main(["runs", str(logdir)]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["NAME", "STATE", "LAST", "STEP", "LAST", "LOSS", "STARTED"],
+        ["group/second", "finished", "7", "nan", "2024-05-17", "12:01:00"],
+        ["first", "finished", "7", "0.1235", "2024-05-17", "12:00:00"],
+    ]
+
+
+def test_runs_names_a_log_that_cannot_be_read_and_lists_the_others(logdir, capsys):
+    (logdir / "broken").mkdir()
+    (logdir / "broken" / "rank0.db").write_bytes(b"no database at all" * 99)
+    assert main(["runs", str(logdir)]) == 0
+    captured = capsys.readouterr()
+    assert "unreadable" in captured.out
+    assert "first" in captured.out
+    assert "broken cannot be read" in captured.err
+
+
+def test_runs_says_that_a_directory_is_empty(tmp_path, capsys):
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "no runs" in capsys.readouterr().out
+
+
+def test_export_writes_csv_to_the_standard_output(logdir, capsys):
+    assert main(["export", str(logdir / "first"), "--to", "csv"]) == 0
+    assert capsys.readouterr().out == "step,loss\n7,0.123456\n"
+
+
+def test_export_writes_json_to_a_file(logdir, capsys):
+    target = logdir / "first.json"
+    assert main(["export", str(logdir / "first"), "--to", "json", "--output", str(target)]) == 0
+    assert json.loads(target.read_text())["series"]["loss"]["values"] == [0.123456]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runs", "{}/nowhere"], "no directory"),
+        (["dashboard", "{}/nowhere"], "no directory"),
+        (["export", "{}/frist", "--to", "csv"], "did you mean"),
+        (["export", "{}/broken", "--to", "csv"], "broken"),
+        (["export", "{}/first", "--to", "csv", "--output", "{}/nowhere/file"], "nowhere/file"),
+        (["demo", "--data", "mnist"], "--data-dir"),
+        (["demo", "--data", "mnist", "--data-dir", "{}"], "no train-images"),
+        (["demo", "--logdir", "{}/first/rank0.db"], "rank0.db"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_line_and_exit_code_2(logdir, capsys, arguments, message):
+    (logdir / "broken").mkdir()
+    (logdir / "broken" / "rank0.db").write_bytes(b"no database at all" * 99)
+    assert main([argument.format(logdir) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("cockpit: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "fly"),
+        (["export", "run", "--to", "parquet"], "parquet"),
+        (["demo", "--steps", "0"], "at least 1"),
+        (["demo", "--fault", "gremlins"], "raw-pixels"),
+        (["dashboard", "--port", "99999"], "between 0 and 65535"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_exits_with_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_listing_runs_and_exporting_import_no_torch(logdir):
+    code = (
+        "import sys; from cockpit.cli import main; "
+        f"main(['runs', {str(logdir)!r}]); main(['export', {str(logdir / 'first')!r}, '--to', 'csv']); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+def test_a_closed_pipe_ends_an_export_without_a_traceback(logdir):
+    command = [sys.executable, "-c", "import sys; from cockpit.cli import main; sys.exit(main())"]
+    export = [*command, "export", str(logdir / "first"), "--to", "csv"]
+    with subprocess.Popen(export, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert errors == ""

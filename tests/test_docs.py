@@ -1,0 +1,67 @@
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from cockpit.cli import parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def headings(page):
+    return {re.sub(r"[`*]", "", line.lstrip("#").strip()) for line in page.read_text().splitlines() if line[:1] == "#"}
+
+
+def commands():
+    (group,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return group.choices
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_and_option_is_documented(name):
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    sections = dict(zip(*[iter(re.split(r"^## (.*)$", text, flags=re.M)[1:])] * 2, strict=True))
+    options = [action.option_strings[0] for action in commands()[name]._actions if action.option_strings]
+    assert [option for option in options if option not in sections[f"cockpit {name}"] and option != "-h"] == []
+
+
+def test_every_instrument_is_documented():
+    from cockpit.instrument import registry
+
+    assert set(registry()) - headings(ROOT / "docs" / "instruments.md") == set()
+
+
+def test_every_public_name_is_documented():
+    import cockpit
+
+    text = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in cockpit.__all__ if f"`{name}" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), target
+        if anchor:
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings(place)}, target
+
+
+def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert len([line for line in lines if line.endswith("&& cockpit demo")]) == 1
+    assert len([line for line in lines if line.endswith("&& python -m pytest")]) == 1
+
+
+def test_every_change_log_section_is_one_of_keep_a_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased\]$", text, flags=re.M)
+    assert set(re.findall(r"^### (.*)$", text, flags=re.M)) <= {
+        *("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"),
+    }

@@ -1,0 +1,38 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run_example(script, *arguments, cwd):
+    command = [sys.executable, "-W", "error", EXAMPLES / script, *arguments]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_minimal_writes_a_log_and_a_picture(tmp_path):
+    run_example("minimal.py", "--epochs", "2", cwd=tmp_path)
+    assert (tmp_path / "runs" / "minimal" / "rank0.db").is_file()
+    assert (tmp_path / "minimal.png").stat().st_size > 10_000
+
+
+def test_raw_pixels_fill_the_end_bins_and_scaled_ones_do_not(tmp_path):
+    printed = run_example("raw_pixels.py", "--steps", "12", cwd=tmp_path)
+    shares = [float(line.partition(", ")[2].split("%")[0].split()[-1]) for line in printed.splitlines()[:2]]
+    scaled, raw = shares
+    assert scaled == 0
+    assert raw > 0.01
+    assert (tmp_path / "raw_pixels.png").stat().st_size > 10_000
+
+
+def test_raw_pixels_runs_on_cifar(tmp_path, data_dir):
+    printed = run_example("raw_pixels.py", "--steps", "2", "--cifar", data_dir / "cifar10_subset.npz", cwd=tmp_path)
+    assert "raw, 0 to 255: loss" in printed
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_each_example_keeps_a_small_picture_of_what_it_shows(script):
+    picture = EXAMPLES / script.replace(".py", ".png")
+    assert picture.stat().st_size < 150_000

@@ -1,0 +1,63 @@
+import csv
+import io
+import json
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from cockpit.export import to_csv, to_json
+from cockpit.reading import Histogram, Reading
+from cockpit.run import load_run
+from cockpit.store import Header, Writer
+
+EDGES = np.array([-1.0, 0.0, 1.0])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Three steps: a gap, numbers that are not finite, layers that come and go, histograms."""
+    writer = Writer(tmp_path / "run", Header("run", 12.0, config={"lr": 0.1}, tags=("first",)))
+    writer.put(0, 0.5, {"loss": Reading(2.0), "grad_norm": Reading(1.0, layers={"a": 0.5, "b": inf})})
+    writer.put(1, 1.0, {"loss": Reading(None), "alpha": Reading(nan, parts={"concave": 1.0})})
+    writer.put(4, 2.0, {"loss": Reading(-inf), "grad_norm": Reading(3.0, layers={"a": None, "b": 2.0})})
+    writer.put(4, 2.0, {"hist": Reading(Histogram(np.array([3, 4]), EDGES))})
+    writer.put(5, 2.5, {"hist": Reading(None)})
+    writer.scalars(4, 2.0, {"valid/accuracy": 0.25})
+    writer.close()
+    return load_run(tmp_path / "run")
+
+
+def test_csv_has_a_line_per_step_and_a_column_per_scalar_quantity(run):
+    file = io.StringIO()
+    to_csv(run, file)
+    assert list(csv.DictReader(io.StringIO(file.getvalue()))) == [
+        dict(zip(("step", "loss", "grad_norm", "alpha", "alpha.concave", "valid/accuracy"), row, strict=True))
+        for row in (
+            ("0", "2.0", "1.0", "", "", ""),
+            ("1", "", "", "nan", "1.0", ""),
+            ("4", "-inf", "3.0", "", "", "0.25"),
+        )
+    ]
+
+
+def test_json_holds_everything_and_keeps_gaps_apart_from_nan(run):
+    file = io.StringIO()
+    to_json(run, file)
+    content = json.loads(file.getvalue())
+    series = content.pop("series")
+    assert content == {"name": "run", "state": "finished", "created": 12.0, "config": {"lr": 0.1}, "tags": ["first"]}
+    assert series["loss"] == {"steps": [0, 1, 4], "times": [0.5, 1.0, 2.0], "values": [2.0, None, "-Infinity"]}
+    assert series["alpha"]["values"] == ["NaN"]
+    assert series["grad_norm"]["layers"]["names"] == ["a", "b"]
+    assert series["grad_norm"]["layers"]["values"] == [[0.5, "Infinity"], [None, 2.0]]
+    assert series["hist"] == {"steps": [4, 5], "times": [2.0, 2.5], "edges": [-1, 0, 1], "values": [[3, 4], None]}
+
+
+def test_a_run_without_points_is_exported(tmp_path):
+    Writer(tmp_path / "run", Header("run", 0.0)).close()
+    run, table, document = load_run(tmp_path / "run"), io.StringIO(), io.StringIO()
+    to_csv(run, table)
+    to_json(run, document)
+    assert table.getvalue() == "step\n"
+    assert json.loads(document.getvalue())["series"] == {}
