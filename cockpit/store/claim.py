@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cockpit.store.schema import (
     dumps,
     event,
     layout,
+    payload,
     point,
     run,
     series,
@@ -36,24 +38,32 @@ class TakenOver(RuntimeError):
     """Another writer holds the run."""
 
 
+@dataclass(frozen=True)
 class Claim:
     """A run's file, held by this process.
 
     Args:
         path: The file.
         token: What the file names as its owner.
-        encoder: Continues where the file ends.
-        elapsed: Time of its last point.
-        last_step: Highest step in it.
         shared_memory: Whether its file system allows write-ahead logging.
+        identity: Device and number of the file: of its name there may later be another.
     """
 
-    def __init__(
-        self, path: Path, token: str, encoder: Encoder, elapsed: float, last_step: int | None, shared_memory: bool
-    ) -> None:
-        self.path, self.encoder, self.elapsed, self.last_step = path, encoder, elapsed, last_step
-        self._token, self._shared_memory = token, shared_memory
-        self._identity = _identity(path)
+    path: Path
+    token: str
+    shared_memory: bool
+    identity: tuple[int, int]
+
+
+class Log:
+    """Transactions on a file that is held.
+
+    Args:
+        claim: The file.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
         self._connection: sa.Connection | None = None
 
     def commit(self, batch: Batch, dropped: int) -> None:
@@ -64,40 +74,27 @@ class Claim:
             TakenOver: If another writer holds the run by now.
             sqlalchemy.exc.OperationalError: If the disk is full or the file locked.
         """
-        # An open file stays writable after its directory has gone: nothing but looking tells.
-        if _identity(self.path) != self._identity:
-            raise FileNotFoundError(f"{self.path} has been replaced by another file")
-        connection = self._connect()
+        connection = self._connected()
         with connection.begin():
             self._update(
-                connection,
-                heartbeat=time.time(),
-                cursor=batch.cursor,
-                dropped=dropped,
-                elapsed=batch.elapsed,
-                last_step=batch.last_step,
+                connection, cursor=batch.cursor, dropped=dropped, elapsed=batch.elapsed, last_step=batch.last_step
             )
-            if batch.series:
-                connection.execute(sa.delete(series).where(series.c.id.in_([row["id"] for row in batch.series])))
-                connection.execute(sa.insert(series), batch.series)
-            if batch.documents:
-                connection.execute(sa.delete(document).where(document.c.name.in_(list(batch.documents))))
-                connection.execute(sa.insert(document), list(batch.documents.values()))
-            for table, rows in ((layout, batch.layouts), (point, batch.points), (event, batch.events)):
-                if rows:
-                    connection.execute(sa.insert(table), rows)
+            database.replace(connection, series, batch.series)
+            database.replace(connection, document, batch.documents)
+            database.insert(connection, layout, batch.layouts)
+            database.insert(connection, point, batch.points)
+            database.insert(connection, payload, batch.payloads)
+            database.insert(connection, event, batch.events)
 
-    def release(self, state: str, dropped: int) -> None:
+    def finish(self, state: str, cursor: int, dropped: int) -> None:
         """Writes how the run ended and leaves a single file.
 
         Raises:
-            As :meth:`commit`.
+            OSError, TakenOver, sqlalchemy.exc.OperationalError: As :meth:`commit`.
         """
-        connection = self._connect()
+        connection = self._connected()
         with connection.begin():
-            self._update(
-                connection, heartbeat=time.time(), state=state, dropped=dropped, cursor=self.encoder.cursor + 1
-            )
+            self._update(connection, state=state, cursor=cursor, dropped=dropped)
         database.fold(connection, _FOLD_PATIENCE)
         self.disconnect()
 
@@ -107,20 +104,26 @@ class Claim:
             self._connection.close()
             self._connection = None
 
-    def _connect(self) -> sa.Connection:
+    def _connected(self) -> sa.Connection:
+        # An open file stays writable after its directory has gone: nothing but looking tells.
+        if _identity(self._claim.path) != self._claim.identity:
+            raise FileNotFoundError(f"{self._claim.path} has been replaced by another file")
         if self._connection is None:
-            self._connection = database.writing_engine(self.path).connect()
-            database.set_journal(self._connection, shared_memory=self._shared_memory)
+            self._connection = database.writing_engine(self._claim.path).connect()
+            database.set_journal(self._connection, shared_memory=self._claim.shared_memory)
         return self._connection
 
     def _update(self, connection: sa.Connection, **values: Any) -> None:
-        changed = connection.execute(sa.update(run).where(run.c.owner == self._token).values(values))
-        if changed.rowcount != 1:
-            raise TakenOver(f"another process writes {self.path} now: this one has stopped logging")
+        mine = sa.update(run).where(run.c.owner == self._claim.token)
+        if connection.execute(mine.values(heartbeat=time.time(), **values)).rowcount != 1:
+            raise TakenOver(f"another process writes {self._claim.path} now: this one has stopped logging")
 
 
-def claim(path: Path, header: Header, *, resume: bool) -> Claim:
+def claim(path: Path, header: Header, *, resume: bool) -> tuple[Claim, Encoder]:
     """Takes hold of a run's file, made where it does not exist.
+
+    Returns:
+        The hold, and an encoder that continues where the file ends.
 
     Raises:
         RunExists: If the run is over and ``resume`` is not set.
@@ -130,30 +133,25 @@ def claim(path: Path, header: Header, *, resume: bool) -> Claim:
     """
     _make_directory(path.parent)
     filesystem = place.network_filesystem(path.parent.resolve(), place.mounts_text())
-    if filesystem is not None:
-        warnings.warn(
-            f"{path.parent} is on a network file system ({filesystem}): the log is written without write-ahead logging, "
-            "and a dashboard on another machine may see it late. A local directory is safer.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
     token = uuid.uuid4().hex
     try:
         with database.writing_engine(path).connect() as connection:
-            mode = database.set_journal(connection, shared_memory=filesystem is None)
             with connection.begin():
                 encoder = _take_hold(connection, path, header, token, resume)
+            mode = database.set_journal(connection, shared_memory=filesystem is None)
     except sa.exc.OperationalError as error:
-        raise OSError(
-            f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
-        ) from error
+        words = f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
+        raise OSError(words) from error
     except sa.exc.DatabaseError as error:
         raise UnreadableLog(f"{path} stands in the way: {database.reason(path, error)}") from error
     if filesystem is not None:
-        encoder.event(
-            None, 0.0, "warning", f"the log is on a network file system ({filesystem}); journal mode {mode}", ""
+        words = (
+            f"{path.parent} is on a network file system ({filesystem}): the log is written with a rollback journal "
+            f"({mode}) instead of write-ahead logging. Writing and live reading are slower; choose a local place."
         )
-    return Claim(path, token, encoder, encoder.elapsed, encoder.last_step, filesystem is None)
+        warnings.warn(words, RuntimeWarning, stacklevel=3)
+        encoder.event(None, encoder.elapsed, "warning", words, "")
+    return Claim(path, token, filesystem is None, _identity(path)), encoder
 
 
 def _make_directory(directory: Path) -> None:

@@ -8,17 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.reading import Histogram, Value
+
 _FLOAT = np.dtype("<f8")
 
 
-def encode_floats(values: Sequence[float | None]) -> bytes | None:
-    """One float64 per entry, then, where any is ``None``, a bit mask of those. All ``None``: no bytes at all."""
-    missing = np.fromiter((value is None for value in values), bool, len(values))
-    if missing.all():
+def encode_floats(values: Sequence[Value]) -> bytes | None:
+    """One float64 per entry, then, where any is ``None``, a bit mask of those. All ``None``: no bytes at all.
+
+    Raises:
+        TypeError: If an entry is no number.
+    """
+    missing = [value is None for value in values]
+    if all(missing):
         return None
-    numbers = np.array([np.nan if value is None else value for value in values], _FLOAT)
-    mask = np.packbits(missing).tobytes() if missing.any() else b""
-    return numbers.tobytes() + mask
+    numbers = np.array(values, _FLOAT)  # None becomes NaN
+    if numbers.ndim != 1:
+        raise TypeError(f"each layer needs one number, got arrays of shape {numbers.shape[1:]}")
+    return numbers.tobytes() + (np.packbits(missing).tobytes() if any(missing) else b"")
 
 
 def decode_floats(payload: bytes | None, length: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -29,18 +36,41 @@ def decode_floats(payload: bytes | None, length: int) -> tuple[NDArray[np.float6
     return values, _decode_mask(payload[length * _FLOAT.itemsize :], length)
 
 
-def encode_counts(counts: NDArray[np.int64], missing: NDArray[np.bool_]) -> bytes | None:
-    """Counts ``[rows, bins]`` in the smallest integer type that holds them, compressed, with the mask of missing rows.
+def stack(values: Sequence[Value]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Histograms as counts ``[L, bins]``, missing ``[L]`` and edges, at least one of them not ``None``.
+
+    The edges are ``[bins + 1]`` where all layers share them, else ``[L, bins + 1]`` with NaN for the missing ones.
+    Layers with fewer bins than others end in empty bins of no width.
 
     Raises:
-        TypeError: If the counts are not integers.
+        TypeError: If a number stands among them, or counts are not integers.
     """
-    if missing.all():
-        return None
-    counts = counts.astype(np.int64, casting="same_kind")
+    histograms = []
+    for value in values:
+        if not (value is None or isinstance(value, Histogram)):
+            raise TypeError(f"a number, {value!r}, stands among histograms")
+        histograms.append(value)
+    defined = [histogram for histogram in histograms if histogram is not None]
+    missing = np.array([histogram is None for histogram in histograms])
+    bins = max(len(histogram.counts) for histogram in defined)
+    counts = np.zeros((len(values), bins), np.int64)
+    edges = np.full((len(values), bins + 1), np.nan)
+    for row, histogram in enumerate(histograms):
+        if histogram is not None:
+            own = len(histogram.counts)
+            counts[row, :own] = histogram.counts.astype(np.int64, casting="same_kind")
+            edges[row, : own + 1] = histogram.edges
+            edges[row, own + 1 :] = histogram.edges[-1]
+    first: NDArray[np.float64] = edges[~missing][0]
+    return counts, missing, first if bool((edges[~missing] == first).all()) else edges
+
+
+def encode_counts(counts: NDArray[np.int64], missing: NDArray[np.bool_]) -> bytes:
+    """Counts ``[rows, bins]`` in the smallest integer type that holds them, and a mask of missing rows, compressed."""
     dtype = np.result_type(np.min_scalar_type(counts.min(initial=0)), np.min_scalar_type(counts.max(initial=0)))
     mask = np.packbits(missing).tobytes() if missing.any() else b""
-    return dtype.str[1:].encode() + zlib.compress(counts.astype(dtype.newbyteorder("<")).tobytes() + mask, 1)
+    data = counts.astype(dtype.newbyteorder("<")).tobytes() + mask
+    return dtype.str[1:].encode() + zlib.compress(data, 1)
 
 
 def decode_counts(payload: bytes | None, rows: int, bins: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -61,9 +91,10 @@ def _decode_mask(data: bytes, length: int) -> NDArray[np.bool_]:
 
 def encode_edges(edges: NDArray[np.float64]) -> bytes:
     """Bin boundaries, any shape."""
-    return np.ascontiguousarray(edges, _FLOAT).tobytes()
+    return edges.astype(_FLOAT).tobytes()
 
 
-def decode_edges(data: bytes) -> NDArray[np.float64]:
-    """Bin boundaries as one flat array; the caller knows how many rows there are."""
-    return np.frombuffer(data, _FLOAT).astype(np.float64)
+def decode_edges(data: bytes, layers: int, bins: int) -> NDArray[np.float64]:
+    """Bin boundaries, ``[bins + 1]`` or ``[layers, bins + 1]``, whichever was encoded."""
+    edges: NDArray[np.float64] = np.frombuffer(data, _FLOAT).astype(np.float64)
+    return edges if len(edges) == bins + 1 else edges.reshape(layers, bins + 1)

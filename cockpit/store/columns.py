@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,8 @@ from cockpit.store.codec import decode_counts, decode_floats
 from cockpit.store.schema import MINUS_INF, MISSING, NAN, PLUS_INF, Kind
 
 _MIN_MAX: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
+
+_SCALAR = (np.int64, np.float64, np.float64, np.int8)
 
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
@@ -55,22 +57,28 @@ class Column:
 class Layout:
     """Layer names and edges that points share. ``edges``: ``[bins + 1]`` or ``[L, bins + 1]``."""
 
-    layers: tuple[str, ...]
-    edges: Floats | None
+    layers: tuple[str, ...] = ()
+    edges: Floats | None = None
 
 
-def scalar_column(key: str, rows: Sequence[Any], max_points: int | None) -> Column:
-    """From rows ``(step, time, value, flag)`` in step order."""
-    table = np.array(rows, dtype=object).reshape(-1, 4)
-    steps = table[:, 0].astype(np.int64)
-    flags = table[:, 3].astype(np.int8)
-    values = table[:, 2].astype(np.float64)  # NULL becomes NaN
+_NO_LAYOUT = Layout()
+
+
+def scalar_column(key: str, blocks: Iterable[Sequence[Sequence[Any]]], max_points: int | None = None) -> Column:
+    """From blocks of rows ``(step, time, value, flag)``, in step order."""
+    parts = [_arrays(rows) for rows in blocks] or [_arrays([])]
+    steps, times, values, flags = (np.concatenate(part) for part in zip(*parts, strict=True))
     values[flags == PLUS_INF] = np.inf
     values[flags == MINUS_INF] = -np.inf
     kept = latest(steps)
     if max_points is not None and len(kept) > max_points:
         kept = kept[thin(values[kept], flags[kept], max_points)]
-    return Column(key, "scalar", steps[kept], table[kept, 1].astype(np.float64), values[kept], flags[kept] == MISSING)
+    return Column(key, "scalar", steps[kept], times[kept], values[kept], flags[kept] == MISSING)
+
+
+def _arrays(rows: Sequence[Sequence[Any]]) -> list[NDArray[Any]]:
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(_SCALAR)
+    return [np.array(entries, kind) for entries, kind in zip(columns, _SCALAR, strict=True)]  # NULL becomes NaN
 
 
 def latest(steps: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -102,42 +110,43 @@ def thin(values: Floats, flags: NDArray[np.int8], max_points: int) -> NDArray[np
 def _extremes(positions: NDArray[np.intp], values: Floats, count: int) -> NDArray[np.intp]:
     if len(values) <= count:
         return positions
-    return positions[_MIN_MAX.downsample(np.ascontiguousarray(values), n_out=count)]
+    extremes: NDArray[np.intp] = positions[_MIN_MAX.downsample(values, n_out=count)]
+    return extremes
 
 
 def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[int, Layout]) -> Column:
-    """From rows ``(step, time, value, flag, layout, payload)``, one for each step, in step order."""
+    """From rows with ``step``, ``time``, ``layout`` and ``data``, one for each step, in step order."""
     steps = np.array([row.step for row in rows], np.int64)
     times = np.array([row.time for row in rows], np.float64)
     names = tuple(dict.fromkeys(name for layout in layouts.values() for name in layout.layers))
-    layered, histogram = kind in ("layers", "layer_histograms"), kind in ("histogram", "layer_histograms")
-    lead = (len(rows), len(names)) if layered else (len(rows),)
+    lead = (len(rows), len(names)) if kind in ("layers", "layer_histograms") else (len(rows),)
     missing = np.ones(lead, bool)
-    if not histogram:
+    if kind == "layers":
         values = np.full(lead, np.nan)
         for at, row in enumerate(rows):
-            where = _places(names, layouts[row.layout])
-            values[at, where], missing[at, where] = decode_floats(row.payload, len(where))
+            layout = layouts[row.layout]
+            there = at, _places(names, layout)
+            values[there], missing[there] = decode_floats(row.data, len(layout.layers))
         return Column(key, kind, steps, times, values, missing, names)
     bins = max((layout.edges.shape[-1] - 1 for layout in layouts.values() if layout.edges is not None), default=0)
     counts = np.zeros((*lead, bins), np.int64)
     edges = np.full((*lead, bins + 1), np.nan)
     for at, row in enumerate(rows):
-        layout = layouts.get(row.layout)
-        if layout is None or layout.edges is None:
+        layout = layouts.get(row.layout, _NO_LAYOUT)  # a histogram that is missing has none
+        if layout.edges is None:
             continue
         own = layout.edges.shape[-1] - 1
-        where = (at, _places(names, layout)) if layered else (slice(at, at + 1),)
-        counts[(*where, slice(own))], missing[where] = decode_counts(row.payload, len(layout.layers) or 1, own)
+        where: tuple[Any, ...] = (at, _places(names, layout)) if layout.layers else (slice(at, at + 1),)
+        counts[(*where, slice(own))], missing[where] = decode_counts(row.data, len(layout.layers) or 1, own)
         edges[(*where, slice(own + 1))] = layout.edges
         edges[(*where, slice(own + 1, None))] = layout.edges[..., -1:]
     return Column(key, kind, steps, times, counts, missing, names, _shared(edges, missing))
 
 
-def _places(names: tuple[str, ...], layout: Layout) -> Any:
+def _places(names: tuple[str, ...], layout: Layout) -> slice | list[int]:
     """Where the layout's layers stand among all names."""
     if layout.layers == names:
-        return range(len(names))
+        return slice(None)
     position = {name: at for at, name in enumerate(names)}
     return [position[name] for name in layout.layers]
 

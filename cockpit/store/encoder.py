@@ -1,28 +1,28 @@
-"""Readings as rows of the log. Knows no database: the same batch can be committed twice."""
+"""Readings as rows of the log. Knows no database: a batch of rows can be committed again after a failure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.reading import Histogram, Reading, Value
-from cockpit.store.codec import encode_counts, encode_edges, encode_floats
+from cockpit.store.codec import encode_counts, encode_edges, encode_floats, stack
 from cockpit.store.schema import FINITE, MISSING, Origin, flag_of, text
 
-Row = dict[str, Any]
+Row: TypeAlias = tuple[Any, ...]
 _STEP_LIMIT = 2**63
+_RECENT = 1_000  # layouts remembered by content
 
 
 @dataclass
 class SeriesRow:
-    """What the log knows of one series; the attributes are the table's columns."""
+    """What the log knows of one series; the attributes are the table's columns, in order."""
 
     id: int
     key: str
@@ -39,11 +39,12 @@ class SeriesRow:
 
 @dataclass
 class Batch:
-    """Rows for one transaction; numbered, so that writing them again after a failure changes nothing."""
+    """Rows for one transaction. They carry their numbers, so writing them again after a failure changes nothing."""
 
-    series: list[Row] = field(default_factory=list)
+    series: dict[int, Row] = field(default_factory=dict)
     layouts: list[Row] = field(default_factory=list)
     points: list[Row] = field(default_factory=list)
+    payloads: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
     documents: dict[str, Row] = field(default_factory=dict)
     cursor: int = 0
@@ -80,19 +81,24 @@ class Encoder:
         self._series_count = max((row.id for rows in self._series.values() for row in rows), default=0)
         self._layouts = dict(layouts or {})
         self._layout_count = max(self._layouts.values(), default=0)
-        self._new_layouts: list[Row] = []
-        self._touched: dict[int, SeriesRow] = {}
+        self._recent: dict[tuple[tuple[str, ...] | None, bytes | None], int] = {}
         self._said: set[tuple[str, str]] = set()
+        self._touched: dict[int, SeriesRow] = {}
         self._batch = Batch()
 
     def take(self) -> Batch:
         """The rows of everything encoded since the last call."""
         batch, self._batch = self._batch, Batch()
-        batch.series = [dict(vars(row)) for row in self._touched.values()]
-        batch.layouts = self._new_layouts
+        batch.series = {number: tuple(vars(row).values()) for number, row in self._touched.items()}
         batch.cursor, batch.last_step, batch.elapsed = self.cursor, self.last_step, self.elapsed
-        self._touched, self._new_layouts = {}, []
+        self._touched = {}
         return batch
+
+    def lost(self, batch: Batch) -> None:
+        """The batch cannot be stored: what later points refer to goes with the next one."""
+        self._batch.layouts[:0] = batch.layouts
+        for row in (row for rows in self._series.values() for row in rows if row.id in batch.series):
+            self._touched[row.id] = row
 
     def readings(self, step: int, time: float, readings: Mapping[str, Reading]) -> None:
         """One step's readings.
@@ -119,8 +125,7 @@ class Encoder:
     def event(self, step: int | None, time: float, kind: str, words: str, subject: str) -> None:
         """Something that happened."""
         step = None if step is None else _checked_step(step)
-        row = {"step": step, "time": float(time), "kind": text(kind), "text": text(words), "subject": text(subject)}
-        self._batch.events.append({"id": self._number(), **row})
+        self._batch.events.append((self._number(), step, float(time), text(kind), text(words), text(subject)))
 
     def say(self, step: int | None, time: float, kind: str, words: str, subject: str) -> None:
         """An event, unless the same words, numbers aside, have been said of this subject."""
@@ -132,7 +137,7 @@ class Encoder:
     def document(self, name: str, value: str) -> None:
         """JSON text under a name, in place of the last one."""
         name = text(name)
-        self._batch.documents[name] = {"name": name, "revision": self._number(), "value": value}
+        self._batch.documents[name] = (name, self._number(), value)
 
     def _number(self) -> int:
         self.cursor += 1
@@ -152,32 +157,33 @@ class Encoder:
 
     def _network(self, step: int, time: float, key: str, value: Value, origin: Origin) -> None:
         if isinstance(value, Histogram):
-            payload = encode_counts(value.counts[None], np.zeros(1, bool))
-            layout = self._layout(None, value.edges)
-            self._point(step, time, key, False, True, origin, None, FINITE, layout, payload)
+            counts, missing, edges = stack([value])
+            row = self._series_row(key, False, True, origin)
+            layout = self._layout(None, edges)
+            self._point(row, step, time, None, FINITE, layout, encode_counts(counts, missing))
             return
         number = None if value is None else float(value)
         flag = flag_of(number)
-        histogram = None if number is None else False
-        stored = number if flag == FINITE else None
-        self._point(step, time, key, False, histogram, origin, stored, flag, None, None)
+        row = self._series_row(key, False, None if number is None else False, origin)
+        self._point(row, step, time, number if flag == FINITE else None, flag)
 
     def _layered(self, step: int, time: float, key: str, layers: Mapping[str, Value]) -> None:
         values = list(layers.values())
+        histogram: bool | None
+        payload: bytes | None
         if any(isinstance(value, Histogram) for value in values):
-            counts, missing, edges = _stacked(values)
-            payload, layout = encode_counts(counts, missing), self._layout(tuple(layers), edges)
-            self._point(step, time, key, True, True, "instrument", None, FINITE, layout, payload)
-            return
-        payload, layout = encode_floats([_number_or_none(value) for value in values]), self._layout(tuple(layers), None)
-        flag, histogram = (MISSING, None) if payload is None else (FINITE, False)
-        self._point(step, time, key, True, histogram, "instrument", None, flag, layout, payload)
+            counts, missing, edges = stack(values)
+            payload, layout, histogram = encode_counts(counts, missing), self._layout(tuple(layers), edges), True
+        else:
+            payload, layout = encode_floats(values), self._layout(tuple(layers), None)
+            histogram = None if payload is None else False
+        row = self._series_row(key, True, histogram, "instrument")
+        self._point(row, step, time, None, MISSING if payload is None else FINITE, layout, payload)
 
     def _point(
-        self, step: int, time: float, key: str, layered: bool, histogram: bool | None, origin: Origin,
-        value: float | None, flag: int, layout: int | None, payload: bytes | None,
+        self, row: SeriesRow, step: int, time: float, value: float | None, flag: int, layout: int | None = None,
+        payload: bytes | None = None,
     ) -> None:  # fmt: skip
-        row = self._series_row(text(key), layered, histogram, origin)
         number = self._number()
         if row.points == 0:
             row.first_step = row.last_step = step
@@ -190,15 +196,13 @@ class Encoder:
         self.last_step = step if self.last_step is None else max(self.last_step, step)
         if time > self.elapsed:
             self.elapsed = time
-        self._batch.points.append(
-            {
-                "id": number, "series": row.id, "step": step, "time": time, "value": value, "flag": flag,
-                "layout": layout, "payload": payload,
-            }
-        )  # fmt: skip
+        self._batch.points.append((number, row.id, step, time, value, flag, layout))
+        if payload is not None:
+            self._batch.payloads.append((number, payload))
 
     def _series_row(self, key: str, layered: bool, histogram: bool | None, origin: Origin) -> SeriesRow:
         """The series a point belongs to. One that only ever missed becomes what its first defined point is."""
+        key = text(key)
         rows = self._series.setdefault((key, layered, origin), [])
         for row in rows:
             if histogram is None or row.histogram is None or row.histogram == histogram:
@@ -209,18 +213,26 @@ class Encoder:
         rows.append(row)
         return row
 
-    def _layout(self, layers: tuple[str, ...] | None, edges: NDArray[np.float64] | None) -> int:
+    def _layout(self, layers: tuple[str, ...] | None, edges: NDArray[Any] | None) -> int:
         """Number of the layer names and edges, which are stored once."""
-        names = None if layers is None else json.dumps([text(name) for name in layers], ensure_ascii=False)
         boundaries = None if edges is None else encode_edges(edges)
-        bins = None if edges is None else edges.shape[-1] - 1
+        number = self._recent.get((layers, boundaries))
+        if number is None:
+            bins = None if edges is None else edges.shape[-1] - 1
+            number = self._stored_layout(layers, boundaries, bins)
+            if len(self._recent) >= _RECENT:  # edges that change at every step must not pile up
+                self._recent.clear()
+            self._recent[layers, boundaries] = number
+        return number
+
+    def _stored_layout(self, layers: tuple[str, ...] | None, boundaries: bytes | None, bins: int | None) -> int:
+        names = None if layers is None else json.dumps([text(name) for name in layers], ensure_ascii=False)
         digest = hashlib.blake2b(f"{names}\n{bins}\n".encode() + (boundaries or b""), digest_size=16).digest()
         number = self._layouts.get(digest)
         if number is None:
             self._layout_count += 1
             number = self._layouts[digest] = self._layout_count
-            row = {"id": number, "digest": digest, "layers": names, "bins": bins, "edges": boundaries}
-            self._new_layouts.append(row)
+            self._batch.layouts.append((number, digest, names, bins, boundaries))
         return number
 
 
@@ -229,37 +241,3 @@ def _checked_step(step: int) -> int:
     if not -_STEP_LIMIT <= step < _STEP_LIMIT:
         raise OverflowError(f"step {step} does not fit into 64 bits")
     return step
-
-
-def _number_or_none(value: Value) -> float | None:
-    if isinstance(value, Histogram):
-        raise TypeError("a histogram stands among numbers")
-    return None if value is None else float(value)
-
-
-def _stacked(
-    values: Sequence[Value],
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Counts ``[L, bins]``, missing ``[L]`` and edges: ``[bins + 1]`` where all layers share them, or ``[L, bins + 1]``.
-
-    Layers with fewer bins than others end in empty bins of no width.
-    """
-    histograms = []
-    for value in values:
-        if not (value is None or isinstance(value, Histogram)):
-            raise TypeError(f"a number, {value!r}, stands among histograms")
-        histograms.append(value)
-    bins = max(len(histogram.counts) for histogram in histograms if histogram is not None)
-    counts = np.zeros((len(values), bins), np.int64)
-    edges = np.full((len(values), bins + 1), np.nan)
-    missing = np.array([histogram is None for histogram in histograms])
-    for row, histogram in enumerate(histograms):
-        if histogram is None:
-            continue
-        own = len(histogram.counts)
-        counts[row, :own] = histogram.counts.astype(np.int64, casting="same_kind")
-        edges[row, : own + 1] = histogram.edges
-        edges[row, own + 1 :] = histogram.edges[-1]
-    first = edges[~missing][0]
-    shared = bool((edges[~missing] == first).all())
-    return counts, missing, first if shared else edges

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-# Write-ahead logging shares memory between processes, so all of them must run on one host. These can be mounted by many.
+# Write-ahead logging shares memory between processes, so all must run on one host. These can be mounted by many.
 # fmt: off
 _NETWORK = frozenset({
     "9p", "acfs", "afs", "beegfs", "beegfs_nodev", "ceph", "cifs", "coda", "davfs", "drvfs", "gfs", "gfs2", "glusterfs",
@@ -79,9 +79,11 @@ def host() -> str:
 
 
 def process_start(pid: int) -> str:
-    """When the process began, in the system's own count: with the id it names one process. Empty where unknown."""
+    """When the process began, in the system's own count: with the id it names one process. Empty if unknown."""
     # The second field is the program's name in brackets, and may itself hold blanks and brackets.
-    return _or_empty(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    fields = _or_empty(lambda: Path(f"/proc/{pid}/stat").read_text(errors="replace")).rpartition(")")[2].split()
+    dead = not fields or fields[0] in "ZX"  # ended, and its parent has not asked for its end yet
+    return "" if dead else fields[19]
 
 
 def is_alive(pid: int, start: str) -> bool | None:
@@ -102,5 +104,5 @@ def is_alive(pid: int, start: str) -> bool | None:
 def _or_empty(read: Callable[[], str]) -> str:
     try:
         return read()
-    except (OSError, IndexError):
+    except OSError:
         return ""

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from cockpit.store import database
 from cockpit.store.codec import decode_edges
 from cockpit.store.columns import Column, Layout, latest, scalar_column, vector_column
-from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, layout, point, run, series
+from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, layout, payload, point, run, series
 
 _SCALAR = (point.c.step, point.c.time, point.c.value, point.c.flag)
-_VECTOR = (*_SCALAR, point.c.layout, point.c.payload)
+_VECTOR = (*_SCALAR, point.c.layout, payload.c.data)
+_WITH_PAYLOAD = point.outerjoin(payload, payload.c.point == point.c.id)
 _VARIABLES = 500  # in one IN clause; databases bound their number
 
 
@@ -144,7 +145,7 @@ class Reader:
             order = (point.c.step, point.c.id)
             if found == "scalar":
                 query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
-                return scalar_column(key, connection.execute(query).all(), max_points)
+                return scalar_column(key, database.blocks(connection, query), max_points)
             places = connection.execute(sa.select(point.c.step, point.c.id).where(*wanted).order_by(*order)).all()
             ids = _strided(np.array(places, np.int64).reshape(-1, 2), max_points)
             return _vectors(connection, key, found, ids)
@@ -159,14 +160,14 @@ class Reader:
             row = _find(connection, key, kind)
             found = kind_of(row.layered, row.histogram)
             query = (
-                sa.select(*_VECTOR, point.c.id)
+                sa.select(point.c.id, *_SCALAR)
                 .where(point.c.series == row.id, point.c.step <= step)
                 .order_by(point.c.step.desc(), point.c.id.desc())
                 .limit(1)
             )
             rows = connection.execute(query).all()
             if found == "scalar":
-                return scalar_column(key, [row[:4] for row in rows], None)
+                return scalar_column(key, [[row[1:] for row in rows]] if rows else [])
             return _vectors(connection, key, found, [row.id for row in rows])
 
     def events(self, since: int = 0) -> list[Event]:
@@ -213,7 +214,7 @@ def _strided(places: Any, max_points: int | None) -> list[int]:
 def _vectors(connection: sa.Connection, key: str, kind: Kind, ids: Sequence[int]) -> Column:
     rows: list[Any] = []
     for start in range(0, len(ids), _VARIABLES):
-        query = sa.select(*_VECTOR).where(point.c.id.in_(ids[start : start + _VARIABLES]))
+        query = sa.select(*_VECTOR).select_from(_WITH_PAYLOAD).where(point.c.id.in_(ids[start : start + _VARIABLES]))
         rows += connection.execute(query.order_by(point.c.step)).all()
     rows.sort(key=lambda row: row.step)
     return vector_column(key, kind, rows, _layouts(connection, {row.layout for row in rows if row.layout is not None}))
@@ -226,9 +227,6 @@ def _layouts(connection: sa.Connection, ids: Iterable[int]) -> dict[int, Layout]
         query = sa.select(layout).where(layout.c.id.in_(wanted[start : start + _VARIABLES])).order_by(layout.c.id)
         for row in connection.execute(query):
             layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
-            edges = None
-            if row.edges is not None:
-                edges = decode_edges(row.edges)
-                edges = edges if len(edges) == row.bins + 1 else edges.reshape(len(layers), row.bins + 1)
+            edges = None if row.edges is None else decode_edges(row.edges, len(layers), row.bins)
             layouts[row.id] = Layout(layers, edges)
     return layouts

@@ -84,8 +84,15 @@ point = sa.Table(
     sa.Column("value", sa.Double),
     sa.Column("flag", sa.SmallInteger, nullable=False),
     sa.Column("layout", _Id),
-    sa.Column("payload", sa.LargeBinary),
     sa.Index("point_by_step", "series", "step"),
+)
+
+# Apart from the points: a page then holds a hundred scalars, and reading a curve does not fetch histograms.
+payload = sa.Table(
+    "payload",
+    metadata,
+    sa.Column("point", _Id, primary_key=True, autoincrement=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
 )
 
 event = sa.Table(

@@ -1,0 +1,131 @@
+"""The thread that moves what training handed over into the file, and keeps trying when it cannot."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import warnings
+
+import sqlalchemy as sa
+
+from cockpit.store.claim import Claim, Log, TakenOver
+from cockpit.store.encoder import Batch, Encoder
+from cockpit.store.inbox import Inbox
+
+_BATCH = 1_000  # items in one transaction
+_HEARTBEAT = 1.0
+_LONGEST_PAUSE = 5.0  # between attempts to write
+_FINAL_PATIENCE = 5.0  # how long a closing run keeps trying
+
+
+class Drain(threading.Thread):
+    """Writes until told to stop. Sleeps between writes; an empty inbox costs one heartbeat a second.
+
+    Args:
+        inbox: What to write.
+        claim: The file.
+        encoder: Continues where the file ends.
+        interval: Seconds between writes.
+    """
+
+    def __init__(self, inbox: Inbox, claim: Claim, encoder: Encoder, interval: float) -> None:
+        super().__init__(name="cockpit-writer", daemon=True)
+        self._inbox, self._claim, self._encoder, self._interval = inbox, claim, encoder, interval
+        self._final_state: str | None = None
+        self._deadline = float("inf")
+        self._batch: Batch | None = None
+        self._beaten = time.monotonic()
+        self._failing_since: float | None = None
+        self._dropped_said = False
+
+    def stop(self, state: str) -> None:
+        """Writes what is left, then how the run ended, then ends. The first call counts."""
+        if self._final_state is None:
+            self._deadline = time.monotonic() + _FINAL_PATIENCE
+            self._final_state = state
+            self._inbox.wake.set()
+
+    def run(self) -> None:
+        """Until stopped, or another writer takes the run."""
+        # Seen by nobody else: a forked child, where this thread is not, can neither use the connection nor close it.
+        log = Log(self._claim)
+        pause = self._interval
+        while True:
+            self._inbox.wake.wait(pause)
+            self._inbox.wake.clear()
+            final_state = self._final_state
+            try:
+                self._empty(log)
+                if final_state is not None:
+                    log.finish(final_state, self._encoder.cursor + 1, self._inbox.dropped)
+                    return
+                pause = self._interval
+            except TakenOver as error:
+                self._inbox.disabled = True
+                report(str(error))
+                return
+            except (sa.exc.OperationalError, OSError) as error:
+                log.disconnect()
+                self._troubled(error)
+                if time.monotonic() > self._deadline:
+                    report(f"{len(self._inbox)} items were lost: {self._claim.path} could not be written")
+                    return
+                pause = min(_LONGEST_PAUSE, 2 * pause) if final_state is None else self._interval
+
+    def _empty(self, log: Log) -> None:
+        while self._batch is not None or len(self._inbox) or time.monotonic() - self._beaten > _HEARTBEAT:
+            if self._batch is None:
+                self._batch = self._encoded()
+            try:
+                log.commit(self._batch, self._inbox.dropped)
+            except (sa.exc.OperationalError, OSError, TakenOver):
+                raise
+            except Exception as error:  # rows that the database will never take: the others must not wait for ever
+                log.disconnect()
+                self._encoder.lost(self._batch)
+                self._inbox.lost()
+                report(f"readings were lost: {self._claim.path} does not take them ({error!r})")
+            else:
+                self._inbox.written()
+            self._batch, self._beaten = None, time.monotonic()
+            self._recovered()
+
+    def _encoded(self) -> Batch:
+        for write, arguments, _ in self._inbox.take(_BATCH):
+            try:
+                write(self._encoder, *arguments)
+            except Exception as error:  # one bad item must not take the others with it
+                self._say("error", f"something handed to the log cannot be stored: {error!r}")
+            time.sleep(0)  # lets go of the interpreter: training would else wait its whole switch interval, 5 ms
+        if self._inbox.dropped and not self._dropped_said:
+            self._dropped_said = True
+            words = f"readings come faster than {self._claim.path} can be written: some are dropped, and counted"
+            self._say("warning", words)
+            report(words)
+        return self._encoder.take()
+
+    def _troubled(self, error: Exception) -> None:
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            why = getattr(error, "orig", error)
+            report(f"the log {self._claim.path} cannot be written ({why}). Training goes on; writing is tried again.")
+
+    def _recovered(self) -> None:
+        if self._failing_since is not None:
+            seconds = time.monotonic() - self._failing_since
+            self._failing_since = None
+            self._say(
+                "warning", f"the log could not be written for {seconds:.0f} s; dropped so far: {self._inbox.dropped}"
+            )
+
+    def _say(self, kind: str, words: str) -> None:
+        self._encoder.event(None, self._encoder.elapsed, kind, words, "")
+
+
+def report(words: str) -> None:
+    """Tells the user without raising, also where warnings are errors."""
+    try:
+        warnings.warn(words, RuntimeWarning, stacklevel=2)
+    except RuntimeWarning:
+        print(f"cockpit: {words}", file=sys.stderr)
