@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -61,15 +61,15 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="seed of parameters and batches (%(default)s)"
     )
     command.add_argument("--logdir", type=Path, default=Path("runs"), help="where the runs are written (%(default)s)")
-    command.add_argument("--port", type=_port, metavar="N", help="port of the dashboard; 0 takes a free one")
+    command.add_argument("--port", type=_port, metavar="N", help="port of the dashboard (8765); 0 takes a free one")
     command.add_argument("--exit", action="store_true", help="end after training instead of serving on")
 
 
 def _add_dashboard(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_dashboard)
     command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
-    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (%(default)s)")
-    command.add_argument("--port", type=_port, metavar="N", help="port; 0 takes a free one")
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="loopback address (%(default)s)")
+    command.add_argument("--port", type=_port, metavar="N", help="port (8765); 0 takes a free one")
 
 
 def _add_runs(command: argparse.ArgumentParser) -> None:
@@ -114,8 +114,9 @@ def _dashboard(options: argparse.Namespace) -> None:
     if not options.logdir.is_dir():
         raise UsageError(f"there is no directory {options.logdir}; runs are where `Cockpit(..., run=...)` put them")
     with serve(Store(options.logdir), host=options.host, port=options.port) as server:
-        print(f"Dashboard: {server.url} (Ctrl-C ends it)", flush=True)
-        server.wait()
+        print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
+        with suppress(KeyboardInterrupt):
+            server.wait()
 
 
 def _runs(options: argparse.Namespace) -> None:

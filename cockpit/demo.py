@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -164,7 +164,7 @@ def run(options: Options) -> None:
     images = load(options)
     options.logdir.mkdir(parents=True, exist_ok=True)
     with serve(Store(options.logdir), port=options.port) as server:
-        print(f"Dashboard: {server.url}", flush=True)
+        print(server.announcement(), flush=True)
         with ExitStack() as runs:
             faults = [None, options.fault] if options.fault else [None]
             trainees = [Trainee(images, fault, options) for fault in faults]
@@ -173,4 +173,5 @@ def run(options: Options) -> None:
             train(trainees, options.steps)
         if not options.exit:
             print("Training is done; the dashboard stays until Ctrl-C.", flush=True)
-            server.wait()
+            with suppress(KeyboardInterrupt):
+                server.wait()

@@ -1,8 +1,11 @@
 import json
+import signal
 import subprocess
 import sys
 from datetime import datetime
 from math import nan
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -67,6 +70,7 @@ def test_export_writes_json_to_a_file(logdir, capsys):
     [
         (["runs", "{}/nowhere"], "no directory"),
         (["dashboard", "{}/nowhere"], "no directory"),
+        (["dashboard", "{}", "--host", "0.0.0.0"], "ssh -L"),
         (["export", "{}/frist", "--to", "csv"], "did you mean"),
         (["export", "{}/broken", "--to", "csv"], "broken"),
         (["export", "{}/first", "--to", "csv", "--output", "{}/nowhere/file"], "nowhere/file"),
@@ -102,6 +106,17 @@ def test_a_wrong_argument_is_named_and_exits_with_2(capsys, arguments, message):
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_dashboard_serves_until_ctrl_c(logdir):
+    command = [Path(sys.executable).with_name("cockpit"), "dashboard", logdir, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline()
+        assert address.startswith("Dashboard: http://127.0.0.1:")
+        with urlopen(address.split()[-1], timeout=30) as page:
+            assert page.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
 
 
 def test_listing_runs_and_exporting_import_no_torch(logdir):
