@@ -8,14 +8,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeAlias
 
 import sqlalchemy as sa
 
 from cockpit.store import database
 from cockpit.store.reader import Reader
-from cockpit.store.schema import MINUS_INF, NAN, PLUS_INF, UnreadableLog, run, series
+from cockpit.store.schema import MINUS_INF, NAN, PLUS_INF, run, series
 
 _FILE = "rank0.db"
+_Stamp: TypeAlias = "tuple[tuple[int, int, int], ...]"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Store:
 
     def __init__(self, logdir: str | Path) -> None:
         self.logdir = Path(logdir)
+        self._known: dict[Path, tuple[_Stamp, RunSummary]] = {}
 
     def runs(self) -> list[RunSummary]:
         """All runs, the newest first. Broken files are listed with the reason."""
@@ -86,10 +89,32 @@ class Store:
                 yield Path(directory).relative_to(self.logdir).as_posix(), Path(directory) / _FILE
 
     def _summary(self, name: str, path: Path) -> RunSummary:
+        stamp = _stamp(path)
+        known = self._known.get(path)
+        if known is not None and known[0] == stamp and known[1].state != "running":  # nobody writes: nothing changes
+            return known[1]
+        summary = self._fresh_summary(name, path)
+        self._known[path] = stamp, summary
+        return summary
+
+    def _fresh_summary(self, name: str, path: Path) -> RunSummary:
         try:
             return _read_summary(name, path)
-        except UnreadableLog as error:
-            return RunSummary(name, "unreadable", path.stat().st_mtime if path.exists() else 0.0, reason=str(error))
+        except Exception as error:  # a damaged file may hold anything; the other runs are listed all the same
+            written = path.stat().st_mtime if path.exists() else 0.0
+            return RunSummary(name, "unreadable", written, reason=str(error))
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Changes when anything is written; what is committed first stands in the write-ahead log."""
+    stamps = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            continue
+        stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
 
 
 def _leads_out(name: str) -> bool:
@@ -99,9 +124,9 @@ def _leads_out(name: str) -> bool:
 
 def _read_summary(name: str, path: Path) -> RunSummary:
     with database.reading(database.reading_engine(path), path) as connection:
+        database.check_version(connection, path)
         columns = [column for column in run.c if column.name != "header"]
         row = connection.execute(sa.select(*columns)).one()
-        database.check_version(row.schema_version, path)
         last = sa.select(series.c.last_value, series.c.last_flag).where(
             series.c.key == "loss", series.c.origin == "instrument", sa.not_(series.c.layered)
         )

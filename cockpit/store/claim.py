@@ -101,6 +101,7 @@ class Log:
     def disconnect(self) -> None:
         """Lets go of the connection; the next transaction opens another."""
         if self._connection is not None:
+            self._connection.invalidate()  # without a last word to a file that may be gone
             self._connection.close()
             self._connection = None
 
@@ -133,24 +134,25 @@ def claim(path: Path, header: Header, *, resume: bool) -> tuple[Claim, Encoder]:
     """
     _make_directory(path.parent)
     filesystem = place.network_filesystem(path.parent.resolve(), place.mounts_text())
+    slow = (
+        f"{path.parent} is on a network file system ({filesystem}): the log is written with a rollback journal instead "
+        "of write-ahead logging. Writing and live reading are slower; choose a local place if you can."
+    )
+    if filesystem is not None:
+        warnings.warn(slow, RuntimeWarning, stacklevel=3)
     token = uuid.uuid4().hex
     try:
         with database.writing_engine(path).connect() as connection:
             with connection.begin():
                 encoder = _take_hold(connection, path, header, token, resume)
-            mode = database.set_journal(connection, shared_memory=filesystem is None)
+            database.set_journal(connection, shared_memory=filesystem is None)
     except sa.exc.OperationalError as error:
         words = f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
         raise OSError(words) from error
     except sa.exc.DatabaseError as error:
         raise UnreadableLog(f"{path} stands in the way: {database.reason(path, error)}") from error
     if filesystem is not None:
-        words = (
-            f"{path.parent} is on a network file system ({filesystem}): the log is written with a rollback journal "
-            f"({mode}) instead of write-ahead logging. Writing and live reading are slower; choose a local place."
-        )
-        warnings.warn(words, RuntimeWarning, stacklevel=3)
-        encoder.event(None, encoder.elapsed, "warning", words, "")
+        encoder.event(None, encoder.elapsed, "warning", slow, "")
     return Claim(path, token, filesystem is None, _identity(path)), encoder
 
 
@@ -176,33 +178,27 @@ def _take_hold(connection: sa.Connection, path: Path, header: Header, token: str
         "tags": json.dumps(header.tags),
         "header": dumps(header.to_json()),
     }
-    if not database.has_run(connection):
-        database.create_tables(connection)
-        begun = {
-            "id": 1,
-            "schema_version": SCHEMA_VERSION,
-            "created": header.created,
-            "elapsed": 0.0,
-            "cursor": 0,
-            "dropped": 0,
-        }
-        connection.execute(sa.insert(run), {**begun, **mine})
+    if database.begin_run(connection):
+        zero = {"elapsed": 0.0, "cursor": 0, "dropped": 0}
+        begun = sa.insert(run).values(id=1, schema_version=SCHEMA_VERSION, created=header.created, **zero, **mine)
+        connection.execute(begun)
         return Encoder(header.instruments)
+    database.check_version(connection, path)
     row = connection.execute(sa.select(run)).one()
-    database.check_version(row.schema_version, path)
-    if database.state_of(row) == "running":
-        raise RunIsLive(
-            f"{path.parent} is being written by process {row.pid} on {row.host.split('/')[0]}: "
-            "give this run another name"
-        )
+    state = database.state_of(row)
+    if state == "running":
+        who = f"process {row.pid} on {row.host.split('/')[0]}"
+        who = "this process" if row.pid == os.getpid() and row.host == place.host() else who
+        raise RunIsLive(f"{path.parent} is being written by {who}: close that run first, or give this one another name")
     if not resume:
-        raise RunExists(
-            f"{path.parent} holds a run ({row.state}): give this run another name, or continue it with resume=True"
-        )
+        words = f"{path.parent} holds a run ({state}): give this one another name, or continue it with resume=True"
+        raise RunExists(words)
     connection.execute(sa.update(run).values(**mine, cursor=row.cursor + 1))
-    rows = [SeriesRow(**row._mapping) for row in connection.execute(sa.select(series))]
-    layouts = {bytes(row.digest): row.id for row in connection.execute(sa.select(layout.c.digest, layout.c.id))}
-    return Encoder(header.instruments, rows, layouts, row.cursor + 1, row.last_step, row.elapsed)
+    rows = [SeriesRow(**entry._mapping) for entry in connection.execute(sa.select(series))]
+    layouts = {bytes(entry.digest): entry.id for entry in connection.execute(sa.select(layout.c.digest, layout.c.id))}
+    encoder = Encoder(header.instruments, rows, layouts, row.cursor + 1, row.last_step, row.elapsed)
+    encoder.event(row.last_step, row.elapsed, "info", f"resumed; before that, the run was {state}", "")
+    return encoder
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tsdownsample import MinMaxDownsampler
 
 from cockpit.store.codec import decode_counts, decode_floats
-from cockpit.store.schema import MINUS_INF, MISSING, NAN, PLUS_INF, Kind
+from cockpit.store.schema import FINITE, MINUS_INF, MISSING, NAN, PLUS_INF, Kind
 
 _MIN_MAX: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
 
@@ -90,17 +90,16 @@ def thin(values: Floats, flags: NDArray[np.int8], max_points: int) -> NDArray[np
     """Positions of at most ``max_points`` of the points, first and last among them.
 
     The axis is cut into stretches of equally many points. Of each the smallest and largest finite value stays, and the
-    first of each sort of gap (missing, NaN, inf, −inf): neither a spike nor a gap can vanish.
+    first of each sort of gap (missing, NaN, inf, −inf): from eight points on, neither a spike nor a gap can vanish.
     """
     n = len(values)
     kept = [np.array([0, n - 1])]
-    sorts = [
-        positions for flag in (MISSING, NAN, PLUS_INF, MINUS_INF) if len(positions := np.flatnonzero(flags == flag))
-    ]
-    finite = np.flatnonzero(np.isfinite(values))
-    share = (max_points - 2) // (len(sorts) + 2)  # finite values get two shares: minima and maxima
+    gaps = [np.flatnonzero(flags == flag) for flag in (MISSING, NAN, PLUS_INF, MINUS_INF)]
+    gaps = [positions for positions in gaps if len(positions)]
+    finite = np.flatnonzero(flags == FINITE)
+    share = (max_points - 2) // (len(gaps) + 2)  # finite values get two: minima and maxima
     if share:
-        for positions in sorts:
+        for positions in gaps:
             _, first = np.unique(positions * share // n, return_index=True)
             kept.append(positions[first])
         kept.append(_extremes(finite, values[finite], 2 * share))

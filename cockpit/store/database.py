@@ -10,21 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from cockpit.store import place
 from cockpit.store.schema import SCHEMA_VERSION, UnreadableLog, metadata, run
 
-HEARTBEAT_LIMIT = 10.0  # seconds after which a silent writer counts as gone
 Row: TypeAlias = tuple[Any, ...]
 
+_HEARTBEAT_LIMIT = 10.0  # seconds after which a silent writer on another machine counts as gone
 _BUSY = 5.0  # seconds to wait for another connection's lock
 _BLOCK = 20_000
-
-# Without a log file shared by mapping memory, which network file systems cannot do.
-_ROLLBACK = "TRUNCATE"
 
 
 def writing_engine(path: Path) -> sa.Engine:
@@ -38,7 +34,7 @@ def reading_engine(path: Path) -> sa.Engine:
 
 
 def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engine:
-    uri = f"file:{quote(path.absolute().as_posix())}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
 
     def connect() -> sqlite3.Connection:
         # isolation_level None: transactions begin where SQLAlchemy begins them, not where the driver guesses.
@@ -49,47 +45,43 @@ def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engi
     return engine
 
 
-def set_journal(connection: sa.Connection, *, shared_memory: bool) -> str:
-    """Write-ahead logging where the file system can, else a rollback journal. Returns the mode in force, upper case."""
+def set_journal(connection: sa.Connection, *, shared_memory: bool) -> None:
+    """Write-ahead logging where processes can share memory through the file system, else a rollback journal."""
     raw = connection.connection.cursor()
-    wanted = "WAL" if shared_memory else _ROLLBACK
-    mode = str(raw.execute(f"PRAGMA journal_mode={wanted}").fetchone()[0]).upper()
-    if mode == "WAL":
+    if shared_memory:
+        raw.execute("PRAGMA journal_mode=WAL")
         raw.execute("PRAGMA synchronous=NORMAL")
         raw.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
+    else:
+        raw.execute("PRAGMA journal_mode=TRUNCATE")
     raw.close()
-    return mode
 
 
-def fold(connection: sa.Connection, patience: float) -> bool:
+def fold(connection: sa.Connection, patience: float) -> None:
     """Makes the log one file again: everything into the main file, no journal beside it.
 
-    Returns:
-        Whether it is. Readers that stayed connected longer than ``patience`` seconds keep the journal's files alive;
-        the main file is complete all the same.
+    Where a reader stays connected for longer than ``patience`` seconds, or the disk is full, the journal stays beside
+    the file and belongs to it; nothing is lost.
     """
     raw = connection.connection.cursor()
     deadline = time.monotonic() + patience
-    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     while True:
         try:
-            return str(raw.execute("PRAGMA journal_mode=DELETE").fetchone()[0]).upper() == "DELETE"
-        except sqlite3.OperationalError:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute("PRAGMA journal_mode=DELETE")
+            return
+        except sqlite3.OperationalError:  # does not wait for a lock of its own accord
             if time.monotonic() > deadline:
-                return False
+                return
             time.sleep(0.02)
 
 
-def create_tables(connection: sa.Connection) -> None:
-    """All tables, where they are not there yet."""
+def begin_run(connection: sa.Connection) -> bool:
+    """Makes the tables; whether there was no run before."""
+    if sa.inspect(connection).has_table(run.name):
+        return connection.execute(sa.select(run.c.id)).first() is None
     metadata.create_all(connection)
-
-
-def has_run(connection: sa.Connection) -> bool:
-    """Whether the tables stand and a run has begun."""
-    if not sa.inspect(connection).has_table(run.name):
-        return False
-    return connection.execute(sa.select(run.c.id)).first() is not None
+    return True
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
@@ -163,12 +155,13 @@ def reason(path: Path, error: Exception) -> str:
     return said
 
 
-def check_version(version: int, path: Path) -> None:
-    """Refuses what a newer Cockpit wrote.
+def check_version(connection: sa.Connection, path: Path) -> None:
+    """Refuses what a newer Cockpit wrote. Asked first: nothing else in the file need be where it used to be.
 
     Raises:
         UnreadableLog: In words.
     """
+    version = connection.execute(sa.select(run.c.schema_version)).scalar_one()
     if version > SCHEMA_VERSION:
         raise UnreadableLog(
             f"{path} was written by a newer Cockpit (log version {version}, this one reads up to {SCHEMA_VERSION}): "
@@ -184,4 +177,4 @@ def state_of(row: Any) -> str:
         alive = place.is_alive(row.pid, row.process)
         if alive is not None:
             return "running" if alive else "crashed"
-    return "running" if time.time() - row.heartbeat < HEARTBEAT_LIMIT else "crashed"
+    return "running" if time.time() - row.heartbeat < _HEARTBEAT_LIMIT else "crashed"

@@ -65,7 +65,7 @@ class Drain(threading.Thread):
                 self._inbox.disabled = True
                 report(str(error))
                 return
-            except (sa.exc.OperationalError, OSError) as error:
+            except Exception as error:  # disk full, directory gone, file locked or damaged: training goes on
                 log.disconnect()
                 self._troubled(error)
                 if time.monotonic() > self._deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -67,6 +68,7 @@ def mounts_text() -> str:
         return ""
 
 
+@functools.cache
 def host() -> str:
     """Names the set of processes whose ids mean something here: machine, its boot, and its process namespace."""
     parts = [platform.node()]

@@ -87,8 +87,8 @@ class Reader:
     def header(self) -> Header:
         """Description of the run; a resumed run writes a new one."""
         with database.reading(self._engine, self.path) as connection:
-            row = connection.execute(sa.select(run.c.schema_version, run.c.header, run.c.created)).one()
-        database.check_version(row.schema_version, self.path)
+            database.check_version(connection, self.path)
+            row = connection.execute(sa.select(run.c.header, run.c.created)).one()
         if row.header != self._header_text:
             self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
             self._header_text = row.header
@@ -132,7 +132,12 @@ class Reader:
 
         Raises:
             KeyError: If there is no such series; names the nearest.
+            ValueError: If ``max_points`` is less than 2.
         """
+        if max_points is not None and max_points < 2:
+            raise ValueError(
+                f"a column keeps at least its first and last point: max_points must be 2 or more, not {max_points}"
+            )
         with database.reading(self._engine, self.path) as connection:
             row = _find(connection, key, kind)
             found = kind_of(row.layered, row.histogram)
