@@ -1,0 +1,88 @@
+"""Which panels stand where: a screen's places, closed up where a run lacks panels, and all others below."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from cockpit.panel import Panel, Place, Screen
+
+REST_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Panels on a page.
+
+    Args:
+        columns: Columns of the screen's grid; 0 if it has no panels.
+        places: Cells of the screen's panels, in reading order.
+        rest: Panels below the screen, in order.
+    """
+
+    columns: int
+    places: tuple[Place, ...]
+    rest: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All panels in reading order."""
+        return (*(place.panel for place in self.places), *self.rest)
+
+
+def keys_of(name: str, panel: Panel) -> tuple[str, ...]:
+    """The log keys of the panel called ``name``."""
+    return panel.keys or (name,)
+
+
+def expected(panels: Mapping[str, Panel], instruments: Collection[str], logged: Collection[str]) -> dict[str, Panel]:
+    """Those panels that have points, or whose instrument is on and will bring them.
+
+    Args:
+        panels: All that the run declares.
+        instruments: The run's instruments by name; a key ``name.part`` belongs to instrument ``name``.
+        logged: Keys that have points. None yet: every panel is expected.
+    """
+
+    def wanted(name: str, panel: Panel) -> bool:
+        keys = keys_of(name, panel)
+        return any(key in logged or key.split(".", 1)[0] in instruments for key in keys)
+
+    return {name: panel for name, panel in panels.items() if not logged or wanted(name, panel)}
+
+
+def arrange(screen: Screen | None, panels: Mapping[str, Panel]) -> Arrangement:
+    """``panels`` as ``screen`` places them; without a screen all stand in the grid below.
+
+    A place whose panel is not among them stays out and its column closes up; the lowest panel of a column reaches down
+    to the last row. A panel that no place names is left out if the placed ones draw all of its keys already.
+    """
+    places = _closed_up([place for place in screen.places if place.panel in panels]) if screen else []
+    placed = {place.panel for place in places}
+    drawn = {key for name in placed for key in keys_of(name, panels[name])}
+    rest = [name for name, panel in panels.items() if name not in placed and not drawn.issuperset(keys_of(name, panel))]
+    groups = list(dict.fromkeys(panels[name].group for name in rest))
+    rest.sort(key=lambda name: groups.index(panels[name].group))
+    columns = max((place.column + place.width for place in places), default=0)
+    return Arrangement(columns, tuple(places), tuple(rest))
+
+
+def _closed_up(places: list[Place]) -> list[Place]:
+    """The places without empty columns, each as high up as what stands above it allows, in reading order."""
+    used = sorted({place.column for place in places})
+    floor = dict.fromkeys(range(len(used)), 0)
+    closed: list[Place] = []
+    for place in sorted(places, key=lambda place: (place.row, place.column)):
+        covered = [new for new, old in enumerate(used) if place.column <= old < place.column + place.width]
+        row = max(floor[column] for column in covered)
+        closed.append(replace(place, column=covered[0], width=len(covered), row=row))
+        floor.update(dict.fromkeys(covered, row + place.height))
+    bottom = max(floor.values(), default=0)
+    return [_stretched(place, floor, bottom) for place in sorted(closed, key=lambda place: (place.row, place.column))]
+
+
+def _stretched(place: Place, floor: Mapping[int, int], bottom: int) -> Place:
+    """``place``, down to row ``bottom`` if nothing stands below it."""
+    end = place.row + place.height
+    lowest = all(floor[column] == end for column in range(place.column, place.column + place.width))
+    return replace(place, height=bottom - place.row) if lowest else place

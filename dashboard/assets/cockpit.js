@@ -1,0 +1,290 @@
+/* What the page does by itself. The reader's choices are kept here and handed to the server as one object; the server
+   answers with what is shown. One request at a time: what is chosen meanwhile is sent with the next. */
+(function () {
+  "use strict";
+
+  const PATIENCE = 5000; // ms after which an answer counts as lost
+  const FRAME = 40; // ms between an answer and the next frame of a replay
+  const SCHEME = "cockpit-scheme";
+
+  const choice = {run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}};
+  let shown = null;
+  let serial = 0;
+  let busyUntil = 0;
+  let waiting = false;
+  let replay = null;
+
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
+
+  function commit(update) {
+    Object.assign(choice, update);
+    if (performance.now() < busyUntil) {
+      waiting = true;
+    } else {
+      send();
+    }
+  }
+
+  function send() {
+    waiting = false;
+    serial += 1;
+    busyUntil = performance.now() + PATIENCE;
+    set("choice", {data: {...choice, serial}});
+  }
+
+  /* The address: ?run=…&view=…&step=… opens the same view again. */
+
+  function fromAddress() {
+    const query = new URLSearchParams(window.location.search);
+    const step = query.get("step");
+    return {
+      run: query.get("run"),
+      view: query.get("view"),
+      step: step !== null && /^-?\d+$/.test(step) ? Number(step) : null,
+    };
+  }
+
+  function address(run, view, step) {
+    const query = new URLSearchParams({run, view});
+    if (step !== null) {
+      query.set("step", String(step));
+    }
+    return "?" + query.toString();
+  }
+
+  function writeAddress() {
+    const before = fromAddress();
+    const next = address(shown.run, shown.view, shown.step);
+    if (next === window.location.search) {
+      return;
+    }
+    const elsewhere = before.run !== null && (before.run !== shown.run || before.view !== shown.view);
+    window.history[elsewhere ? "pushState" : "replaceState"](null, "", next);
+  }
+
+  window.addEventListener("popstate", () => {
+    replay = null;
+    commit({...fromAddress(), zoom: {}});
+  });
+
+  /* A tab that comes back into view looks for new runs, which it does not do while every run is over. */
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && shown) {
+      commit({});
+    }
+  });
+
+  /* Colour scheme */
+
+  function rememberedScheme() {
+    try {
+      return window.localStorage.getItem(SCHEME);
+    } catch (error) {
+      return null; // storage may be forbidden
+    }
+  }
+
+  function paint(scheme) {
+    choice.scheme = scheme;
+    set("theme", {forceColorScheme: scheme});
+  }
+
+  function firstScheme() {
+    const system = window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    return rememberedScheme() || system;
+  }
+
+  document.documentElement.setAttribute("data-mantine-color-scheme", firstScheme());
+
+  /* One hover cursor: all figures over steps show their values at the step under the pointer. */
+
+  let leading = false;
+
+  function overSteps() {
+    const drawn = [...document.querySelectorAll(".js-plotly-plot")].filter((graph) => graph.on && graph.layout);
+    return drawn.filter((graph) => graph.layout.meta && graph.layout.meta.cursor);
+  }
+
+  function lead(leader, act) {
+    if (leading) {
+      return; // this is a follower's own event
+    }
+    leading = true;
+    try {
+      overSteps().filter((graph) => graph !== leader).forEach(act);
+    } finally {
+      leading = false;
+    }
+  }
+
+  function hover(graph, step) {
+    const curves = graph.data.flatMap((trace, curveNumber) =>
+      trace.mode === "lines" && trace.hovertemplate ? [{curveNumber, xval: step}] : []
+    );
+    window.Plotly.Fx.hover(graph, curves, graph.layout.meta.cursor);
+  }
+
+  function shareHover(graph) {
+    if (!graph.dataset.cursor) {
+      graph.dataset.cursor = "shared";
+      graph.on("plotly_hover", (event) => lead(graph, (other) => hover(other, event.points[0].x)));
+      graph.on("plotly_unhover", () => lead(graph, (other) => window.Plotly.Fx.unhover(other)));
+    }
+  }
+
+  /* Replay: a clock decides which step is due, so that slow drawing drops frames and not speed. */
+
+  function advance() {
+    if (!replay || waiting) {
+      return;
+    }
+    const part = (performance.now() - replay.began) / (1000 * replay.seconds);
+    const step = Math.min(shown.last, Math.round(replay.from + part * (shown.last - shown.first)));
+    if (step >= shown.last) {
+      stopReplay();
+    }
+    if (step !== choice.step) {
+      commit({step});
+    } else if (replay) {
+      setTimeout(advance, FRAME);
+    }
+  }
+
+  function stopReplay() {
+    replay = null;
+    set("play", {children: "Play"});
+  }
+
+  function showControls() {
+    const step = shown.step === null ? shown.last : shown.step;
+    set("run", {value: shown.run});
+    set("view-select", {value: shown.view});
+    set("slider", {min: shown.first, max: Math.max(shown.last, shown.first + 1), value: step});
+    set("slider", {disabled: shown.last <= shown.first});
+    set("follow", {checked: shown.step === null});
+    set("step", {children: "step " + step.toLocaleString("en")});
+  }
+
+  const functions = {
+    start() {
+      Object.assign(choice, fromAddress());
+      paint(firstScheme());
+      send();
+    },
+
+    reflect(answer) {
+      if (!answer) {
+        return;
+      }
+      shown = answer;
+      busyUntil = 0;
+      if (waiting) {
+        send();
+        return;
+      }
+      if (!shown.run) {
+        document.title = "Cockpit";
+        return;
+      }
+      document.title = shown.run + " · Cockpit";
+      showControls();
+      writeAddress();
+      setTimeout(() => overSteps().forEach(shareHover), 500); // the figures of this answer are drawn by then
+      if (replay) {
+        setTimeout(advance, FRAME);
+      }
+    },
+
+    chooseRun(run) {
+      if (run && shown && run !== (choice.run || shown.run)) {
+        replay = null;
+        commit({run, step: null, log: {}, zoom: {}});
+      }
+    },
+
+    chooseView(view) {
+      if (view && shown && view !== (choice.view || shown.view)) {
+        commit({view});
+      }
+    },
+
+    slide(step) {
+      if (!shown || !shown.run || step === (choice.step === null ? shown.last : choice.step)) {
+        return;
+      }
+      if (replay) {
+        stopReplay();
+      }
+      commit({step});
+    },
+
+    follow(checked) {
+      if (!shown || !shown.run || checked === (choice.step === null)) {
+        return;
+      }
+      if (replay) {
+        stopReplay();
+      }
+      commit({step: checked ? null : shown.last});
+    },
+
+    play(clicks, seconds) {
+      if (!clicks || !shown || !shown.run || shown.last <= shown.first) {
+        return;
+      }
+      if (replay) {
+        stopReplay();
+        return;
+      }
+      const atEnd = choice.step === null || choice.step >= shown.last;
+      const from = atEnd ? shown.first : choice.step;
+      replay = {from, began: performance.now(), seconds: Number(seconds)};
+      set("play", {children: "Pause"});
+      commit({step: from});
+    },
+
+    toggleScheme(clicks) {
+      if (!clicks) {
+        return;
+      }
+      const scheme = choice.scheme === "dark" ? "light" : "dark";
+      try {
+        window.localStorage.setItem(SCHEME, scheme);
+      } catch (error) {
+        // storage may be forbidden; the scheme then holds for this page
+      }
+      paint(scheme);
+      commit({});
+    },
+
+    switchLog(checked, ids) {
+      const log = {...choice.log};
+      ids.forEach((id, index) => {
+        const before = id.panel in log ? log[id.panel] : shown && shown.log && shown.log[id.panel];
+        if (before !== checked[index]) {
+          log[id.panel] = checked[index];
+        }
+      });
+      if (JSON.stringify(log) !== JSON.stringify(choice.log)) {
+        commit({log});
+      }
+    },
+
+    zoom(moves, ids) {
+      const zoom = {...choice.zoom};
+      ids.forEach((id, index) => {
+        const move = moves[index] || {};
+        if ("xaxis.range[0]" in move) {
+          zoom[id.panel] = [Math.floor(move["xaxis.range[0]"]), Math.ceil(move["xaxis.range[1]"])];
+        } else if (move["xaxis.autorange"]) {
+          delete zoom[id.panel];
+        }
+      });
+      if (JSON.stringify(zoom) !== JSON.stringify(choice.zoom)) {
+        commit({zoom});
+      }
+    },
+  };
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {cockpit: functions});
+})();

@@ -1,0 +1,172 @@
+"""The one server callback, which looks at the log and redraws what has changed, and what the browser does by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, callback_context, no_update
+from dash.development.base_component import Component
+
+from cockpit.dashboard.layout import TICK, cards, message, plot_style
+from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
+from cockpit.dashboard.source import Sources
+from cockpit.dashboard.status import strip
+from cockpit.store import RunSummary, UnreadableLog
+
+IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
+WAITING = 5 * TICK  # while the run is over and others are live
+LIST_EVERY = 5  # ticks between looks at the list of runs
+PARTS = {"figure": "figure", "empty": "children", "words": "children", "notice": "children", "plot": "style"}
+
+
+def register(app: Dash, sources: Sources) -> None:
+    """Connect the page to the runs."""
+    outputs = [Output({"part": kind, "panel": ALL}, prop) for kind, prop in PARTS.items()]
+    single = {"view": "children", "status": "children", "run": "data", "view-select": "data", "shown": "data"}
+    outputs += [Output(name, prop) for name, prop in single.items()]
+    outputs += [Output("tick", "interval"), Output("tick", "max_intervals")]
+
+    @app.callback(
+        *outputs,
+        Input("tick", "n_intervals"),
+        Input("choice", "data"),
+        Input("again", "n_clicks"),
+        State("shown", "data"),
+        running=[(Output("tick", "disabled"), True, False)],
+        prevent_initial_call=True,
+    )
+    def refresh(ticks: int | None, choice: object, again: int, shown: dict[str, Any] | None) -> list[Any]:
+        on_page = [entry["id"]["panel"] for entry in callback_context.outputs_list[0]]
+        list_runs = callback_context.triggered_id != "tick" or (ticks or 0) % LIST_EVERY == 0
+        return answer(sources, Choice.from_page(choice), shown or {}, on_page, list_runs=list_runs)
+
+    _register_clientside(app)
+
+
+def _register_clientside(app: Dash) -> None:
+    """Wire the functions of ``assets/cockpit.js``. They set what they change themselves: nothing runs in circles."""
+    figures, logs = ({"part": kind, "panel": ALL} for kind in ("figure", "log"))
+    wires: dict[str, list[Input | State]] = {
+        "start": [Input("scheme-toggle", "id")],
+        "reflect": [Input("shown", "data")],
+        "chooseRun": [Input("run", "value")],
+        "chooseView": [Input("view-select", "value")],
+        "slide": [Input("slider", "value")],
+        "follow": [Input("follow", "checked")],
+        "play": [Input("play", "n_clicks"), State("speed", "value")],
+        "toggleScheme": [Input("scheme-toggle", "n_clicks")],
+        "switchLog": [Input(logs, "checked"), State(logs, "id")],
+        "zoom": [Input(figures, "relayoutData"), State(figures, "id")],
+    }
+    for name, inputs in wires.items():
+        app.clientside_callback(ClientsideFunction("cockpit", name), *inputs)  # type: ignore[no-untyped-call]
+
+
+def answer(
+    sources: Sources, choice: Choice, shown: dict[str, Any], on_page: Sequence[str], *, list_runs: bool
+) -> list[Any]:
+    """What one request changes on the page: the server callback's outputs in their order.
+
+    Args:
+        sources: The runs.
+        choice: What the reader asks for.
+        shown: What the page shows, as the last answer told it. A page that differs from what is wanted is redrawn,
+            whatever triggered the request: an answer that got lost is made good by the next.
+        on_page: The panels whose cards are on the page.
+        list_runs: Whether to look for other runs.
+    """
+    runs = sources.store.runs() if list_runs or not shown.get("run") else None
+    name = choice.run or shown.get("run") or choose_run(runs or [])
+    if name is None:
+        return _without_run(shown, on_page, runs, _no_runs(sources))
+    try:
+        return _of_run(look(sources, choice, name), shown, on_page, runs)
+    except (KeyError, UnreadableLog) as error:
+        return _without_run(shown, on_page, runs, explain(error))
+
+
+def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None) -> list[Any]:
+    """The outputs for a run: new cards where other panels stand on the page, else the panels that have changed."""
+    state = _state(page, shown, runs)
+    parts: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
+    children: Any = no_update
+    if state["identity"] != shown.get("identity"):
+        children = cards(page)
+    else:
+        redrawn = [panel for panel in page.arrangement.names if _stale(panel, state, shown)]
+        parts = _parts(page, on_page, redrawn)
+    moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
+    state["idle"] = 0 if moved else shown.get("idle", 0) + 1
+    return [*parts, children, strip(page) if moved else no_update, _options(runs), page.views, state, *_pace(state)]
+
+
+def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None) -> dict[str, Any]:
+    """What the page will show, as JSON keeps it."""
+    first, last = page.span
+    names = page.arrangement.names
+    others = shown.get("others", False) if runs is None else any(run.state == "running" for run in runs)
+    zoom = {name: list(ends) for name, ends in page.choice.zoom.items()}
+    return {
+        "serial": shown.get("serial", 0) + 1,
+        "identity": page.identity(),
+        "cursor": page.source.cursor,
+        "state": page.source.state,
+        "run": page.run,
+        "view": page.view,
+        "step": page.step,
+        "first": first,
+        "last": last,
+        "log": {name: page.log(name) for name in names},
+        "looks": {name: [page.step, page.choice.scheme, page.log(name), zoom.get(name)] for name in names},
+        "others": others,
+    }
+
+
+def _stale(panel: str, state: dict[str, Any], shown: dict[str, Any]) -> bool:
+    """Whether the panel on the page differs from what it would be now."""
+    grown = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state"))
+    return grown or state["looks"][panel] != shown.get("looks", {}).get(panel)
+
+
+def _parts(page: Page, on_page: Sequence[str], redrawn: Sequence[str]) -> list[list[Any]]:
+    """For each of :data:`PARTS` the values of the panels on the page."""
+    columns: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
+    for position, name in enumerate(on_page):
+        if name in redrawn:
+            drawing = page.drawing(name)
+            values = (drawing.figure, drawing.empty, drawing.words, page.notice(name), plot_style(drawing.height))
+            for column, value in zip(columns, values, strict=True):
+                column[position] = value
+    return columns
+
+
+def _pace(state: dict[str, Any]) -> tuple[Any, Any]:
+    """Milliseconds to the next look, and how many looks there will be: none once every run is over."""
+    if state["state"] == "running":
+        return IDLE if state["idle"] >= LIST_EVERY else TICK, -1
+    return WAITING, -1 if state["others"] else 0
+
+
+def _options(runs: Sequence[RunSummary] | None) -> Any:
+    """The run selector's choices."""
+    if runs is None:
+        return no_update
+    return [{"value": run.name, "label": f"{run.name} · {run.state}"} for run in runs]
+
+
+def _without_run(
+    shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None, text: str
+) -> list[Any]:
+    """The page where no run can be shown: a sentence, and a look for runs every other second."""
+    state = {"serial": shown.get("serial", 0) + 1, "identity": ["message", text]}
+    same = shown.get("identity") == state["identity"]
+    children: Component | Any = no_update if same else message(text)
+    return [*([no_update] * len(on_page) for _ in PARTS), children, [], _options(runs), [], state, IDLE, -1]
+
+
+def _no_runs(sources: Sources) -> str:
+    return (
+        f"There are no runs in {sources.store.logdir} yet. A training script with Cockpit(…, run=…) "
+        "puts one there; it appears here by itself."
+    )

@@ -1,0 +1,165 @@
+"""The page's parts: the strip on top, the replay bar, and a card for each panel. All text stays text."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from cockpit.dashboard.page import Page
+from cockpit.dashboard.panels import LOGARITHMIC
+from cockpit.panel import Place
+
+Id: TypeAlias = "dict[str, str]"
+
+SPEEDS = ("60", "30", "10")  # seconds for a replay of the whole run
+TICK = 1000  # milliseconds between looks at a live log
+THEME = {"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"}
+
+
+def part(kind: str, panel: str) -> Id:
+    """The id of a panel's part: ``figure``, ``words``, ``empty``, ``notice``, ``log`` or ``plot``."""
+    return {"part": kind, "panel": panel}
+
+
+def _labelled(text: str) -> dict[str, Any]:
+    """What a screen reader says for a part without visible words."""
+    return {"aria-label": text}
+
+
+def skeleton() -> Component:
+    """The page before it knows any run."""
+    page: Component = dmc.MantineProvider(
+        [
+            dcc.Interval(id="tick", interval=TICK),
+            dcc.Store(id="choice"),
+            dcc.Store(id="shown"),
+            html.Header([_brand(), html.Div(id="status", className="status")], className="strip"),
+            html.Nav(_replay(), id="replay", className="replay", **_labelled("Replay")),
+            html.Main(html.P("Looking for runs …", className="message"), id="view"),
+        ],
+        id="theme",
+        theme=THEME,
+        defaultColorScheme="light",
+    )
+    return page
+
+
+def _brand() -> Component:
+    run = dmc.Select(
+        id="run",
+        placeholder="no run",
+        searchable=True,
+        allowDeselect=False,
+        nothingFoundMessage="No such run",
+        size="xs",
+        className="run-select",
+        comboboxProps={"width": "max-content", "position": "bottom-start"},
+        **_labelled("Run"),
+    )
+    view = dmc.Select(id="view-select", allowDeselect=False, size="xs", className="view-select", **_labelled("View"))
+    scheme = dmc.ActionIcon(
+        "◐", id="scheme-toggle", variant="default", size="md", **_labelled("Dark or light"), n_clicks=0
+    )
+    again = dmc.ActionIcon("↻", id="again", variant="default", size="md", **_labelled("Look for new runs"), n_clicks=0)
+    return html.Div([html.H1("Cockpit"), run, again, view, scheme], className="brand")
+
+
+def _replay() -> list[Component]:
+    speeds = [{"value": seconds, "label": f"in {seconds} s"} for seconds in SPEEDS]
+    return [
+        dmc.Button("Play", id="play", size="compact-sm", variant="default", n_clicks=0, className="play"),
+        dmc.Select(id="speed", data=speeds, value=SPEEDS[1], allowDeselect=False, size="xs", className="speed",
+                   **_labelled("Duration of the replay")),
+        dmc.Slider(id="slider", min=0, max=1, value=0, step=1, updatemode="drag", size="sm", className="slider",
+                   thumbLabel="Step"),
+        html.Output(id="step", className="step"),
+        dmc.Switch(id="follow", label="Follow latest", checked=True, size="sm"),
+    ]  # fmt: skip
+
+
+def cards(page: Page) -> list[Component]:
+    """The view's panels in their places, the others below."""
+    arrangement = page.arrangement
+    if not arrangement.names:
+        return [message("This run declares no panels, so there is nothing to draw.")]
+    parts = [_grid(page)] if arrangement.places else []
+    if arrangement.rest:
+        rest = [_card(page, name) for name in arrangement.rest]
+        heading = [html.H2("More from this run", className="more")] if parts else []
+        parts += [*heading, html.Div(rest, className="screen flowing")]
+    return parts
+
+
+def _grid(page: Page) -> Component:
+    placed = [_card(page, place.panel, place) for place in page.arrangement.places]
+    columns = page.arrangement.columns
+    return html.Div(placed, className=f"screen columns-{min(columns, 3)}", style={"--columns": columns})
+
+
+def _card(page: Page, name: str, place: Place | None = None) -> Component:
+    panel, drawing = page.panel(name), page.drawing(name)
+    tools = []
+    if panel.kind in LOGARITHMIC:
+        tools.append(dmc.Checkbox(id=part("log", name), label="log", checked=page.log(name), size="xs"))
+    how = html.P(panel.how_to_read, className="how")
+    heading = html.Div([html.H3(panel.title or name), how, *tools], className="heading")
+    graph = dcc.Graph(
+        id=part("figure", name),
+        figure=drawing.figure,
+        config=graph_config(page.run, name),
+        responsive=True,
+        className="graph",
+    )
+    plot = html.Div(
+        [graph, html.P(drawing.empty, id=part("empty", name), className="empty")],
+        id=part("plot", name),
+        className="plot",
+        style=plot_style(drawing.height),
+    )
+    return html.Section(
+        [
+            heading,
+            html.P(page.notice(name), id=part("notice", name), className="notice", role="status"),
+            plot,
+            html.P(drawing.words, id=part("words", name), className="words"),
+        ],
+        className=f"panel kind-{panel.kind if panel.kind.isalnum() else 'other'}",
+        style=_cells(place) if place else {},
+        **_labelled(panel.title or name),
+    )
+
+
+def _cells(place: Place) -> dict[str, Any]:
+    """Grid lines as variables, which the stylesheet ignores on narrow screens."""
+    return {
+        "--column": f"{place.column + 1} / span {place.width}",
+        "--row": f"{place.row + 1} / span {place.height}",
+    }
+
+
+def plot_style(height: int) -> dict[str, Any]:
+    """The least height of a panel's plot."""
+    return {"minHeight": f"{height}px"}
+
+
+def graph_config(run: str, name: str) -> Any:
+    """Plotly's settings: nothing leaves the machine, the picture button saves a PNG."""
+    file = "".join(character if character.isalnum() or character in "-_." else "-" for character in f"{run}-{name}")
+    return {
+        "displaylogo": False,
+        "showSendToCloud": False,
+        "showEditInChartStudio": False,
+        "showLink": False,
+        "displayModeBar": "hover",
+        "doubleClick": "reset+autosize",
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+        "toImageButtonOptions": {"format": "png", "filename": file[:120], "scale": 2},
+    }
+
+
+def message(text: str) -> Component:
+    """A sentence in the place of the panels."""
+    return html.P(text, className="message")

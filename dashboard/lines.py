@@ -1,0 +1,208 @@
+"""Curves over steps: one strip per quantity on a shared step axis."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cockpit.dashboard.curves import curve_traces
+from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks
+from cockpit.dashboard.scene import Scene, drawable, value_at
+from cockpit.dashboard.theme import (
+    ROW_HEIGHT,
+    Drawing,
+    Json,
+    Palette,
+    axis,
+    base_layout,
+    note,
+    number,
+    plain,
+    shorten,
+)
+from cockpit.store import Column
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+GLYPHS = ("──", "╌╌", "┈┈", "─·")
+HEADER = 0.105  # height of a strip's heading, as a share of the plot of a panel that is one row high
+STRIPS_PER_ROW = 3
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One key of a strip; ``name`` tells it from the strip's other curves."""
+
+    name: str
+    column: Column
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Curves that share a value axis.
+
+    Args:
+        title: The value axis's name.
+        curves: At least one; the order gives the dashes.
+        log: Whether the value axis is logarithmic.
+        own: Whether these are the panel's own keys, for which its reference lines hold.
+        top: Upper edge of the plot, as a share of the figure's height.
+        bottom: Its lower edge.
+        index: Number of its value axis, from 1.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    log: bool
+    own: bool
+    top: float = 1.0
+    bottom: float = 0.0
+    index: int = 1
+
+    @property
+    def yaxis(self) -> str:
+        """Plotly's name of the value axis."""
+        return "y" if self.index == 1 else f"y{self.index}"
+
+
+def draw_lines(scene: Scene) -> Drawing:
+    """The scene's scalars over steps, in strips; see :class:`Scene` for what it holds."""
+    strips = [*key_strips(scene), *_user_strips(scene)]
+    if not strips:
+        return Drawing(empty_figure(scene), empty=scene.clock)
+    height = int(ROW_HEIGHT * max(1.0, len(strips) / STRIPS_PER_ROW))
+    return Drawing(strips_figure(strips, scene), words=_words(strips), height=height)
+
+
+def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) -> Json:
+    """Strips, at least one, from the top down.
+
+    Args:
+        contents: What they show; their places are set here.
+        scene: Gives the selected step, events and colours.
+        left: Where the strips begin, as a share of the figure's width.
+    """
+    strips = list(_stacked(contents))
+    first = min(int(curve.column.steps[0]) for strip in strips for curve in strip.curves)
+    last = max(int(curve.column.steps[-1]) for strip in strips for curve in strip.curves)
+    layout = base_layout(scene.colours, top=4, left=50)
+    layout |= {"hovermode": "x", "hoversubplots": "axis", "meta": _cursor(strips)}
+    layout["annotations"] = [_heading(strip, scene) | {"x": left} for strip in strips]
+    layout["xaxis"] = _step_axis(scene.colours) | {"domain": [left, 1]}
+    layout |= {_layout_name(strip): _value_axis(strip, scene.colours) for strip in strips}
+    layout[f"yaxis{len(strips) + 1}"] = event_axis()
+    layout["shapes"] = [*_references(strips, scene), *step_marks(scene.step, first, last, scene.colours)]
+    traces = [trace for strip in strips for trace in _strip_traces(strip, scene)]
+    traces += event_traces(scene.events, f"y{len(strips) + 1}", last, scene.colours)
+    return {"data": traces, "layout": layout}
+
+
+def empty_figure(scene: Scene) -> Json:
+    """A figure without axes, for a panel that has nothing to show yet."""
+    hidden = {"visible": False, "fixedrange": True}
+    return {"data": [], "layout": base_layout(scene.colours) | {"xaxis": hidden, "yaxis": hidden}}
+
+
+def key_strips(scene: Scene) -> list[Strip]:
+    """A strip for each of the panel's keys that has points."""
+    label = scene.panel.ylabel if len(scene.keys) == 1 else ""
+    columns = [column for key in scene.keys if (column := scene.column(key)) is not None]
+    return [Strip(label or column.key, (Curve("", column),), scene.log, own=True) for column in columns]
+
+
+def _user_strips(scene: Scene) -> Iterator[Strip]:
+    """The user's metrics; ``train/accuracy`` and ``valid/accuracy`` share a strip."""
+    groups: dict[str, list[Curve]] = {}
+    for key in sorted(scene.columns) if scene.panel.user_metrics else ():
+        column = scene.column(key)
+        if column is not None and key not in scene.keys:
+            head, _, tail = key.rpartition("/")
+            groups.setdefault(tail, []).append(Curve(head, column))
+    for tail, curves in groups.items():
+        title = tail if len(curves) > 1 or not curves[0].name else f"{curves[0].name}/{tail}"
+        yield Strip(title, tuple(curves), log=False, own=False)
+
+
+def _stacked(contents: Sequence[Strip]) -> Iterator[Strip]:
+    """The strips with their places, from the top down, above the axis that carries the events."""
+    rows = max(1.0, len(contents) / STRIPS_PER_ROW)
+    each = (1 - EVENTS_HEIGHT) / len(contents)
+    for index, strip in enumerate(contents):
+        top = 1 - index * each - HEADER / rows
+        bottom = 1 - (index + 1) * each + (0.02 if index + 1 < len(contents) else 0)
+        yield Strip(strip.title, strip.curves, strip.log, strip.own, top, bottom, index + 1)
+
+
+def _heading(strip: Strip, scene: Scene) -> Json:
+    """The strip's name and its value at the selected step."""
+    several = len(strip.curves) > 1
+    readings = []
+    for curve, glyph in zip(strip.curves, itertools.cycle(GLYPHS), strict=False):
+        value = value_at(curve.column, scene.step)
+        shown = "missing" if value is None else number(value)
+        label = f"{glyph} {shorten(curve.name, 24)} " if several else ""
+        readings.append(f"{plain(label)}<b>{shown}</b>")
+    text = f"{plain(shorten(strip.title, 40))}  {'   '.join(readings)}"
+    place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": strip.top, "yanchor": "bottom"}
+    return note(scene.colours, "", **place) | {"text": text, "font": {"size": 11, "color": scene.colours.ink}}
+
+
+def _cursor(strips: Sequence[Strip]) -> Json:
+    """Tells the page that the figure shares the hover cursor over steps, and in which of its subplots."""
+    return {"cursor": [f"x{strip.yaxis}" for strip in strips]}
+
+
+def _step_axis(colours: Palette) -> Json:
+    crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
+    style = {"spikedash": "dot", "spikecolor": colours.muted}
+    return axis(colours, "step", anchor="free", position=0, tickformat=",~d", nticks=7, **crosshair, **style)
+
+
+def _layout_name(strip: Strip) -> str:
+    return f"yaxis{'' if strip.index == 1 else strip.index}"
+
+
+def _value_axis(strip: Strip, colours: Palette) -> Json:
+    settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": 4, "tickfont": {"size": 10}}
+    if strip.log:
+        settings |= {"type": "log", "tickformat": ".3~g"}
+        settings |= {"dtick": "D2"} if _decades(strip) < 1.5 else {"nticks": 3}
+    return axis(colours, uirevision=settings.get("type", "linear"), **settings)
+
+
+def _decades(strip: Strip) -> float:
+    """How many powers of ten the strip's positive values span; within few, an axis has to name the digits between."""
+    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
+    positive = values[values > 0]
+    return float(np.log10(positive.max() / positive.min())) if len(positive) else 0.0
+
+
+def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
+    for curve, dash in zip(strip.curves, itertools.cycle(DASHES), strict=False):
+        for trace in curve_traces(curve.column, dash, log=strip.log, step=scene.step, colours=scene.colours):
+            yield trace | {"yaxis": strip.yaxis}
+
+
+def _references(strips: Sequence[Strip], scene: Scene) -> Iterator[Json]:
+    for strip in strips:
+        for value, label in scene.panel.references if strip.own else ():
+            line = {"color": scene.colours.muted, "width": 1, "dash": "dash"}
+            text = {"text": plain(label), "textposition": "end", "font": {"size": 10, "color": scene.colours.muted}}
+            place = {"xref": "x domain", "x0": 0, "x1": 1, "yref": strip.yaxis, "y0": value, "y1": value}
+            yield {"type": "line", "line": line, "label": text} | place
+
+
+def _words(strips: Sequence[Strip]) -> str:
+    """What the strips cannot show: values a log axis has no place for, and how much is missing."""
+    said = []
+    for strip in strips:
+        for curve in strip.curves:
+            hidden = int(np.count_nonzero(drawable(curve.column) <= 0)) if strip.log else 0
+            if hidden:
+                said.append(f"{curve.column.key}: {hidden} at or below 0, which a log axis cannot show")
+            missing = int(np.count_nonzero(curve.column.missing))
+            if missing:
+                said.append(f"{curve.column.key}: {missing} missing")
+    return "; ".join(said)

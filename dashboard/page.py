@@ -1,0 +1,167 @@
+"""What one look at the page shows: a run, a view, a step, and every panel's state there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cockpit.dashboard.arrange import Arrangement, arrange, expected, keys_of
+from cockpit.dashboard.panels import draw
+from cockpit.dashboard.source import Source, Sources
+from cockpit.dashboard.theme import Drawing, palette
+from cockpit.panel import Panel, Screen
+from cockpit.store import RunSummary, UnreadableLog
+
+ALL_PANELS = "All panels"  # the view of a run that brings no screen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the reader chose; ``None`` leaves it to the page.
+
+    Args:
+        run: The run's name; by default a running one, else the newest.
+        view: The screen's name; by default the run's first.
+        step: The selected step; by default the latest is followed.
+        scheme: ``"dark"`` or ``"light"``.
+        log: Panels by name whose value axis was switched.
+        zoom: Steps that a panel is zoomed to, by its name.
+    """
+
+    run: str | None = None
+    view: str | None = None
+    step: int | None = None
+    scheme: str = "light"
+    log: Mapping[str, bool] = field(default_factory=dict)
+    zoom: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def from_page(cls, data: object) -> Choice:
+        """From what the browser sends, which may be anything: what does not fit is left to the page."""
+        entries = data if isinstance(data, dict) else {}
+        run, view, step, log, zoom = (entries.get(name) for name in ("run", "view", "step", "log", "zoom"))
+        return cls(
+            run if isinstance(run, str) and run else None,
+            view if isinstance(view, str) and view else None,
+            int(step) if isinstance(step, (int, float)) and not isinstance(step, bool) and abs(step) < 2**53 else None,
+            "dark" if entries.get("scheme") == "dark" else "light",
+            {str(name): bool(on) for name, on in log.items()} if isinstance(log, dict) else {},
+            dict(_ranges(zoom)) if isinstance(zoom, dict) else {},
+        )
+
+
+def _ranges(zoom: Mapping[object, object]) -> Sequence[tuple[str, tuple[int, int]]]:
+    ranges = []
+    for name, ends in zoom.items():
+        if isinstance(ends, (list, tuple)) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends):
+            low, high = sorted(int(max(-(2**53), min(2**53, end))) for end in ends)
+            ranges.append((str(name), (low, high)))
+    return ranges
+
+
+@dataclass(frozen=True)
+class Page:
+    """A run as it is shown.
+
+    Args:
+        run: Its name.
+        source: Its log.
+        screen: The view's screen; ``None`` for a run that brings none.
+        arrangement: Which panels stand where.
+        choice: What was asked for.
+    """
+
+    run: str
+    source: Source
+    screen: Screen | None
+    arrangement: Arrangement
+    choice: Choice
+
+    @property
+    def view(self) -> str:
+        """The view's name."""
+        return self.screen.name if self.screen else ALL_PANELS
+
+    @property
+    def views(self) -> list[str]:
+        """The names of all views of this run."""
+        return [screen.name for screen in self.source.header.screens] or [ALL_PANELS]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First and last step of the run; both 0 without points."""
+        return self.source.span() or (0, 0)
+
+    @property
+    def step(self) -> int | None:
+        """The selected step, within the run; ``None`` while the latest is followed."""
+        if self.choice.step is None:
+            return None
+        first, last = self.span
+        return min(max(self.choice.step, first), last)
+
+    def panel(self, name: str) -> Panel:
+        """The panel called ``name``."""
+        return self.source.header.panels[name]
+
+    def log(self, name: str) -> bool:
+        """Whether the panel's value axis is logarithmic."""
+        return self.choice.log.get(name, self.panel(name).yscale == "log")
+
+    def drawing(self, name: str) -> Drawing:
+        """The panel called ``name`` at the selected step; one that cannot be drawn says so and spares the others."""
+        zoom, colours = self.choice.zoom.get(name), palette(self.choice.scheme)
+        try:
+            drawing = draw(
+                name, self.panel(name), self.source, step=self.step, colours=colours, log=self.log(name), zoom=zoom
+            )
+        except UnreadableLog:
+            raise  # no panel can be drawn
+        except Exception as error:  # a panel is a run's own data, which may hold anything
+            logging.getLogger(__name__).exception("panel %r of run %r cannot be drawn", name, self.run)
+            return Drawing({"data": [], "layout": {}}, empty=f"This panel cannot be drawn: {error!r}")
+        drawing.figure["layout"]["uirevision"] = f"{self.run} {self.source.header.created}"  # another run: no old zoom
+        return drawing
+
+    def notice(self, name: str) -> str:
+        """The last error or warning that concerns the panel, up to the selected step."""
+        concerned = {name, *(key.split(".", 1)[0] for key in keys_of(name, self.panel(name)))}
+        for event in reversed(self.source.events):
+            seen = self.step is None or event.step is None or event.step <= self.step
+            if seen and event.subject in concerned and event.kind in ("error", "warning"):
+                where = "" if event.step is None else f" at step {event.step:,}"
+                return f"{event.kind.capitalize()}{where}: {event.text}"
+        return ""
+
+    def identity(self) -> list[Any]:
+        """Changes when panels come, go, or move, so that the page has to be laid out anew."""
+        return [self.run, self.source.header.created, self.view, list(self.arrangement.names)]
+
+
+def choose_run(runs: Sequence[RunSummary]) -> str | None:
+    """The run that is shown when none was asked for: the newest of the running ones, else the newest readable one."""
+    readable = [run for run in runs if run.state != "unreadable"]
+    running = [run for run in readable if run.state == "running"]
+    return max(running or readable, key=lambda run: run.created).name if readable else None
+
+
+def look(sources: Sources, choice: Choice, run: str) -> Page:
+    """The page for ``run``.
+
+    Raises:
+        KeyError: If there is no such run.
+        UnreadableLog: If it cannot be read.
+    """
+    source = sources.get(run)
+    header = source.header
+    by_name = {screen.name: screen for screen in header.screens}
+    screen = by_name.get(choice.view or "", next(iter(header.screens), None))
+    panels = expected(header.panels, header.instruments, source.keys())
+    return Page(run, source, screen, arrange(screen, panels), choice)
+
+
+def explain(error: KeyError | UnreadableLog) -> str:
+    """The error's own words."""
+    return str(error.args[0]) if error.args else str(error)

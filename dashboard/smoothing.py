@@ -1,0 +1,51 @@
+"""The average that is drawn over a noisy curve."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPAN = 15  # points that carry most of the average's weight
+FEWEST = 20  # points below which a curve is shown as it is
+ZIGZAG = 0.3  # share of turning points from which a curve counts as noisy; white noise has two thirds
+
+
+def is_noisy(values: NDArray[np.float64]) -> bool:
+    """Whether a curve turns so often that its average says more than its points.
+
+    Args:
+        values: NaN where there is no value. Shape ``[n]``.
+    """
+    finite = values[np.isfinite(values)]
+    if len(finite) < FEWEST:
+        return False
+    slopes = np.sign(np.diff(finite))
+    turns = np.count_nonzero(slopes[:-1] * slopes[1:] < 0)
+    return bool(turns > ZIGZAG * (len(slopes) - 1))
+
+
+def moving_average(values: NDArray[np.float64], log: bool = False) -> NDArray[np.float64]:
+    """Exponential moving average over points, unbiased from the first point on.
+
+    Args:
+        values: NaN where there is no value. Shape ``[n]``.
+        log: Average the logarithms, for a logarithmic axis; values that have none count as gaps.
+
+    Returns:
+        Shape ``[n]``; NaN exactly where a value is missing (or has no logarithm). A gap does not start anew.
+
+    Example:
+        >>> moving_average(np.array([2.0, np.nan, 2.0]))
+        array([ 2., nan,  2.])
+    """
+    keep = 1 - 2 / (SPAN + 1)
+    if log:
+        values = np.log(np.where(values > 0, values, np.nan))
+    averages = np.full(len(values), np.nan)
+    total = weight = 0.0
+    for index, value in enumerate(values.tolist()):
+        if value == value:  # NaN is a gap
+            total = keep * total + (1 - keep) * value
+            weight = keep * weight + (1 - keep)
+            averages[index] = total / weight
+    return np.exp(averages) if log else averages

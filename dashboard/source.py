@@ -1,0 +1,159 @@
+"""A run's columns as the page needs them: bounded, and read again only where the log has grown."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+
+from cockpit.store import Column, Event, Header, Reader, Series, Store
+
+MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
+MOST_COLUMNS = 200  # kept of one run
+MOST_RUNS = 6  # kept open
+_FIELDS = ("steps", "times", "values", "missing")
+
+
+class Source:
+    """One run. Safe to use from several threads; every column is as of the last :meth:`refresh`."""
+
+    def __init__(self, reader: Reader):
+        self._reader = reader
+        self._lock = threading.RLock()
+        self._forget()
+        self.refresh()
+
+    def _forget(self) -> None:
+        self._columns: OrderedDict[tuple[str, bool], tuple[int, Column]] = OrderedDict()
+        self.header: Header = self._reader.header
+        self.cursor = -1
+        self.state = ""
+        self.series: dict[tuple[str, str], Series] = {}
+        self.events: list[Event] = []
+
+    def refresh(self) -> None:
+        """Look whether the log has grown; cheap where it has not."""
+        with self._lock:
+            self.state = self._reader.state()
+            cursor = self._reader.cursor()
+            if cursor == self.cursor:
+                return
+            header = self._reader.header
+            if cursor < self.cursor or header.created != self.header.created:
+                self._forget()  # another run of the same name
+            self.header, self.cursor = header, cursor
+            self.series = {(series.key, series.kind): series for series in self._reader.series()}
+            self.events += self._reader.events(since=self.events[-1].id if self.events else 0)
+
+    def span(self) -> tuple[int, int] | None:
+        """First and last step that have points; ``None`` without points."""
+        series = list(self.series.values())
+        if not series:
+            return None
+        return min(entry.first_step for entry in series), max(entry.last_step for entry in series)
+
+    def keys(self, origin: str | None = None) -> list[str]:
+        """Keys that have points, once each; of ``"instrument"`` or ``"user"`` origin, or all."""
+        return list(dict.fromkeys(entry.key for entry in self.series.values() if origin in (None, entry.origin)))
+
+    def kinds(self, key: str) -> list[str]:
+        """In which kinds ``key`` has points."""
+        return [kind for name, kind in self.series if name == key]
+
+    def scalars(self, key: str, *, exact: bool = False) -> Column | None:
+        """The scalars of ``key``, thinned to :data:`MOST_POINTS` unless ``exact``; ``None`` if it has none.
+
+        Between two readings only what was added is read, until that is as much again.
+        """
+        if (key, "scalar") not in self.series:
+            return None
+        with self._lock:
+            most = None if exact else MOST_POINTS
+            cursor, column = self._columns.pop((key, exact), (-1, None))
+            if column is not None and cursor != self.cursor:
+                column = _joined(column, self._reader.column(key, "scalar", since=cursor))
+            if column is None or (most is not None and len(column.steps) > 2 * most):
+                column = self._reader.column(key, "scalar", max_points=most)
+            self._columns[key, exact] = self.cursor, column
+            while len(self._columns) > MOST_COLUMNS:
+                self._columns.popitem(last=False)
+            return column
+
+    def closeup(self, key: str, steps: tuple[int, int]) -> Column | None:
+        """The scalars of ``key`` with full detail within ``steps`` and as in :meth:`scalars` outside."""
+        whole = self.scalars(key)
+        if whole is None or len(whole.steps) < MOST_POINTS:
+            return whole
+        low, high = steps
+        with self._lock:
+            detail = self._reader.column(key, "scalar", steps=(low, high), max_points=MOST_POINTS)
+        outside = (whole.steps < low) | (whole.steps > high)
+        kept = {name: getattr(whole, name)[outside][::2] for name in _FIELDS}
+        return _joined(replace(whole, **kept), detail)
+
+    def histogram(self, key: str, step: int | None) -> Column | None:
+        """The last histogram of ``key`` at or before ``step`` (of all for ``None``): one row, no row, or ``None``."""
+        entry = self.series.get((key, "histogram"))
+        if entry is None:
+            return None
+        with self._lock:
+            return self._reader.at(key, entry.last_step if step is None else step, "histogram")
+
+    def scalar_at(self, key: str, step: int | None) -> float | None:
+        """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""
+        entry = self.series.get((key, "scalar"))
+        if entry is None:
+            return None
+        with self._lock:
+            column = self._reader.at(key, entry.last_step if step is None else step, "scalar")
+        return float(column.values[0]) if len(column.steps) and not column.missing[0] else None
+
+    def document(self, name: str) -> object:
+        """The latest document called ``name``, or ``None``."""
+        with self._lock:
+            found: object = self._reader.document(name)
+            return found
+
+    def close(self) -> None:
+        """Let go of the log."""
+        with self._lock:
+            self._reader.close()
+
+
+class Sources:
+    """The runs of a store that are being looked at, the most recent few of them kept open."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, Source] = OrderedDict()
+
+    def get(self, name: str) -> Source:
+        """The run called ``name``, as its log is now.
+
+        Raises:
+            KeyError: If there is no such run.
+            UnreadableLog: If it cannot be read.
+        """
+        with self._lock:
+            source = self._open.pop(name, None)
+            if source is None:
+                source = Source(self.store.open(name))
+            self._open[name] = source
+            while len(self._open) > MOST_RUNS:
+                self._open.popitem(last=False)[1].close()
+        source.refresh()
+        return source
+
+
+def _joined(old: Column, new: Column) -> Column:
+    """Both columns' points in step order; where both have a step, the newer point."""
+    if len(new.steps) == 0:
+        return old
+    merged = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in _FIELDS}
+    order = np.argsort(merged["steps"], kind="stable")
+    steps = merged["steps"][order]
+    final = np.append(steps[1:] != steps[:-1], True)  # the last of equal steps is the newest
+    return replace(old, **{name: values[order][final] for name, values in merged.items()})
