@@ -1,0 +1,237 @@
+"""One tracked step: from the forward pass to every parameter's individual gradients.
+
+Order of events: modules are called and recorded; the loss call is seen and, the first time, shows where the batch axis
+is; the backward pass brings output gradients and, last for each parameter, its gradient. At that moment the parameter's
+individual gradients are handed to the collectors and forgotten.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.variable import Variable
+from torch.utils.hooks import RemovableHandle
+
+from cockpit.capture.assemble import sample_gradients
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.batch_size import batch_sizes
+from cockpit.capture.calls import CallRecorder, ModuleCall
+from cockpit.capture.forms import form_of
+from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.layout import Layouts
+from cockpit.capture.losses import Arrangement, LossCall, LossWatch, registered, take_apart
+from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import Parameter, ParameterTable
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+
+class Receiver(Protocol):
+    """Whoever is told what a backward pass brings."""
+
+    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        """A parameter's gradient in this pass, raw."""
+
+    def individual(self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass) -> None:
+        """A parameter's individual gradients, raw."""
+
+    def left_out(self, index: int, reason: str) -> None:
+        """A parameter whose individual gradients cannot be had."""
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        """The pass is over."""
+
+
+class Capture:
+    """Hooks and function mode of one tracked step; ``open`` installs them and ``close`` leaves no trace.
+
+    Args:
+        model: The model.
+        table: Its watched parameters.
+        layouts: What earlier steps found out about batch axes.
+        receiver: Told of everything that arrives.
+        individual: Whether anybody needs individual gradients.
+        on_failure: Told of an error in the cockpit's own hooks, which must not reach the user's backward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        table: ParameterTable,
+        layouts: Layouts,
+        receiver: Receiver,
+        individual: bool,
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
+        self._individual, self._on_failure = individual, on_failure
+        self._recorder = CallRecorder(table.modules(model), self._guard(self._delta_arrived), lambda: self._muted)
+        self._watch = LossWatch(self._guard(self._loss_seen), self._guard(self._backward_called))
+        self._handles: list[RemovableHandle] = []
+        self._sizes: tuple[int, ...] = ()
+        self._registered = False
+        self._inside_optimizer = False
+        self._root: Tensor | None = None
+        self._waiting: list[LossCall] = []
+        self._current: BackwardPass | None = None
+        self._arrangement: Arrangement | None = None
+        self.passes: list[BackwardPass] = []
+
+    def open(self) -> None:
+        """Installs the hooks; the function mode is entered last."""
+        if self._individual:
+            self._recorder.attach(lambda module: form_of(module, "weight") is None)
+        self._handles.append(
+            self._model.register_forward_pre_hook(self._guard(self._model_called), with_kwargs=True, prepend=True)
+        )
+        for index, parameter in enumerate(self._table):
+            if parameter.tensor.requires_grad:
+                hook = self._guard(functools.partial(self._leaf_arrived, index, parameter))
+                self._handles.append(parameter.tensor.register_hook(hook))
+        self._watch.__enter__()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Removes everything that :meth:`open` installed."""
+        self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._recorder.detach()
+        self._waiting.clear()
+        self._root = None
+
+    def register(self, per_sample: Tensor) -> Tensor:
+        """The user's own individual losses take the place of every loss call seen so far.
+
+        Args:
+            per_sample: Attached to the graph, shape ``[N]``.
+
+        Returns:
+            Their mean.
+        """
+        mean, call = registered(per_sample)
+        if not self._registered:
+            self._waiting.clear()
+        self._registered = True
+        if mean.requires_grad:
+            self._sizes = (per_sample.shape[0],)
+            self._guard(self._watch_loss)(mean, call)
+        return mean
+
+    def _guard(self, hook: Hook) -> Hook:
+        """Wraps a hook: an error of ours is reported, and training goes on."""
+
+        @functools.wraps(hook)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                with torch.no_grad():
+                    hook(*args, **kwargs)
+            except Exception as error:
+                self._on_failure(error)
+
+        return guarded  # type: ignore[return-value]
+
+    def _model_called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._registered:
+            self._sizes = batch_sizes(args, kwargs)
+
+    @property
+    def _muted(self) -> bool:
+        """Whether what happens now is not the reading: our own passes, or an optimizer's further evaluations."""
+        return self._layouts.measuring or (self._inside_optimizer and bool(self.passes) and self._current is None)
+
+    def optimizer_steps(self, inside: bool) -> None:
+        """Told when an optimizer begins and ends its step: of the evaluations of a closure only the first is read."""
+        self._inside_optimizer = inside
+
+    def _loss_seen(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> None:
+        if not self._registered and self._current is None and not self._muted:
+            with torch.enable_grad():
+                call = take_apart(function, args, kwargs, output)
+            self._watch_loss(output, call)
+
+    def _watch_loss(self, output: Tensor, call: LossCall) -> None:
+        self._waiting.append(call)
+        output.register_hook(self._guard(functools.partial(self._loss_arrived, call)))
+        if self._individual:
+            sizes = self._sizes or batch_sizes(tuple(c.args for c in self._recorder.calls[:1]), {})
+            self._arrangement = self._layouts.resolve(call, self._recorder.calls, sizes, self._parameters())
+        call.entries = call.entries.detach()
+
+    def _parameters(self) -> list[Tensor]:
+        owners = {id(call.module) for call in self._recorder.calls}
+        return [
+            p.tensor
+            for p in self._table
+            if p.tensor.requires_grad and any(id(module) in owners for module, _ in p.owners)
+        ]
+
+    def _backward_called(self, root: Tensor) -> None:
+        self._root = root.detach() if root.numel() == 1 else None
+
+    def _begin(self, deferred: bool) -> BackwardPass:
+        self._current = BackwardPass(self._arrangement, deferred, self._root)
+        self.passes.append(self._current)
+        Variable._execution_engine.queue_callback(self._guard(self._end_pass))
+        return self._current
+
+    def _loss_arrived(self, call: LossCall, gradient: Tensor) -> None:
+        if self._muted or not any(call is waiting for waiting in self._waiting):
+            return
+        current = self._current or self._begin(deferred=len(self._waiting) > 1)
+        self._waiting = [waiting for waiting in self._waiting if waiting is not call]
+        call.arrived = gradient.detach()
+        current.losses.append(call)
+
+    def _delta_arrived(self, call: ModuleCall, delta: Tensor) -> None:
+        if self._layouts.measuring:
+            self._layouts.cotangent(call, delta)
+        elif self._current is not None:
+            if call.delta is not None:
+                self._current.problem = "the same graph was walked backwards twice in one step"
+            call.delta = delta
+            self._current.walked.append(call)
+
+    def _leaf_arrived(self, index: int, parameter: Parameter, gradient: Tensor) -> None:
+        if self._muted:
+            return
+        if self._current is None:
+            if self._root is None or self._waiting:
+                return  # autograd.grad of the user's own, or a loss still to come
+            self._begin(deferred=False)
+        assert self._current is not None
+        if self._current.deferred:
+            self._current.gradients.append((index, gradient.detach()))
+        else:
+            self._hand_over(index, gradient.detach(), self._current)
+
+    def _end_pass(self) -> None:
+        backward, self._current = self._current, None
+        assert backward is not None
+        for index, gradient in backward.gradients:
+            self._hand_over(index, gradient, backward)
+        backward.gradients.clear()
+        self._receiver.end_pass(backward)
+        self._root = None
+
+    def _hand_over(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        if gradient.layout != torch.strided:
+            gradient = gradient.to_dense()
+        self._receiver.gradient(index, gradient, backward)
+        if not self._individual:
+            return
+        with torch.autocast(gradient.device.type, enabled=False):
+            try:
+                backward.factors()
+                assert backward.arrangement is not None
+                gradients = sample_gradients(self._table[index], backward.walked, backward.arrangement.samples)
+            except Unavailable as reason:
+                self._receiver.left_out(index, str(reason))
+            else:
+                self._receiver.individual(index, gradients, gradient, backward)

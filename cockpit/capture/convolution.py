@@ -1,0 +1,128 @@
+"""Individual gradients of convolution kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.workspace import Workspace
+
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class ConvolutionGradients(SampleGradients):
+    """``G_n = δ_n · unfold(a_n)ᵀ`` per group.
+
+    Rochette et al., *Efficient per-example gradient computations in convolutional neural networks* (2019).
+
+    Args:
+        inputs: Layer input, shape ``[N, C, *spatial]``.
+        deltas: Output gradient, shape ``[N, O, *out]``.
+        module: The convolution, for its geometry.
+    """
+
+    def __init__(self, inputs: Tensor, deltas: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__(inputs.shape[0], module.weight.shape)
+        self._inputs = _padded(inputs, module)
+        self._deltas = deltas
+        self._stride, self._dilation, self._groups = module.stride, module.dilation, module.groups
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Unfolds a chunk of inputs and multiplies."""
+        O = self.shape[0]
+        fan_in = self.numel // O
+        out = self._deltas.shape[2:]
+        g, size = self._groups, self._deltas.element_size()
+        step = workspace.chunk(self.samples, (g * fan_in * out.numel() + self.numel) * size)
+        for start in range(0, self.samples, step):
+            stop = min(start + step, self.samples)
+            n = stop - start
+            patches = workspace.take("patches", (n, self._inputs.shape[1], *self.shape[2:], *out), self._inputs)
+            patches.copy_(self._windows(start, stop))
+            deltas = self._deltas[start:stop].reshape(n * g, O // g, out.numel())
+            rows = workspace.take("rows", (n * g, O // g, fan_in), self._deltas)
+            torch.bmm(deltas, patches.view(n * g, fan_in, out.numel()).transpose(1, 2), out=rows)
+            yield start, rows.view(n, self.numel)
+
+    def _windows(self, start: int, stop: int) -> Tensor:
+        """Every patch as a view of the padded input, shape ``[n, C, *kernel, *out]``."""
+        inputs = self._inputs[start:stop]
+        spatial = inputs.stride()[2:]
+        within = tuple(d * s for d, s in zip(self._dilation, spatial, strict=True))
+        between = tuple(t * s for t, s in zip(self._stride, spatial, strict=True))
+        return inputs.as_strided(
+            (*inputs.shape[:2], *self.shape[2:], *self._deltas.shape[2:]),
+            (*inputs.stride()[:2], *within, *between),
+        )
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element of a materialised row."""
+        return self._deltas.element_size()
+
+    def nbytes(self) -> int:
+        """Bytes of the padded inputs and output gradients."""
+        return (self._inputs.numel() + self._deltas.numel()) * self._deltas.element_size()
+
+    def dots(self, direction: Tensor) -> Tensor:
+        """One forward convolution with the direction as kernel, then an inner product with ``δ``."""
+        convolve = _CONVOLVE[len(self._stride)]
+        images = convolve(
+            self._inputs,
+            direction.to(self._inputs.dtype),
+            stride=self._stride,
+            dilation=self._dilation,
+            groups=self._groups,
+        )
+        dots: Tensor = torch.linalg.vecdot(images.flatten(1), self._deltas.flatten(1))
+        return dots
+
+
+def _padded(inputs: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Tensor:
+    """The input with the layer's padding made explicit, whatever its mode."""
+    amounts = list(module._reversed_padding_repeated_twice)
+    if not any(amounts):
+        return inputs
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return F.pad(inputs, amounts, mode=mode)
+
+
+class Folded(SampleGradients):
+    """A sample that passed through a layer as several consecutive entries of its batch axis.
+
+    Args:
+        entries: Individual gradients of all ``N·k`` entries.
+        per_sample: ``k``.
+    """
+
+    def __init__(self, entries: SampleGradients, per_sample: int) -> None:
+        super().__init__(entries.samples // per_sample, entries.shape)
+        self._entries, self._per_sample = entries, per_sample
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Adds up the entries of each sample."""
+        k = self._per_sample
+        pending: Tensor | None = None
+        sample = 0
+        for _, rows in self._entries.rows(workspace):
+            if pending is not None:
+                rows = torch.cat([pending, rows])
+            whole = len(rows) // k
+            # A sample whose entries straddle two chunks waits for the second; the chunk's memory is used again.
+            pending = rows[whole * k :].clone() if len(rows) % k else None
+            if whole:
+                yield sample, rows[: whole * k].view(whole, k, -1).sum(1)
+                sample += whole
+
+    def nbytes(self) -> int:
+        """Bytes of what lies underneath."""
+        return self._entries.nbytes()
+
+    def dots(self, direction: Tensor) -> Tensor | None:
+        """Inner products add over a sample's entries."""
+        dots = self._entries.dots(direction)
+        return None if dots is None else dots.view(self.samples, self._per_sample).sum(1)

@@ -1,0 +1,58 @@
+"""Individual gradients of embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.workspace import Workspace
+
+
+class EmbeddingGradients(SampleGradients):
+    """Sample ``n`` touches only the rows it looked up; what it sends to one row adds before anything is squared.
+
+    Args:
+        indices: Looked-up rows, shape ``[N, T]``.
+        deltas: Output gradients, shape ``[N, T, E]``.
+        entries: Number of rows of the table.
+    """
+
+    def __init__(self, indices: Tensor, deltas: Tensor, entries: int) -> None:
+        N, T, E = deltas.shape
+        super().__init__(N, torch.Size((entries, E)))
+        samples = torch.arange(N, device=indices.device).unsqueeze(1)
+        pairs, place = torch.unique(indices + samples * entries, return_inverse=True)
+        touched = deltas.new_zeros(len(pairs), E).index_add_(0, place.flatten(), deltas.reshape(N * T, E))
+        self.sample_of = pairs // entries
+        self.index_of = pairs % entries
+        self.touched = touched
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Scatters the touched rows into zeros."""
+        V, E = self.shape
+        step = workspace.chunk(self.samples, V * E * self.touched.element_size())
+        for start in range(0, self.samples, step):
+            stop = min(start + step, self.samples)
+            rows = workspace.take("rows", (stop - start, V, E), self.touched).zero_()
+            inside = (self.sample_of >= start) & (self.sample_of < stop)
+            rows[self.sample_of[inside] - start, self.index_of[inside]] = self.touched[inside]
+            yield start, rows.view(stop - start, V * E)
+
+    def nbytes(self) -> int:
+        """Bytes of the touched rows and their indices."""
+        return self.touched.numel() * self.touched.element_size() + 16 * len(self.sample_of)
+
+    def _per_sample(self, values: Tensor) -> Tensor:
+        return values.new_zeros(self.samples).index_add_(0, self.sample_of, values)
+
+    def sq_norms(self) -> Tensor:
+        """Squares of the touched rows, by sample."""
+        return self._per_sample(row_sq_norms(self.touched))
+
+    def dots(self, direction: Tensor) -> Tensor:
+        """Touched rows against the direction's rows, by sample."""
+        matched = direction.to(self.touched.dtype)[self.index_of]
+        return self._per_sample(torch.linalg.vecdot(self.touched, matched))

@@ -1,0 +1,179 @@
+"""Closed forms: from a layer's input and output gradient to the individual gradients of its parameters.
+
+A form is found by the ``forward`` that a module really runs, so that a subclass which overrides it is not mistaken
+for its parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cockpit.capture.batch_axis import BatchAxis
+from cockpit.capture.calls import ModuleCall
+from cockpit.capture.convolution import ConvolutionGradients, Folded
+from cockpit.capture.embedding import EmbeddingGradients
+from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
+from cockpit.capture.unavailable import Unavailable
+
+Form: TypeAlias = Callable[[ModuleCall, Tensor, str, int], SampleGradients]
+"""Call, output gradient, attribute name of the parameter, batch size -> individual gradients."""
+
+
+def working(tensor: Tensor) -> Tensor:
+    """In the precision that contractions run in: at least float32."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _axis(call: ModuleCall) -> BatchAxis:
+    assert call.axis is not None
+    return call.axis
+
+
+def _positions(call: ModuleCall, tensor: Tensor, samples: int) -> Tensor:
+    """Brings ``[…batch…, features]`` to ``[N, T, features]``."""
+    first = _axis(call).samples_first(tensor, samples)
+    return first.reshape(samples, -1, tensor.shape[-1])
+
+
+def _channels(call: ModuleCall, tensor: Tensor, samples: int) -> Tensor:
+    """Brings ``[batch, channels, …]`` to ``[N, T, channels]``."""
+    _needs_leading_batch(call)
+    return _positions(call, tensor.movedim(1, -1), samples)
+
+
+def _needs_leading_batch(call: ModuleCall) -> None:
+    if _axis(call).dim != 0:
+        raise Unavailable(f"'{call.name}' was called without a leading batch axis")
+
+
+def _input(call: ModuleCall) -> Tensor:
+    if call.input is None:
+        raise Unavailable(f"'{call.name}' was called without a tensor as its first argument")
+    inputs = call.input
+    if inputs.is_floating_point() and inputs.dtype != call.output_dtype:
+        inputs = inputs.to(call.output_dtype)  # as autocast did inside the layer
+    return working(inputs)
+
+
+def _summed(positions: Tensor) -> Rows:
+    """A bias sees the sum over positions."""
+    return Rows(positions[:, 0] if positions.shape[1] == 1 else positions.sum(1))
+
+
+def linear(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """``y = x Wᵀ + b``."""
+    deltas = _positions(call, delta, samples)
+    if attribute == "bias":
+        return _summed(deltas)
+    return OuterProducts(_positions(call, _input(call), samples), deltas)
+
+
+def convolution(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Cross-correlation in one to three dimensions, with groups, stride, padding and dilation."""
+    if attribute == "bias":
+        return _summed(_channels(call, delta, samples))
+    _needs_leading_batch(call)
+    module = cast("nn.Conv1d | nn.Conv2d | nn.Conv3d", call.module)
+    inputs = _axis(call).samples_first(_input(call), samples)
+    deltas = _axis(call).samples_first(delta, samples)
+    per_sample = inputs.shape[1]
+    gradients = ConvolutionGradients(inputs.flatten(0, 1), deltas.flatten(0, 1), module)
+    return gradients if per_sample == 1 else Folded(gradients, per_sample)
+
+
+def batch_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Affine part of batch normalisation; batch statistics in training, running ones in evaluation."""
+    deltas = _channels(call, delta, samples)
+    if attribute == "bias":
+        return _summed(deltas)
+    module = cast(nn.BatchNorm2d, call.module)
+    batch_statistics = module.training or module.running_mean is None
+    mean, var = (None, None) if batch_statistics else (module.running_mean, module.running_var)
+    normalised = F.batch_norm(_input(call), mean, var, training=batch_statistics, eps=module.eps)
+    return _summed(deltas * _channels(call, normalised, samples))
+
+
+def instance_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Affine part of instance normalisation."""
+    deltas = _channels(call, delta, samples)
+    if attribute == "bias":
+        return _summed(deltas)
+    module = cast(nn.InstanceNorm2d, call.module)
+    own_statistics = module.training or not module.track_running_stats
+    mean, var = (None, None) if own_statistics else (module.running_mean, module.running_var)
+    normalised = F.instance_norm(_input(call), mean, var, use_input_stats=own_statistics, eps=module.eps)
+    return _summed(deltas * _channels(call, normalised, samples))
+
+
+def group_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Affine part of group normalisation."""
+    deltas = _channels(call, delta, samples)
+    if attribute == "bias":
+        return _summed(deltas)
+    module = cast(nn.GroupNorm, call.module)
+    normalised = F.group_norm(_input(call), module.num_groups, eps=module.eps)
+    return _summed(deltas * _channels(call, normalised, samples))
+
+
+def _over_leading(call: ModuleCall, values: Tensor, shape: tuple[int, ...], samples: int) -> Rows:
+    """Sums over everything between the batch axis and the normalised axes."""
+    if _axis(call).dim >= values.dim() - len(shape):
+        raise Unavailable(f"'{call.name}' normalises over the batch axis")
+    first = _axis(call).samples_first(values, samples)
+    return Rows(first.reshape(samples, -1, *shape).sum(1))
+
+
+def layer_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Affine part of layer normalisation."""
+    module = cast(nn.LayerNorm, call.module)
+    shape = tuple(module.normalized_shape)
+    if attribute == "bias":
+        return _over_leading(call, delta, shape, samples)
+    return _over_leading(call, delta * F.layer_norm(_input(call), shape, eps=module.eps), shape, samples)
+
+
+def rms_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Scale of root-mean-square normalisation."""
+    module = cast(nn.RMSNorm, call.module)
+    shape = tuple(module.normalized_shape)
+    return _over_leading(call, delta * F.rms_norm(_input(call), shape, eps=module.eps), shape, samples)
+
+
+def embedding(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Rows of a table looked up by index."""
+    module = cast(nn.Embedding, call.module)
+    assert call.input is not None
+    deltas = _positions(call, delta, samples)
+    indices = _axis(call).samples_first(call.input, samples).reshape(samples, -1)
+    if module.scale_grad_by_freq:
+        frequency = torch.bincount(indices.flatten(), minlength=module.num_embeddings)
+        deltas = deltas / frequency[indices].unsqueeze(-1)
+    if module.padding_idx is not None:
+        deltas = deltas * (indices != module.padding_idx).unsqueeze(-1)
+    return EmbeddingGradients(indices, deltas, module.num_embeddings)
+
+
+FORMS: dict[object, Form] = {
+    nn.Linear.forward: linear,
+    nn.Conv1d.forward: convolution,
+    nn.Conv2d.forward: convolution,
+    nn.Conv3d.forward: convolution,
+    nn.BatchNorm1d.forward: batch_norm,
+    nn.InstanceNorm1d.forward: instance_norm,
+    nn.GroupNorm.forward: group_norm,
+    nn.LayerNorm.forward: layer_norm,
+    nn.RMSNorm.forward: rms_norm,
+    nn.Embedding.forward: embedding,
+}
+
+
+def form_of(module: nn.Module, attribute: str) -> Form | None:
+    """The closed form for a module's parameter, or ``None``."""
+    if attribute not in ("weight", "bias"):
+        return None
+    return FORMS.get(type(module).forward)

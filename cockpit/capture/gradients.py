@@ -1,0 +1,184 @@
+"""Individual gradients of one parameter, held implicitly and never all at once unless they are small.
+
+Everything here is *raw*: row ``n`` is sample ``n``'s share of the gradient that arrived at the parameter, so that the
+rows sum to it. Dividing by the sample's weight and by the scale of the loss is left to whoever reads the sums, where
+it costs ``N`` numbers instead of ``N × D``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.workspace import Workspace
+
+
+class SampleGradients(ABC):
+    """One parameter's individual gradients ``G_n``.
+
+    Args:
+        samples: Batch size ``N``.
+        shape: Shape of the parameter.
+    """
+
+    def __init__(self, samples: int, shape: torch.Size) -> None:
+        self.samples = samples
+        self.shape = shape
+
+    @property
+    def numel(self) -> int:
+        """Elements of one individual gradient."""
+        return self.shape.numel()
+
+    @abstractmethod
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Chunks of consecutive samples: the first sample's index, and the rows, shape ``[n, numel]``, contiguous.
+
+        A chunk is valid until the next one is asked for; at most ``workspace.limit`` bytes are in use at a time.
+        """
+
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that are kept alive by holding this object."""
+
+    def sq_norms(self) -> Tensor | None:
+        """``‖G_n‖²`` without materialising rows, shape ``[N]``; ``None`` where only the rows can tell."""
+        return None
+
+    def dots(self, direction: Tensor) -> Tensor | None:
+        """``⟨G_n, V⟩`` without materialising rows, shape ``[N]``; ``None`` where only the rows can tell.
+
+        Args:
+            direction: ``V``, of the parameter's shape.
+        """
+        return None
+
+
+def row_sq_norms(rows: Tensor) -> Tensor:
+    """Squared norms of rows, shape ``[n, m] -> [n]``, in float64 from sums that do not lose digits to length."""
+    n, m = rows.shape
+    if m <= 1 << 17:
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+        return norms.double().square()
+    # One long running sum in float32 drifts (1e-4 at three million terms): sum pieces, then the pieces in float64.
+    pieces = rows.split(1 << 16, dim=1)
+    return sum((torch.linalg.vector_norm(p, dim=1).double().square() for p in pieces), rows.new_zeros(n).double())
+
+
+class Rows(SampleGradients):
+    """Individual gradients that are small enough to be held: biases, normalisation layers.
+
+    Args:
+        rows: Shape ``[N, *parameter]``.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__(rows.shape[0], rows.shape[1:])
+        self._rows = rows.reshape(rows.shape[0], -1)
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """All of them at once: they exist already."""
+        yield 0, self._rows.contiguous()
+
+    def nbytes(self) -> int:
+        """Bytes of the rows."""
+        return self._rows.numel() * self._rows.element_size()
+
+    def sq_norms(self) -> Tensor:
+        """Row by row."""
+        return row_sq_norms(self._rows)
+
+    def dots(self, direction: Tensor) -> Tensor:
+        """One matrix-vector product."""
+        return self._rows @ direction.reshape(-1).to(self._rows.dtype)
+
+
+class OuterProducts(SampleGradients):
+    """``G_n = Σ_t δ_nt a_ntᵀ`` of a linear map.
+
+    Goodfellow, *Efficient per-example gradient computations* (2015), for a single position.
+
+    Args:
+        inputs: ``a``, shape ``[N, T, I]``.
+        deltas: ``δ``, shape ``[N, T, O]``.
+    """
+
+    def __init__(self, inputs: Tensor, deltas: Tensor) -> None:
+        N, T, O = deltas.shape
+        super().__init__(N, torch.Size((O, inputs.shape[2])))
+        self.inputs, self.deltas, self.positions = inputs, deltas, T
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Batched products, a chunk of samples at a time."""
+        O, I = self.shape
+        step = workspace.chunk(self.samples, O * I * self.deltas.element_size())
+        for start in range(0, self.samples, step):
+            stop = min(start + step, self.samples)
+            out = workspace.take("rows", (stop - start, O, I), self.deltas)
+            torch.bmm(self.deltas[start:stop].transpose(1, 2), self.inputs[start:stop], out=out)
+            yield start, out.view(stop - start, -1)
+
+    def nbytes(self) -> int:
+        """Bytes of inputs and output gradients."""
+        return (self.inputs.numel() + self.deltas.numel()) * self.deltas.element_size()
+
+    def sq_norms(self) -> Tensor | None:
+        """``‖δ_n‖²‖a_n‖²`` for one position; for few positions the sum over pairs; ``None`` where rows are cheaper."""
+        if self.positions == 1:
+            return row_sq_norms(self.deltas[:, 0]) * row_sq_norms(self.inputs[:, 0])
+        O, I = self.shape
+        if self.positions * (O + I) >= O * I:
+            return None
+        gram = torch.bmm(self.inputs, self.inputs.transpose(1, 2))
+        gram *= torch.bmm(self.deltas, self.deltas.transpose(1, 2))
+        # Equal to a squared norm, so negative only by rounding.
+        return gram.sum((1, 2)).double().clamp_min(0)
+
+    def dots(self, direction: Tensor) -> Tensor:
+        """``Σ_t δ_nt · V a_nt``: one product of the size of the layer's own forward pass."""
+        images = self.inputs @ direction.to(self.inputs.dtype).T
+        dots: Tensor = torch.linalg.vecdot(images, self.deltas).sum(1)
+        return dots
+
+
+class Sum(SampleGradients):
+    """A parameter that serves several kinds of layer: contributions add before anything is squared.
+
+    Args:
+        parts: Individual gradients of the same parameter from each kind of use.
+    """
+
+    def __init__(self, parts: Sequence[SampleGradients]) -> None:
+        super().__init__(parts[0].samples, parts[0].shape)
+        self._parts = tuple(parts)
+
+    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Rows of every part, added, a chunk of samples at a time."""
+        step = workspace.chunk(self.samples, self.numel * 8)
+        for start in range(0, self.samples, step):
+            stop = min(start + step, self.samples)
+            total: Tensor | None = None
+            for part in self._parts:
+                for first, rows in part.rows(workspace):
+                    low, high = max(start, first), min(stop, first + len(rows))
+                    if low >= high:
+                        continue
+                    if total is None:
+                        total = workspace.take("sum", (stop - start, self.numel), rows).zero_()
+                    total[low - start : high - start] += rows[low - first : high - first]
+            if total is not None:
+                yield start, total
+
+    def nbytes(self) -> int:
+        """Bytes held by all parts."""
+        return sum(part.nbytes() for part in self._parts)
+
+    def dots(self, direction: Tensor) -> Tensor | None:
+        """Inner products add over the parts."""
+        dots = [part.dots(direction) for part in self._parts]
+        if any(d is None for d in dots):
+            return None
+        return torch.stack([d for d in dots if d is not None]).sum(0)

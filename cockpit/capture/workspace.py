@@ -1,0 +1,45 @@
+"""Large buffers that are used again from layer to layer and step to step.
+
+Fresh memory is paid for twice: once by the allocator, once by a page fault for every 4 kB touched. On a CPU the page
+faults of a layer's unfolded input cost more than the arithmetic on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+DEFAULT_LIMIT = 256 * 2**20
+
+
+class Workspace:
+    """Named scratch tensors, each as large as the largest request so far.
+
+    Args:
+        limit: Bytes that one chunk of materialised individual gradients may take.
+    """
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+
+    def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """An uninitialised contiguous tensor; it overwrites what was taken under this name before."""
+        key = (name, like.dtype, like.device)
+        numel = 1
+        for size in shape:
+            numel *= size
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.numel() < numel:
+            buffer = self._buffers[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
+        return buffer[:numel].view(tuple(shape))
+
+    def chunk(self, samples: int, bytes_per_sample: int) -> int:
+        """How many samples fit into one chunk: at least one, at most all of them."""
+        return max(1, min(samples, self.limit // max(1, bytes_per_sample)))
+
+    def clear(self) -> None:
+        """Gives all memory back."""
+        self._buffers.clear()

@@ -1,0 +1,126 @@
+"""What a log says about a run before its first step: panels, model, optimizer, environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from cockpit.instrument import Instrument
+from cockpit.panel import Panel
+from cockpit.parameters import ParameterTable
+from cockpit.schedule import Schedule, describe
+from cockpit.screens import PANELS, SCREENS
+from cockpit.store import Header
+
+BOOKKEEPING = ("learning_rate", "batch_size", "cockpit.overhead")
+"""Log keys that every run has beside its instruments'."""
+
+
+def describe_run(
+    name: str,
+    model: nn.Module,
+    table: ParameterTable,
+    optimizers: Sequence[Optimizer],
+    instruments: Sequence[Instrument],
+    schedule: Schedule,
+    config: Mapping[str, Any] | None,
+    tags: Iterable[str],
+) -> Header:
+    """The header of a run's log."""
+    return Header(
+        name=name,
+        created=time.time(),
+        config=dict(config or {}),
+        tags=tuple(tags),
+        panels=_panels(instruments),
+        screens=SCREENS,
+        instruments={i.name: {"interval": describe(i.schedule or schedule)} for i in instruments},
+        model={
+            "class": type(model).__name__,
+            "parameters": [
+                {
+                    "name": p.name,
+                    "shape": list(p.tensor.shape),
+                    "numel": p.tensor.numel(),
+                    "module": p.name.rpartition(".")[0],
+                    "type": type(p.owners[0][0]).__name__,
+                }
+                for p in table
+            ],
+        },
+        optimizer=[_describe_optimizer(o) for o in optimizers],
+        environment=_environment(table),
+    )
+
+
+def _panels(instruments: Sequence[Instrument]) -> dict[str, Panel]:
+    """Each instrument's own panel, and the shared ones that find something to read."""
+    panels = {i.name: _with_keys(i) for i in instruments if i.panel is not None}
+    keys = {i.name for i in instruments} | set(BOOKKEEPING)
+    shared = {name: panel for name, panel in PANELS.items() if keys & set(panel.keys)}
+    drawn = {key for panel in (panels | shared).values() for key in panel.keys}
+    # What nobody draws still deserves a plain curve: a user's instrument need not declare a panel.
+    plain = {
+        i.name: Panel(title=i.name, kind="lines", keys=(i.name,), how_to_read=_first_line(i))
+        for i in instruments
+        if i.name not in drawn
+    }
+    return panels | shared | plain
+
+
+def _with_keys(instrument: Instrument) -> Panel:
+    panel = instrument.panel
+    assert panel is not None
+    return panel if panel.keys else dataclasses.replace(panel, keys=(instrument.name,))
+
+
+def _first_line(instrument: Instrument) -> str:
+    return (type(instrument).__doc__ or instrument.name).strip().splitlines()[0]
+
+
+def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    groups = [
+        {
+            key: value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+            for key, value in g.items()
+        }
+        for g in ({k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups)
+    ]
+    return {"class": type(optimizer).__name__, "groups": groups}
+
+
+def _environment(table: ParameterTable) -> dict[str, Any]:
+    tensor = table[0].tensor
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(tensor.device),
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "seed": torch.initial_seed(),
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the script's repository, if it is in one."""
+    where = Path(sys.argv[0]).resolve().parent if sys.argv and sys.argv[0] else Path.cwd()
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=2, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git, or a repository on a disk that does not answer
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None

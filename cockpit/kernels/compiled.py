@@ -1,0 +1,57 @@
+"""Loops compiled with numba, for CPU tensors; present where the ``fast`` extra is installed.
+
+numba's threads are not safe everywhere: one lock keeps kernels apart, a forked child never enters a parallel one, and
+without a thread-safe threading layer the same loops run on one core.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+try:
+    import numba
+except ImportError:  # the extra is not installed: the torch twins do the work
+    numba = None  # type: ignore[assignment]
+
+_LOCK = threading.Lock()
+_PROCESS = os.getpid()
+_ELEMENTWISE_OUTPUTS = 32
+"""Below about this many outputs a loop over the elements beats sorting the inputs."""
+
+
+def usable(tensor: Tensor) -> bool:
+    """Whether the compiled loops can run on a tensor."""
+    return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+
+
+def count_rows(rows: Tensor, factors: Tensor, inner: Tensor) -> NDArray[np.int64]:
+    """Counts of ``factors[n] · rows[n, j]`` between boundaries ``inner``."""
+    return _run("count_rows", rows.contiguous().numpy(), factors.contiguous().numpy(), inner.numpy())
+
+
+def count_outer(inputs: Tensor, deltas: Tensor, inner: Tensor) -> NDArray[np.int64]:
+    """Counts of ``deltas[n, o] · inputs[n, i]`` between boundaries ``inner``."""
+    deltas = deltas.contiguous()
+    if deltas.shape[1] < _ELEMENTWISE_OUTPUTS or bool(inputs.isnan().any()):
+        return _run("count_products", inputs.contiguous().numpy(), deltas.numpy(), inner.numpy())
+    ordered = inputs.sort(dim=1).values
+    return _run("count_sorted", ordered.numpy(), deltas.numpy(), inner.numpy())
+
+
+def _run(name: str, *arrays: NDArray[Any]) -> NDArray[np.int64]:
+    from cockpit.kernels import loops
+
+    with _LOCK:
+        parallel = os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
+        if parallel:
+            loops.set_threads(torch.get_num_threads())
+        kernel = getattr(loops, name + ("_parallel" if parallel else "_serial"))
+        counts: NDArray[np.int64] = kernel(*arrays).sum(0)
+        return counts

@@ -1,0 +1,114 @@
+"""Counting elements of individual gradients into bins: the entry points, and their torch twins.
+
+All variants give identical counts: a value's bin is decided by comparing it with the edges, in the value's own
+precision, never by arithmetic on a bin width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cockpit.kernels import compiled
+
+_CHUNK = 1 << 24
+"""Elements that the torch twins materialise at a time."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Bin boundaries. Bin ``b`` holds ``edges[b] <= x < edges[b+1]``; the end bins also hold what lies outside.
+
+    Args:
+        values: Increasing, shape ``[bins + 1]``.
+    """
+
+    values: NDArray[np.float64]
+
+    @classmethod
+    def uniform(cls, low: float, high: float, bins: int) -> Edges:
+        """Equal bins from ``low`` to ``high``.
+
+        Raises:
+            ValueError: For an empty range, or fewer than two bins.
+        """
+        if not low < high or bins < 2:
+            raise ValueError(f"a histogram needs low < high and at least 2 bins, got [{low}, {high}] in {bins}")
+        return cls(np.linspace(low, high, bins + 1))
+
+    @property
+    def bins(self) -> int:
+        """Number of bins."""
+        return len(self.values) - 1
+
+    def inner(self, like: Tensor) -> Tensor:
+        """The boundaries between bins, in a tensor's precision and place. Shape ``[bins - 1]``."""
+        return torch.as_tensor(self.values[1:-1]).to(like)
+
+    def bin_of(self, value: float) -> int:
+        """The bin of one value."""
+        return int(np.searchsorted(self.values[1:-1], value, side="right"))
+
+
+def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]:
+    """Counts of the elements ``factors[n] · rows[n, j]``; a NaN is counted nowhere.
+
+    Args:
+        rows: Shape ``[N, m]``.
+        factors: Shape ``[N]``.
+        edges: Bins.
+
+    Returns:
+        Counts, shape ``[bins]``.
+    """
+    if compiled.usable(rows):
+        return compiled.count_rows(rows, factors.to(rows.dtype), edges.inner(rows))
+    return count_rows_torch(rows, factors, edges)
+
+
+def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int64]:
+    """Counts of the elements ``deltas[n, o] · inputs[n, i]``, without forming them; a NaN is counted nowhere.
+
+    Args:
+        inputs: Shape ``[N, I]``.
+        deltas: Shape ``[N, O]``.
+        edges: Bins.
+
+    Returns:
+        Counts, shape ``[bins]``.
+    """
+    if compiled.usable(inputs):
+        return compiled.count_outer(inputs, deltas, edges.inner(inputs))
+    return count_outer_torch(inputs, deltas, edges)
+
+
+def count_rows_torch(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]:
+    """The plain version of :func:`count_rows`."""
+    factors = factors.to(rows.dtype)
+    step = max(1, _CHUNK // max(1, rows.shape[1]))
+    pieces = (rows[n : n + step] * factors[n : n + step].unsqueeze(1) for n in range(0, len(rows), step))
+    return _counted(pieces, edges)
+
+
+def count_outer_torch(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int64]:
+    """The plain version of :func:`count_outer`."""
+    step = max(1, _CHUNK // max(1, inputs.shape[1] * deltas.shape[1]))
+    pieces = (
+        deltas[n : n + step].unsqueeze(2) * inputs[n : n + step].unsqueeze(1) for n in range(0, len(inputs), step)
+    )
+    return _counted(pieces, edges)
+
+
+def _counted(pieces: Iterator[Tensor], edges: Edges) -> NDArray[np.int64]:
+    total = np.zeros(edges.bins, dtype=np.int64)
+    for piece in pieces:
+        values = piece.flatten()
+        values = values[~values.isnan()]
+        bins = torch.bucketize(values, edges.inner(values), right=True, out_int32=True)
+        total += torch.bincount(bins, minlength=edges.bins).cpu().numpy()
+    return total

@@ -1,0 +1,98 @@
+"""Panels and screens as data: what is drawn, from which log keys, and how it is read.
+
+A run's log carries its panels and screens, so that a dashboard draws an instrument it has never heard of.
+Nothing here knows plotly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["lines", "histogram", "gauge", "parabola"]
+AxisScale: TypeAlias = Literal["linear", "log"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing and the words around it.
+
+    Args:
+        title: Heading, a few words.
+        kind: Which drawing: ``lines`` (one strip per key on a shared step axis), ``histogram`` (bars at one step),
+            ``gauge`` (the three gradient tests around the mean gradient, with their histories), ``parabola`` (density
+            of a normalised step size over the parabola it is measured on).
+        how_to_read: One sentence for somebody who sees the panel for the first time.
+        keys: Log keys it reads. Empty: the key of the instrument that declares it.
+        group: Panels of a group stand together where no screen places them.
+        yscale: Scale of the value axis.
+        ylabel: Name and unit of the value axis. Empty: the log key.
+        user_metrics: Whether the scalars that the user logs join the keys.
+        references: Horizontal lines with a meaning, as ``(value, label)``.
+    """
+
+    title: str
+    kind: Kind
+    how_to_read: str
+    keys: tuple[str, ...] = ()
+    group: str = "other"
+    yscale: AxisScale = "linear"
+    ylabel: str = ""
+    user_metrics: bool = False
+    references: tuple[tuple[float, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, for the log."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Panel:
+        """The inverse of :meth:`to_json`; fields of a newer version are ignored."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        known["keys"] = tuple(known.get("keys", ()))
+        known["references"] = tuple((float(value), str(label)) for value, label in known.get("references", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a screen puts a panel: cells of a grid, counted from 0.
+
+    Args:
+        panel: The panel's name: the instrument that declares it, or a name of the screen's own panels.
+        column: Column of its left edge.
+        row: Row of its top edge.
+        width: Columns it spans.
+        height: Rows it spans.
+    """
+
+    panel: str
+    column: int
+    row: int
+    width: int = 1
+    height: int = 1
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A named arrangement of panels, stored with the run.
+
+    Args:
+        name: Shown as the view's name, ``Classic``.
+        columns: Number of grid columns.
+        places: What stands where. A place whose panel has no data in the run stays out; its column closes up.
+    """
+
+    name: str
+    columns: int
+    places: tuple[Place, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, for the log."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Screen:
+        """The inverse of :meth:`to_json`."""
+        return cls(data["name"], int(data["columns"]), tuple(Place(**place) for place in data["places"]))

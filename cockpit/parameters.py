@@ -1,0 +1,132 @@
+"""The parameters that a cockpit watches, and how far they move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """One watched parameter.
+
+    Args:
+        name: Dotted name in the model; its first one, where it is shared.
+        tensor: The parameter itself.
+        owners: Modules that hold it and the attribute they hold it under.
+    """
+
+    name: str
+    tensor: nn.Parameter
+    owners: tuple[tuple[nn.Module, str], ...]
+
+
+class ParameterTable(Sequence[Parameter]):
+    """All trainable parameters of a model that an optimizer holds, in the model's order.
+
+    Args:
+        model: The model.
+        optimizers: Its optimizers.
+
+    Raises:
+        ValueError: If the model has no trainable parameter, or the optimizers hold none of them.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+        held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not trainable:
+            raise ValueError(
+                f"{type(model).__name__} has no trainable parameter: every parameter has requires_grad=False, "
+                "or the model has none"
+            )
+        owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        for module in model.modules():
+            for attribute, p in module._parameters.items():
+                if p is not None:
+                    owners.setdefault(id(p), []).append((module, attribute))
+        self._parameters = [Parameter(name, p, tuple(owners[id(p)])) for name, p in trainable if id(p) in held]
+        self.unheld = tuple(name for name, p in trainable if id(p) not in held)
+        if not self._parameters:
+            raise ValueError(
+                "the optimizer holds none of the model's trainable parameters; was it built from another model, "
+                "or before the model was moved or replaced?"
+            )
+        self.numel = sum(p.tensor.numel() for p in self._parameters)
+        self.unheld_numel = sum(p.numel() for name, p in trainable if id(p) not in held)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._parameters[index]
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._parameters)
+
+    def tensors(self) -> list[Tensor]:
+        """The parameters' values, detached and sharing memory."""
+        return [p.tensor.detach() for p in self._parameters]
+
+    def modules(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Modules that own a watched parameter, by dotted name."""
+        owning = {id(module) for p in self._parameters for module, _ in p.owners}
+        return {name: module for name, module in model.named_modules() if id(module) in owning}
+
+
+def sq_norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Squared norms in float64, each of shape ``[]``.
+
+    One running float32 sum over millions of terms loses four digits; a pairwise sum does not.
+    """
+    return [_sq_norm(t) for t in tensors]
+
+
+def _sq_norm(tensor: Tensor) -> Tensor:
+    if tensor.numel() <= 1 << 16:
+        norm: Tensor = torch.linalg.vector_norm(tensor)
+        return norm.double().square()
+    values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    total: Tensor = values.square().sum().double()
+    return total
+
+
+class Displacement:
+    """Measured parameter changes: ``s = θ(t+1) − θ(t)``, whatever optimizer made them.
+
+    Args:
+        table: The watched parameters.
+        start: ``θ(0)``, one tensor per parameter; a copy of the present values if not given.
+    """
+
+    def __init__(self, table: ParameterTable, start: Sequence[Tensor] | None = None) -> None:
+        self._table = table
+        self.start = [t.clone() for t in table.tensors()] if start is None else list(start)
+        self._before: list[Tensor] = []
+        self._steps: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._turn = 0
+
+    def remember(self) -> None:
+        """Copies ``θ(t)``; call before anything can change it."""
+        tensors = self._table.tensors()
+        if not self._before:
+            self._before = [torch.empty_like(t) for t in tensors]
+        torch._foreach_copy_(self._before, tensors)
+
+    def measure(self) -> list[Tensor]:
+        """``s`` since :meth:`remember`, valid until the call after the next: the step before stays readable."""
+        self._turn = 1 - self._turn
+        buffers = self._steps[self._turn]
+        if not buffers:
+            buffers.extend(torch.empty_like(t) for t in self._before)
+        torch._foreach_copy_(buffers, self._table.tensors())
+        torch._foreach_sub_(buffers, self._before)
+        return buffers
+
+    def from_start(self) -> list[Tensor]:
+        """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``."""
+        return sq_norms(torch._foreach_sub(self._before, self.start))

@@ -1,0 +1,91 @@
+"""All probes of one step: what arrives is passed to each, and one that fails does not take the others along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
+
+
+class ProbeCollection:
+    """Receives a capture's events on behalf of every probe that is due.
+
+    Args:
+        probes: The probes.
+        surroundings: The step's.
+    """
+
+    def __init__(self, probes: Iterable[Probe[Any]], surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._failed: dict[Probe[Any], Unavailable] = {}
+        self._collectors: dict[Probe[Any], Collector[Any]] = {}
+        for probe in probes:
+            self._attempt(probe, partial(self._begin, probe))
+
+    def _begin(self, probe: Probe[Any]) -> None:
+        self._collectors[probe] = probe.collector(self._surroundings)
+
+    def _attempt(self, probe: Probe[Any], action: Callable[[], Any]) -> Any:
+        """Runs an action of a probe; an error is kept as the reason why it has no result."""
+        if probe in self._failed:
+            return None
+        try:
+            return action()
+        except Unavailable as reason:
+            self._failed[probe] = reason
+        except Exception as error:
+            self._failed[probe] = Unavailable(f"{type(probe).__name__} failed: {type(error).__name__}: {error}")
+        return None
+
+    def fail(self, error: Exception) -> None:
+        """The capture itself failed: no probe can be trusted."""
+        for probe in self._collectors:
+            self._failed.setdefault(probe, Unavailable(f"the capture failed: {type(error).__name__}: {error}"))
+
+    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        """Passes on a parameter's gradient."""
+        for probe, collector in self._collectors.items():
+            self._attempt(probe, partial(collector.gradient, index, gradient, backward))
+
+    def individual(self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass) -> None:
+        """Lets every probe reduce a parameter's individual gradients; they are materialised at most once."""
+        pairs = []
+        for probe, collector in self._collectors.items():
+            if probe.individual:
+                reduction = self._attempt(probe, partial(collector.reduction, index, gradients, gradient, backward))
+                if reduction is not None:
+                    pairs.append((probe, reduction))
+        try:
+            reduce(gradients, [reduction for _, reduction in pairs], self._surroundings.workspace)
+        except Exception as error:
+            for probe, _ in pairs:
+                reason = f"{self._surroundings.table[index].name}: {type(error).__name__}: {error}"
+                self._failed[probe] = Unavailable(reason)
+
+    def left_out(self, index: int, reason: str) -> None:
+        """A parameter without individual gradients."""
+        self._surroundings.left_out[index] = reason
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        """The pass is over."""
+        for probe, collector in self._collectors.items():
+            self._attempt(probe, partial(collector.end_pass, backward))
+
+    def moved(self, steps: Sequence[Tensor]) -> None:
+        """The optimizer has stepped."""
+        for probe, collector in self._collectors.items():
+            self._attempt(probe, partial(collector.moved, steps))
+
+    def results(self) -> dict[Probe[Any], Any]:
+        """Every probe's result, or the :class:`Unavailable` that says why there is none."""
+        results: dict[Probe[Any], Any] = {}
+        for probe, collector in self._collectors.items():
+            results[probe] = self._attempt(probe, collector.result)
+        return results | self._failed

@@ -1,0 +1,67 @@
+"""Norm of the mini-batch gradient, parameter by parameter: what every training step computes anyway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import sq_norms
+from cockpit.probes.probe import Collector, Probe, Surroundings
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Squared norms by parameter.
+
+    Args:
+        names: Parameters, in the model's order.
+        squares: Squared norms, float64, on the host. Shape ``[P]``.
+    """
+
+    names: tuple[str, ...]
+    squares: Tensor
+
+    def total(self) -> float:
+        """The norm over all parameters."""
+        return float(self.squares.sum().sqrt())
+
+    def by_layer(self) -> dict[str, float]:
+        """The norm of each parameter."""
+        return dict(zip(self.names, self.squares.sqrt().tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class GradientNorms(Probe[Norms]):
+    """``‖g‖²`` per parameter, of the unscaled mean loss, before clipping."""
+
+    def collector(self, surroundings: Surroundings) -> Collector[Norms]:
+        """Begins a step."""
+        return _NormsCollector(surroundings)
+
+
+class _NormsCollector(Collector[Norms]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._squares: dict[int, Tensor] = {}
+        self._scales: list[float] = []
+
+    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        if self._scales:
+            # Earlier passes of this step have left theirs where the optimizer will look for it.
+            accumulated = self._surroundings.table[index].tensor.grad
+            gradient = gradient if accumulated is None else accumulated.detach() + gradient
+        (self._squares[index],) = sq_norms([gradient])
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        self._scales.append(backward.scale())
+
+    def result(self) -> Norms:
+        if not self._squares:
+            raise Unavailable("no backward pass was seen")
+        indices = sorted(self._squares)
+        squares = torch.stack([self._squares[i] for i in indices]).cpu() / sum(self._scales) ** 2
+        return Norms(tuple(self._surroundings.table[i].name for i in indices), squares)

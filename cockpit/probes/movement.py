@@ -1,0 +1,62 @@
+"""How far the parameters moved: in this step, and since training began."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import sq_norms
+from cockpit.probes.gradient_norms import Norms
+from cockpit.probes.probe import Collector, Probe, Surroundings
+
+
+@dataclass(frozen=True)
+class UpdateNorms(Probe[Norms]):
+    """``‖θ(t+1) − θ(t)‖²`` per parameter, measured."""
+
+    movement: ClassVar[bool] = True
+
+    def collector(self, surroundings: Surroundings) -> Collector[Norms]:
+        """Begins a step."""
+        return _UpdateCollector(surroundings)
+
+
+class _UpdateCollector(Collector[Norms]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._squares: list[Tensor] = []
+
+    def moved(self, steps: Sequence[Tensor]) -> None:
+        self._squares = sq_norms(steps)
+
+    def result(self) -> Norms:
+        if not self._squares:
+            raise Unavailable("the optimizer did not step before the next step began")
+        names = tuple(p.name for p in self._surroundings.table)
+        return Norms(names, torch.stack(self._squares).cpu())
+
+
+@dataclass(frozen=True)
+class DistanceNorms(Probe[Norms]):
+    """``‖θ(t) − θ(0)‖²`` per parameter."""
+
+    movement: ClassVar[bool] = True
+
+    def collector(self, surroundings: Surroundings) -> Collector[Norms]:
+        """Begins a step."""
+        return _DistanceCollector(surroundings)
+
+
+class _DistanceCollector(Collector[Norms]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._names = tuple(p.name for p in surroundings.table)
+        assert surroundings.displacement is not None
+        self._squares = surroundings.displacement.from_start()
+
+    def result(self) -> Norms:
+        return Norms(self._names, torch.stack(self._squares).cpu())

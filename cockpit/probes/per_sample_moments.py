@@ -1,0 +1,222 @@
+"""Norms of the individual gradients and their inner products with the mean gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+
+MINIMAL_COVERAGE = 0.5
+"""Share of the parameters below which no network-wise reading of individual gradients is given."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Everything the gradient tests need; all tensors on the host, in float64, of the unscaled mean loss.
+
+    Args:
+        names: Parameters with individual gradients, in the model's order.
+        weights: ``w_n``, adding up to 1. Shape ``[N]``.
+        layer_sq_norms: ``‖g_n‖²`` by parameter. Shape ``[P, N]``.
+        layer_dots: ``⟨g_n, g⟩`` by parameter; ``None`` where the batch came in several backward passes. ``[P, N]``.
+        layer_grad_sq_norms: ``‖g‖²`` by parameter. Shape ``[P]``.
+    """
+
+    names: tuple[str, ...]
+    weights: Tensor
+    layer_sq_norms: Tensor
+    layer_dots: Tensor | None
+    layer_grad_sq_norms: Tensor
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that have a loss."""
+        return int((self.weights > 0).sum())
+
+    @property
+    def sq_norms(self) -> Tensor:
+        """``‖g_n‖²`` over all parameters, shape ``[N]``."""
+        return self.layer_sq_norms.sum(0)
+
+    @property
+    def dots(self) -> Tensor:
+        """``⟨g_n, g⟩`` over all parameters, shape ``[N]``.
+
+        Raises:
+            Unavailable: If the batch came in several backward passes: the mean gradient was not known in the first.
+        """
+        if self.layer_dots is None:
+            raise Unavailable(
+                "the batch came in several backward passes, and the inner product with its mean gradient would need "
+                "all of them at once"
+            )
+        return self.layer_dots.sum(0)
+
+    @property
+    def grad_sq_norm(self) -> Tensor:
+        """``‖g‖²`` over all parameters, shape ``[]``."""
+        return self.layer_grad_sq_norms.sum()
+
+
+@dataclass(frozen=True)
+class PerSampleMoments(Probe[Moments]):
+    """``‖g_n‖²`` and ``⟨g_n, g⟩``, per parameter, without ever holding all ``g_n``."""
+
+    individual: ClassVar[bool] = True
+
+    def collector(self, surroundings: Surroundings) -> Collector[Moments]:
+        """Begins a step."""
+        return _MomentsCollector(surroundings)
+
+
+@dataclass
+class _Sums:
+    sq_norms: Tensor
+    dots: Tensor
+    grad_sq_norm: Tensor
+    total_sq_norm: Tensor
+
+
+class _MomentsReduction(Reduction):
+    def __init__(self, gradients: SampleGradients, gradient: Tensor) -> None:
+        self._gradients = gradients
+        self._direction = gradient
+        self.sq_norms: Tensor | None = None
+        self.dots: Tensor | None = None
+        self._pieces: list[tuple[Tensor, Tensor]] = []
+
+    def closed(self) -> bool:
+        self.sq_norms = self._gradients.sq_norms()
+        if self.sq_norms is None:
+            return False
+        self.dots = self._gradients.dots(self._direction)
+        return self.dots is not None
+
+    def rows(self, start: int, rows: Tensor) -> None:
+        self._pieces.append((row_sq_norms(rows), rows @ self._direction.reshape(-1).to(rows.dtype)))
+
+    def finish(self) -> None:
+        if self._pieces:
+            self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
+            self.dots = torch.cat([dots for _, dots in self._pieces])
+
+
+class _MomentsCollector(Collector[Moments]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._open: dict[int, tuple[_MomentsReduction, Tensor]] = {}
+        self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
+        self._earlier: dict[int, Tensor] = {}
+
+    def reduction(
+        self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
+    ) -> Reduction | None:
+        reduction = _MomentsReduction(gradients, gradient)
+        self._open[index] = (reduction, self._total(index, gradient))
+        return reduction
+
+    def _total(self, index: int, gradient: Tensor) -> Tensor:
+        """``‖Σ g‖²`` over this and all earlier passes of the step, raw."""
+        if not self._passes:
+            return _sq_norm(gradient)
+        # What the earlier passes left has been accumulated where the optimizer will look for it.
+        accumulated = self._surroundings.table[index].tensor.grad
+        return _sq_norm(gradient if accumulated is None else accumulated.detach() + gradient)
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        sums: dict[int, _Sums] = {}
+        for index, (reduction, total) in self._open.items():
+            assert reduction.sq_norms is not None
+            assert reduction.dots is not None
+            grad_sq_norm = _sq_norm(reduction._direction)
+            sums[index] = _Sums(reduction.sq_norms, reduction.dots.double(), grad_sq_norm, total)
+        self._open.clear()
+        self._withhold(sums, _lowest_precision(backward))
+        self._passes.append((backward, sums))
+
+    def _withhold(self, sums: dict[int, _Sums], precision: torch.dtype) -> None:
+        """The individual gradients have to add up to the gradient: whatever else the loss held would go unnoticed."""
+        if not sums:
+            return
+        table = self._surroundings.table
+        gaps = torch.stack([s.dots.sum() - s.grad_sq_norm for s in sums.values()]).abs().tolist()
+        squares = torch.stack([s.grad_sq_norm for s in sums.values()]).tolist()
+        sizes = torch.stack([(s.sq_norms.sum() * len(s.sq_norms)).sqrt() for s in sums.values()]).tolist()
+        for index, gap, square, size in zip(list(sums), gaps, squares, sizes, strict=True):
+            relative, rounding = _tolerance(table[index].tensor, precision)
+            if gap > relative * square + rounding * size * square**0.5:
+                del sums[index]
+                self._surroundings.left_out[index] = (
+                    f"the individual gradients do not add up to its gradient (off by {gap / square:.1e}): the loss "
+                    "holds a term that is not a mean over samples, such as a penalty on the weights"
+                )
+
+    def result(self) -> Moments:
+        if not self._passes:
+            raise Unavailable("no backward pass was seen")
+        individuals = [backward.individual() for backward, _ in self._passes]
+        table, left_out = self._surroundings.table, self._surroundings.left_out
+        seen = [set(sums) for _, sums in self._passes]
+        indices = [i for i in range(len(table)) if all(i in s for s in seen) and i not in left_out]
+        require_coverage(self._surroundings, indices)
+        scales = [backward.scale() for backward, _ in self._passes]
+        whole = sum(scales)
+        weights = torch.cat([i.weights * (s / whole) for i, s in zip(individuals, scales, strict=True)]).cpu()
+        last = self._passes[-1][1]
+        return Moments(
+            tuple(table[i].name for i in indices),
+            weights,
+            self._stack(indices, "sq_norms", power=2),
+            None if len(self._passes) > 1 else self._stack(indices, "dots", power=1) / scales[0],
+            torch.stack([last[i].total_sq_norm for i in indices]).cpu() / whole**2,
+        )
+
+    def _stack(self, indices: Sequence[int], what: str, power: int) -> Tensor:
+        """One copy to the host per pass, all parameters and samples together; shape ``[P, N]``."""
+        pieces = []
+        for backward, sums in self._passes:
+            raw = torch.stack([getattr(sums[i], what).double() for i in indices])
+            pieces.append((raw * backward.factors().to(raw.device) ** power).cpu())
+        return torch.cat(pieces, dim=1)
+
+
+def require_coverage(surroundings: Surroundings, indices: Sequence[int]) -> None:
+    """Refuses a network-wise reading that would stand for less than half of the network.
+
+    Args:
+        surroundings: The step's.
+        indices: Parameters with individual gradients.
+
+    Raises:
+        Unavailable: With the most frequent reason.
+    """
+    table = surroundings.table
+    served = sum(table[i].tensor.numel() for i in indices)
+    if not indices or served < MINIMAL_COVERAGE * table.numel:
+        reasons = list(surroundings.left_out.values())
+        reason = max(reasons, key=reasons.count) if reasons else "no gradient arrived"
+        raise Unavailable(f"individual gradients cover {served / table.numel:.0%} of the parameters: {reason}")
+
+
+def _sq_norm(tensor: Tensor) -> Tensor:
+    return row_sq_norms(tensor.reshape(1, -1)).squeeze(0)
+
+
+def _tolerance(parameter: Tensor, lowest: torch.dtype) -> tuple[float, float]:
+    """What rounding may leave: relative to ``‖g‖²``, and relative to the size of what was added up."""
+    eps = max(torch.finfo(parameter.dtype).eps, torch.finfo(lowest).eps)
+    return max(1e-6, min(5e-2, 3 * eps**0.5)), 64 * eps
+
+
+def _lowest_precision(backward: BackwardPass) -> torch.dtype:
+    """The coarsest dtype that any layer computed in: autocast rounds more than the parameters' dtype suggests."""
+    dtypes = {call.output_dtype for call in backward.walked}
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)

@@ -1,0 +1,112 @@
+"""What a probe is: one expensive primitive, computed once a step, however many instruments ask for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.workspace import Workspace
+from cockpit.parameters import Displacement, ParameterTable
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Surroundings:
+    """What a collector may look at while a step is open.
+
+    Args:
+        table: The watched parameters; collectors refer to them by index.
+        workspace: Scratch memory.
+        displacement: Parameter changes, with ``θ(t)`` remembered; ``None`` where no probe asks for them.
+        previous: ``s`` of the step before, one tensor per parameter, if an instrument looks back at it.
+        begins_window: Whether an instrument looks at this step and the next.
+        left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
+    """
+
+    table: ParameterTable
+    workspace: Workspace
+    displacement: Displacement | None
+    previous: Sequence[Tensor] | None = None
+    begins_window: bool = False
+    left_out: dict[int, str] = field(default_factory=dict)
+
+
+class Collector(ABC, Generic[Result]):
+    """Gathers one probe's numbers during one step. Parameters arrive in the order of the backward pass."""
+
+    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        """A parameter's gradient, raw: still at the scale of the pass."""
+
+    def reduction(
+        self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
+    ) -> Reduction | None:
+        """How a parameter's individual gradients are to be reduced; ``None`` if they are of no interest."""
+        return None
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        """The backward pass is over; every parameter has been seen."""
+
+    def moved(self, steps: Sequence[Tensor]) -> None:
+        """The optimizer has stepped: ``s``, one tensor per parameter."""
+
+    @abstractmethod
+    def result(self) -> Result:
+        """The probe's numbers, on the host.
+
+        Raises:
+            Unavailable: With the reason why there are none.
+        """
+
+
+class Reduction(ABC):
+    """What becomes of one parameter's individual gradients."""
+
+    @abstractmethod
+    def closed(self) -> bool:
+        """Reduces without materialising them; ``False`` where the rows are needed."""
+
+    @abstractmethod
+    def rows(self, start: int, rows: Tensor) -> None:
+        """Reduces a chunk of materialised rows, shape ``[n, numel]``, beginning with sample ``start``."""
+
+    def finish(self) -> None:  # noqa: B027
+        """All rows have been seen, or :meth:`closed` did without."""
+
+
+@dataclass(frozen=True)
+class Probe(ABC, Generic[Result]):
+    """Base of all probes: a frozen dataclass whose fields are its settings. Equal settings share one computation."""
+
+    individual: ClassVar[bool] = False
+    """Whether individual gradients are needed."""
+
+    movement: ClassVar[bool] = False
+    """Whether the parameters' values around the step are needed."""
+
+    @abstractmethod
+    def collector(self, surroundings: Surroundings) -> Collector[Result]:
+        """Begins a step."""
+
+
+def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspace: Workspace) -> None:
+    """Runs all reductions of one parameter, materialising its individual gradients at most once.
+
+    Args:
+        gradients: The parameter's individual gradients.
+        reductions: What is wanted of them.
+        workspace: Scratch memory.
+    """
+    open_ends = [reduction for reduction in reductions if not reduction.closed()]
+    if open_ends:
+        for start, rows in gradients.rows(workspace):
+            for reduction in open_ends:
+                reduction.rows(start, rows)
+    for reduction in reductions:
+        reduction.finish()

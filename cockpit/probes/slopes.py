@@ -1,0 +1,185 @@
+"""Slopes of the individual losses along the steps before and after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.convolution import ConvolutionGradients
+from cockpit.capture.gradients import Rows, SampleGradients
+from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.workspace import Workspace
+from cockpit.parameters import sq_norms
+from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
+
+UNCOVERED_STEP = 0.01
+"""Share of ``‖s‖²`` that may lie in parameters without individual gradients."""
+
+
+@dataclass(frozen=True)
+class StepSlopes:
+    """Directional derivatives of the individual losses of step ``t``; float64, on the host, unscaled.
+
+    Args:
+        start: ``⟨g_n, s(t)⟩``, along the step that begins here; ``None`` if nothing moved. Shape ``[N]``.
+        end: ``⟨g_n, s(t−1)⟩``, along the step that ended here; ``None`` if that was not tracked. Shape ``[N]``.
+        length: ``‖s(t)‖``.
+    """
+
+    start: Tensor | None
+    end: Tensor | None
+    length: float
+
+
+@dataclass(frozen=True)
+class Slopes(Probe[StepSlopes]):
+    """Contracts individual gradients with measured steps.
+
+    The step that begins at ``t`` is known only after the optimizer made it, so each layer's input and output gradient
+    are kept until then, or its individual gradients where these are smaller or fit into the workspace. Nothing is kept
+    on a step that only ends a window.
+    """
+
+    individual: ClassVar[bool] = True
+    movement: ClassVar[bool] = True
+
+    def collector(self, surroundings: Surroundings) -> Collector[StepSlopes]:
+        """Begins a step."""
+        return _SlopesCollector(surroundings)
+
+
+class _DotsReduction(Reduction):
+    """``⟨G_n, V⟩``, and the rows themselves if they are worth keeping."""
+
+    def __init__(self, gradients: SampleGradients, direction: Tensor | None, keep_rows: bool) -> None:
+        self._gradients: SampleGradients | None = gradients
+        self._direction = direction
+        self._keep = keep_rows
+        self._kept: Tensor | None = None
+        self._pieces: list[Tensor] = []
+        self.dots: Tensor | None = None
+
+    def closed(self) -> bool:
+        if self._keep:
+            return False
+        if self._direction is not None:
+            self.dots = self.gradients.dots(self._direction)
+            return self.dots is not None
+        return True
+
+    def rows(self, start: int, rows: Tensor) -> None:
+        if self._keep:
+            if self._kept is None:
+                self._kept = rows.new_empty(self.gradients.samples, self.gradients.numel)
+            self._kept[start : start + len(rows)] = rows
+        if self._direction is not None:
+            self._pieces.append(rows @ self._direction.reshape(-1).to(rows.dtype))
+
+    def finish(self) -> None:
+        if self._pieces:
+            self.dots = torch.cat(self._pieces)
+        if self._kept is not None:
+            self._gradients = Rows(self._kept)
+
+    @property
+    def gradients(self) -> SampleGradients:
+        assert self._gradients is not None
+        return self._gradients
+
+    def release(self) -> None:
+        """Forgets the individual gradients; the inner products stay."""
+        self._gradients = self._kept = None
+
+
+class _SlopesCollector(Collector[StepSlopes]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings, self._start_wanted = surroundings, surroundings.begins_window
+        self._reductions: dict[int, _DotsReduction] = {}
+        self._passes: list[BackwardPass] = []
+        self._room = surroundings.workspace.limit
+        self._start: Tensor | None = None
+        self._uncovered = 0.0
+        self._length = 0.0
+
+    def reduction(
+        self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
+    ) -> Reduction | None:
+        if self._passes:
+            return None
+        previous = self._surroundings.previous
+        direction = None if previous is None else previous[index]
+        if direction is None and not self._start_wanted:
+            return None
+        reduction = _DotsReduction(gradients, direction, self._start_wanted and self._worth_keeping(gradients))
+        self._reductions[index] = reduction
+        return reduction
+
+    def _worth_keeping(self, gradients: SampleGradients) -> bool:
+        """Contracting kept convolution gradients costs a tenth of convolving again; they have to fit, though."""
+        if not isinstance(gradients, ConvolutionGradients):
+            return False
+        size = gradients.samples * gradients.numel * gradients.itemsize
+        if size > gradients.nbytes() and size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        self._passes.append(backward)
+        if len(self._passes) > 1:
+            self._reductions.clear()
+
+    def moved(self, steps: Sequence[Tensor]) -> None:
+        self._length = float(torch.stack(sq_norms(steps)).sum().sqrt())
+        if self._start_wanted and len(self._passes) == 1 and self._length > 0:
+            self._require_whole_step(steps)
+            workspace = self._surroundings.workspace
+            self._start = self._sum(
+                {i: _dots(r.gradients, steps[i], workspace) for i, r in self._reductions.items() if self._served(i)}
+            )
+        for reduction in self._reductions.values():
+            reduction.release()
+
+    def _served(self, index: int) -> bool:
+        return index not in self._surroundings.left_out
+
+    def _require_whole_step(self, steps: Sequence[Tensor]) -> None:
+        """A slope along part of the step is a slope along another step."""
+        squares = torch.stack(sq_norms(steps))
+        known = [i for i in self._reductions if self._served(i)]
+        self._uncovered = float(1 - squares[known].sum() / squares.sum())
+
+    def _sum(self, dots: dict[int, Tensor]) -> Tensor | None:
+        """Over all parameters, of the unscaled individual losses, on the host."""
+        if not dots:
+            return None
+        raw = torch.stack([d.double() for d in dots.values()]).sum(0)
+        return (raw * self._passes[0].factors().to(raw.device)).cpu()
+
+    def result(self) -> StepSlopes:
+        if not self._passes:
+            raise Unavailable("no backward pass was seen")
+        if len(self._passes) > 1:
+            raise Unavailable(
+                "the batch came in several backward passes, and its individual slopes would need all of them at once"
+            )
+        self._passes[0].individual()
+        if self._start_wanted and self._uncovered > UNCOVERED_STEP:
+            reasons = list(self._surroundings.left_out.values()) or ["no gradient arrived"]
+            raise Unavailable(
+                f"{self._uncovered:.0%} of the step lies in parameters without individual gradients: {reasons[0]}"
+            )
+        dots = {i: r.dots for i, r in self._reductions.items() if r.dots is not None and self._served(i)}
+        return StepSlopes(self._start, self._sum(dots), self._length)
+
+
+def _dots(gradients: SampleGradients, direction: Tensor, workspace: Workspace) -> Tensor:
+    reduction = _DotsReduction(gradients, direction, keep_rows=False)
+    reduce(gradients, [reduction], workspace)
+    assert reduction.dots is not None
+    return reduction.dots

@@ -1,0 +1,54 @@
+"""What an instrument returns and the log stores: numbers, histograms, and the reason why there is none.
+
+Undefined is ``None``; not-a-number is NaN; the log keeps the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between edges; values outside the range are counted in the end bins.
+
+    Args:
+        counts: Number of elements in each bin. Shape ``[bins]``.
+        edges: Bin boundaries, increasing. Shape ``[bins + 1]``.
+
+    Raises:
+        ValueError: If there is not one more edge than bins.
+    """
+
+    counts: NDArray[np.int64]
+    edges: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.edges.ndim != 1 or self.counts.shape != (len(self.edges) - 1,):
+            raise ValueError(f"{self.edges.shape} edges do not bound counts of shape {self.counts.shape}")
+
+
+Scalar: TypeAlias = "float | None"
+Value: TypeAlias = "Scalar | Histogram"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One instrument's result at one step.
+
+    Args:
+        value: The network-wise value, logged under the instrument's name.
+        layers: The same quantity per parameter or module, by its dotted name; empty where it is not defined layer-wise.
+        parts: Further numbers, logged as ``<instrument>.<part>``: a scalar, or one scalar per layer.
+        reason: Why ``value`` is missing, in words a user can act on.
+    """
+
+    value: Value
+    layers: Mapping[str, Value] = field(default_factory=dict)
+    parts: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
+    reason: str | None = None

@@ -1,0 +1,98 @@
+"""When an instrument is read: functions from the step's number to yes or no, with words for the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Schedule: TypeAlias = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Every:
+    """Step 0 and every ``interval``-th after it."""
+
+    interval: int
+
+    def __call__(self, step: int) -> bool:
+        """Whether the step is due."""
+        return step % self.interval == 0
+
+    def __str__(self) -> str:
+        return "every step" if self.interval == 1 else f"every {_ordinal(self.interval)} step"
+
+
+@dataclass(frozen=True)
+class LogSpaced:
+    """Steps that come closer together the earlier they are."""
+
+    steps: frozenset[int]
+    description: str
+
+    def __call__(self, step: int) -> bool:
+        """Whether the step is due."""
+        return step in self.steps
+
+    def __str__(self) -> str:
+        return self.description
+
+
+def every(interval: int) -> Every:
+    """Step 0 and every ``interval``-th after it.
+
+    Args:
+        interval: At least 1.
+
+    Raises:
+        ValueError: For an interval that is not a positive whole number.
+    """
+    if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+        raise ValueError(f"the interval must be a whole number of steps, at least 1, got {interval!r}")
+    return Every(interval)
+
+
+def log_spaced(last: int, points: int = 100) -> LogSpaced:
+    """Steps equally spaced in their logarithm: the first steps of training change most.
+
+    Args:
+        last: The last step wanted, at least 1.
+        points: How many; fewer come out where they would fall on the same step.
+
+    Raises:
+        ValueError: For a last step or a number of points below 1.
+    """
+    if last < 1 or points < 1:
+        raise ValueError(f"log_spaced needs last >= 1 and points >= 1, got {last!r} and {points!r}")
+    exponents = (i / max(1, points - 1) for i in range(points))
+    steps = frozenset({0, *(round(math.exp(e * math.log(last))) for e in exponents)})
+    return LogSpaced(steps, f"{len(steps)} log-spaced steps up to {last}")
+
+
+def as_schedule(track: int | Schedule) -> Schedule:
+    """What a user may write for ``track=``: an interval, or any function from step to bool.
+
+    Raises:
+        TypeError: For anything else.
+        ValueError: For an interval below 1.
+    """
+    if isinstance(track, int):
+        return every(track)
+    if callable(track):
+        return track
+    raise TypeError(
+        f"track must be a number of steps, every(…), log_spaced(…) or a function from step to bool, got {track!r}"
+    )
+
+
+def describe(schedule: Schedule) -> str:
+    """A schedule in words."""
+    if isinstance(schedule, (Every, LogSpaced)):
+        return str(schedule)
+    return getattr(schedule, "__name__", type(schedule).__name__)
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"

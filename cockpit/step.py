@@ -1,0 +1,72 @@
+"""A tracked step, as instruments see it once it is over: numbers on the host, and nothing of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from cockpit.capture.losses import IndividualLosses
+from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.probe import Probe
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is left of a tracked step.
+
+    Args:
+        index: Number of the step, counted from 0.
+        time: Seconds since the run began, at the step's end.
+        loss: The user's number: a mean or a sum, as it was computed; ``None`` if no backward pass was seen.
+        samples: Batch size; ``None`` if it was not found.
+    """
+
+    index: int
+    time: float
+    loss: float | None
+    samples: int | None
+    _individual: IndividualLosses | Unavailable = field(repr=False)
+    _results: Mapping[Probe[Any], Any] = field(repr=False)
+
+    @property
+    def losses(self) -> Tensor:
+        """Individual losses ``l_n``, float64 on the host, shape ``[N]``.
+
+        Raises:
+            Unavailable: With the reason why they are not known.
+        """
+        return self._known().values
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights ``w_n`` of the individual losses in their mean, adding up to 1, shape ``[N]``.
+
+        Raises:
+            Unavailable: As :attr:`losses`.
+        """
+        return self._known().weights
+
+    def _known(self) -> IndividualLosses:
+        if isinstance(self._individual, Unavailable):
+            raise self._individual
+        return self._individual
+
+    def __getitem__(self, probe: type[Probe[Result]] | Probe[Result]) -> Result:
+        """A probe's result; a class stands for the probe with its default settings.
+
+        Raises:
+            Unavailable: With the reason why it could not be computed.
+            KeyError: If no instrument that was due needs the probe.
+        """
+        key = probe() if isinstance(probe, type) else probe
+        if key not in self._results:
+            raise KeyError(f"{key} was not collected in step {self.index}; name it in the instrument's 'needs'")
+        result = self._results[key]
+        if isinstance(result, Unavailable):
+            raise result
+        return result  # type: ignore[no-any-return]

@@ -1,0 +1,144 @@
+"""Alpha: how far along the valley does the optimizer's step end?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.slopes import Slopes
+from cockpit.reading import Reading
+from cockpit.statistics import mean, variance_of_mean
+from cockpit.step import Step
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A mean over a mini-batch, and how far it can be trusted.
+
+    Args:
+        mean: The observed mean.
+        variance: Variance of the mean, not of the samples.
+    """
+
+    mean: float
+    variance: float
+
+
+def fit_parabola(
+    start: Observation, end: Observation, slope_start: Observation, slope_end: Observation
+) -> NDArray[np.float64] | None:
+    r"""Parabola :math:`f(u) = w_1 + w_2 u + w_3 u^2` through two noisy losses and two noisy slopes.
+
+    Weighted least squares, as eq. (C.4) of Schneider et al., *Cockpit: a practical debugging tool for the training of
+    deep neural networks* (2021), with the position along the step in units of the step: :math:`u = 0` where it begins
+    and 1 where it ends, so that all observations have the units of the loss.
+
+    Args:
+        start: Loss at ``u = 0``.
+        end: Loss at ``u = 1``.
+        slope_start: ``⟨g, s⟩`` at ``u = 0``.
+        slope_end: ``⟨g, s⟩`` at ``u = 1``.
+
+    Returns:
+        ``(w_1, w_2, w_3)``; ``None`` if an observation is not finite or the fit is singular.
+    """
+    observations = (start, end, slope_start, slope_end)
+    means = np.array([o.mean for o in observations])
+    variances = np.array([o.variance for o in observations])
+    if not (np.isfinite(means).all() and np.isfinite(variances).all()) or variances.max() < 0:
+        return None
+    design = np.array([[1, 0, 0], [1, 1, 1], [0, 1, 0], [0, 1, 2]], dtype=np.float64)
+    # An exact observation would have infinite weight; one that is 1e10 times surer than the worst is as good.
+    floor = variances.max() * 1e-20
+    roots = np.sqrt(np.maximum(variances, floor)) if floor > 0 else np.ones(4)
+    solution, _, rank, _ = np.linalg.lstsq(design / roots[:, None], means / roots, rcond=None)
+    return solution if rank == 3 else None
+
+
+@dataclass(frozen=True)
+class StepPosition:
+    """Where a step ends on the parabola it was made on.
+
+    Args:
+        alpha: −1 where it began, 0 at the valley's floor, 1 at the same height on the other side.
+        concave: Whether the parabola has no floor; ``alpha`` is then −1 by convention.
+        uphill: Whether the step went away from the floor; ``alpha`` is then no measure of its length.
+    """
+
+    alpha: float
+    concave: bool
+    uphill: bool
+
+
+def position(parabola: NDArray[np.float64]) -> StepPosition | None:
+    r"""Where :math:`u = 1` lies: :math:`\alpha = 1 / u_{\min} - 1` with :math:`u_{\min} = -w_2 / (2 w_3)`.
+
+    Args:
+        parabola: ``(w_1, w_2, w_3)``.
+
+    Returns:
+        The position; ``None`` for a flat line, where every point is as good.
+
+    Example:
+        >>> position(np.array([1.0, -2.0, 1.0])).alpha
+        0.0
+    """
+    _, w2, w3 = (float(w) for w in parabola)
+    if w2 == 0 and w3 == 0:
+        return None
+    if w3 <= 0:
+        return StepPosition(-1.0, concave=True, uphill=False)
+    if w2 == 0:
+        return StepPosition(float("inf"), concave=False, uphill=True)
+    return StepPosition(-2 * w3 / w2 - 1, concave=False, uphill=w2 > 0)
+
+
+@register
+class Alpha(Instrument):
+    """Normalised step size, from the measured step: any optimizer will do.
+
+    Args:
+        track: When it is read. It looks at the step and at the one after it.
+    """
+
+    name = "alpha"
+    configuration = "economy"
+    needs = (Slopes,)
+    window = 2
+    panel = Panel(
+        title="Alpha",
+        kind="parabola",
+        group="steps",
+        ylabel="normalised step",
+        how_to_read="At −1 the step has not moved, at 0 it stops at the valley's floor, above 0 it crosses it. "
+        "Good runs have a median above 0.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        first, second = steps
+        start, end = first[Slopes], second[Slopes]
+        if start.start is None or start.length == 0:
+            return Reading(None, reason="the parameters did not move")
+        if end.end is None:
+            return Reading(None, reason="the step after it was not tracked")
+        if min(int((step.weights > 0).sum()) for step in steps) < 2:
+            return Reading(None, reason="a single sample says nothing about noise")
+        parabola = fit_parabola(
+            _observe(first.losses, first),
+            _observe(second.losses, second),
+            _observe(start.start, first),
+            _observe(end.end, second),
+        )
+        where = None if parabola is None else position(parabola)
+        if where is None:
+            return Reading(None, reason="the fit of a parabola to losses and slopes is singular")
+        return Reading(where.alpha, parts={"concave": float(where.concave), "uphill": float(where.uphill)})
+
+
+def _observe(values, step: Step) -> Observation:  # type: ignore[no-untyped-def]
+    return Observation(float(mean(values, step.weights)), float(variance_of_mean(values, step.weights)))

@@ -1,0 +1,33 @@
+"""Norm of the mini-batch gradient: how steep is the wall?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.gradient_norms import GradientNorms
+from cockpit.reading import Reading
+from cockpit.step import Step
+
+
+@register
+class GradNorm(Instrument):
+    r""":math:`\lVert g \rVert_2` before clipping and at scale 1, over all parameters and for each."""
+
+    name = "grad_norm"
+    configuration = "economy"
+    needs = (GradientNorms,)
+    panel = Panel(
+        title="Gradient norm",
+        kind="lines",
+        group="gradients",
+        yscale="log",
+        ylabel="‖g‖",
+        how_to_read="Tiny updates with a large norm: the learning rate is too small. With a tiny norm: a plateau.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        norms = step[GradientNorms]
+        return Reading(norms.total(), norms.by_layer())
