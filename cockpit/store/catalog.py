@@ -91,7 +91,7 @@ class Store:
     def _summary(self, name: str, path: Path) -> RunSummary:
         stamp = _stamp(path)
         known = self._known.get(path)
-        if known is not None and known[0] == stamp and known[1].state != "running":  # nobody writes: nothing changes
+        if known is not None and known[0] == stamp and known[1].state not in ("running", "unreadable"):
             return known[1]
         summary = self._fresh_summary(name, path)
         self._known[path] = stamp, summary
@@ -111,7 +111,7 @@ def _stamp(path: Path) -> _Stamp:
     for file in (path, path.with_name(path.name + "-wal")):
         try:
             status = file.stat()
-        except FileNotFoundError:
+        except OSError:
             continue
         stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(stamps)

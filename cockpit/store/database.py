@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 import zlib
@@ -21,6 +20,7 @@ Row: TypeAlias = tuple[Any, ...]
 _HEARTBEAT_LIMIT = 10.0  # seconds after which a silent writer on another machine counts as gone
 _BUSY = 5.0  # seconds to wait for another connection's lock
 _BLOCK = 20_000
+_NOT_ONE_ROW = (sa.exc.NoResultFound, sa.exc.MultipleResultsFound)
 
 
 def writing_engine(path: Path) -> sa.Engine:
@@ -116,7 +116,7 @@ def blocks(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[Ro
 
 @contextmanager
 def reading(engine: sa.Engine, path: Path) -> Iterator[sa.Connection]:
-    """A short transaction: what is read in it is of one moment.
+    """A short transaction: what is read in it is of one moment. Decoding belongs into it, too.
 
     Raises:
         UnreadableLog: If the file is missing, damaged, or no log, in words.
@@ -125,10 +125,10 @@ def reading(engine: sa.Engine, path: Path) -> Iterator[sa.Connection]:
         _roll_back(path)
         with engine.connect() as connection, connection.begin():
             yield connection
-    except (sa.exc.DatabaseError, sa.exc.NoResultFound, sqlite3.DatabaseError) as error:
+    except (sa.exc.DatabaseError, *_NOT_ONE_ROW, sqlite3.DatabaseError) as error:
         raise UnreadableLog(f"{path} cannot be read: {reason(path, error)}") from error
-    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnreadableLog(f"{path} is damaged: {error}") from error
+    except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:  # nonsense where a value stood
+        raise UnreadableLog(f"{path} is damaged: {error!r}") from error
 
 
 def _roll_back(path: Path) -> None:
@@ -148,7 +148,7 @@ def reason(path: Path, error: Exception) -> str:
         return f"it is empty: its run ended before anything was written ({said})"
     if "malformed" in said:
         return f"it is damaged or cut short ({said}). Copy it again; if its run was live, together with its -wal file"
-    if "not a database" in said or "no such table" in said or isinstance(error, sa.exc.NoResultFound):
+    if "not a database" in said or "no such table" in said or isinstance(error, _NOT_ONE_ROW):
         return f"it is not a log of Cockpit ({said})"
     if "unable to open" in said or "readonly" in said:
         return f"it was not closed and its directory cannot be written ({said}). Copy the directory to where it can be"

@@ -15,7 +15,7 @@ from cockpit.store.inbox import Inbox
 
 _BATCH = 1_000  # items in one transaction
 _HEARTBEAT = 1.0
-_LONGEST_PAUSE = 5.0  # between attempts to write
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # between attempts to write
 _FINAL_PATIENCE = 5.0  # how long a closing run keeps trying
 
 
@@ -71,7 +71,8 @@ class Drain(threading.Thread):
                 if time.monotonic() > self._deadline:
                     report(f"{len(self._inbox)} items were lost: {self._claim.path} could not be written")
                     return
-                pause = min(_LONGEST_PAUSE, 2 * pause) if final_state is None else self._interval
+                longer = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
+                pause = longer if final_state is None else _SHORTEST_PAUSE
 
     def _empty(self, log: Log) -> None:
         while self._batch is not None or len(self._inbox) or time.monotonic() - self._beaten > _HEARTBEAT:
@@ -126,6 +127,6 @@ class Drain(threading.Thread):
 def report(words: str) -> None:
     """Tells the user without raising, also where warnings are errors."""
     try:
-        warnings.warn(words, RuntimeWarning, stacklevel=2)
+        warnings.warn_explicit(words, RuntimeWarning, "cockpit", 0)  # no line of the user's has to do with it
     except RuntimeWarning:
         print(f"cockpit: {words}", file=sys.stderr)

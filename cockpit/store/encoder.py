@@ -144,6 +144,7 @@ class Encoder:
         return self.cursor
 
     def _reading(self, step: int, time: float, key: str, reading: Reading) -> None:
+        self._network(step, time, key, reading.value, "instrument")
         if reading.layers:
             self._layered(step, time, key, reading.layers)
         for part, value in reading.parts.items():
@@ -151,7 +152,6 @@ class Encoder:
                 self._layered(step, time, f"{key}.{part}", value)
             else:
                 self._network(step, time, f"{key}.{part}", value, "instrument")
-        self._network(step, time, key, reading.value, "instrument")
         if reading.reason is not None:
             self.say(step, time, "info", reading.reason, key)
 

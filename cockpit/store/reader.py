@@ -89,9 +89,9 @@ class Reader:
         with database.reading(self._engine, self.path) as connection:
             database.check_version(connection, self.path)
             row = connection.execute(sa.select(run.c.header, run.c.created)).one()
-        if row.header != self._header_text:
-            self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
-            self._header_text = row.header
+            if row.header != self._header_text:
+                self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
+                self._header_text = row.header
         return self._header
 
     def state(self) -> str:
@@ -140,20 +140,15 @@ class Reader:
             )
         with database.reading(self._engine, self.path) as connection:
             row = _find(connection, key, kind)
-            found = kind_of(row.layered, row.histogram)
-            wanted = [point.c.series == row.id]
-            if since:
-                # New points are few and at the end. The sum keeps the database from walking the series' whole index.
-                wanted = [point.c.series + 0 == row.id, point.c.id > since]
-            if steps is not None:
-                wanted.append(point.c.step.between(*steps))
-            order = (point.c.step, point.c.id)
-            if found == "scalar":
-                query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
-                return scalar_column(key, database.blocks(connection, query), max_points)
-            places = connection.execute(sa.select(point.c.step, point.c.id).where(*wanted).order_by(*order)).all()
-            ids = _strided(np.array(places, np.int64).reshape(-1, 2), max_points)
-            return _vectors(connection, key, found, ids)
+            if row is not None:
+                wanted = [point.c.series == row.id]
+                if since:
+                    # New points are few and at the end: the sum keeps the database from walking the series' index.
+                    wanted = [point.c.series + 0 == row.id, point.c.id > since]
+                if steps is not None:
+                    wanted.append(point.c.step.between(*steps))
+                return _column(connection, key, kind_of(row.layered, row.histogram), wanted, max_points)
+        raise KeyError(self._no_such(key, kind))
 
     def at(self, key: str, step: int, kind: str | None = None) -> Column:
         """The last point at or before ``step``: one row, or none.
@@ -163,17 +158,11 @@ class Reader:
         """
         with database.reading(self._engine, self.path) as connection:
             row = _find(connection, key, kind)
-            found = kind_of(row.layered, row.histogram)
-            query = (
-                sa.select(point.c.id, *_SCALAR)
-                .where(point.c.series == row.id, point.c.step <= step)
-                .order_by(point.c.step.desc(), point.c.id.desc())
-                .limit(1)
-            )
-            rows = connection.execute(query).all()
-            if found == "scalar":
-                return scalar_column(key, [[row[1:] for row in rows]] if rows else [])
-            return _vectors(connection, key, found, [row.id for row in rows])
+            if row is not None:
+                before = sa.select(point.c.id).where(point.c.series == row.id, point.c.step <= step)
+                last = connection.execute(before.order_by(point.c.step.desc(), point.c.id.desc()).limit(1)).scalar()
+                return _column(connection, key, kind_of(row.layered, row.histogram), [point.c.id == last], None)
+        raise KeyError(self._no_such(key, kind))
 
     def events(self, since: int = 0) -> list[Event]:
         """Events committed after the cursor ``since``, in that order."""
@@ -183,8 +172,9 @@ class Reader:
 
     def document(self, name: str) -> Any | None:
         """The latest JSON document of this name."""
-        text = self._value(sa.select(document.c.value).where(document.c.name == name))
-        return None if text is None else json.loads(text)
+        with database.reading(self._engine, self.path) as connection:
+            text = connection.execute(sa.select(document.c.value).where(document.c.name == name)).scalar()
+            return None if text is None else json.loads(text)
 
     def close(self) -> None:
         """Forgets the file. A reader holds no connection between calls, so nothing depends on it."""
@@ -194,19 +184,33 @@ class Reader:
         with database.reading(self._engine, self.path) as connection:
             return connection.execute(query).scalar()
 
+    def _no_such(self, key: str, kind: str | None) -> str:
+        every = self.series()
+        kinds = [entry.kind for entry in every if entry.key == key]
+        if kinds:
+            return f"{key!r} is logged as {', '.join(kinds)}, not as {kind}"
+        keys = sorted({entry.key for entry in every})
+        near = difflib.get_close_matches(key, keys, 1)
+        hint = f", did you mean {near[0]!r}?" if near else "."
+        return f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}"
 
-def _find(connection: sa.Connection, key: str, kind: str | None) -> Any:
+
+def _find(connection: sa.Connection, key: str, kind: str | None) -> Any | None:
+    """The series' row: of several the instrument's before the user's, and the network-wise one before the layers."""
     rows = connection.execute(sa.select(series).where(series.c.key == key).order_by(series.c.id)).all()
     wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
-    if wanted:
-        return min(wanted, key=lambda row: (row.origin != "instrument", row.layered))
-    if rows:
-        kinds = ", ".join(kind_of(row.layered, row.histogram) for row in rows)
-        raise KeyError(f"{key!r} is logged as {kinds}, not as {kind}")
-    keys = list(dict.fromkeys(connection.execute(sa.select(series.c.key).order_by(series.c.key)).scalars()))
-    near = difflib.get_close_matches(key, keys, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise KeyError(f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}")
+    return min(wanted, key=lambda row: (row.origin != "instrument", row.layered), default=None)
+
+
+def _column(
+    connection: sa.Connection, key: str, kind: Kind, wanted: Sequence[sa.ColumnElement[bool]], max_points: int | None
+) -> Column:
+    order = (point.c.step, point.c.id)
+    if kind == "scalar":
+        query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
+        return scalar_column(key, database.blocks(connection, query), max_points)
+    places = connection.execute(sa.select(point.c.step, point.c.id).where(*wanted).order_by(*order)).all()
+    return _vectors(connection, key, kind, _strided(np.array(places, np.int64).reshape(-1, 2), max_points))
 
 
 def _strided(places: Any, max_points: int | None) -> list[int]:

@@ -75,23 +75,27 @@ class Writer:
         """
         try:
             weight = sum(map(_weight, readings.values()))
-        except Exception as error:  # a user's instrument may hand over anything
-            self.event(step, time, "error", f"the readings of step {step} cannot be stored: {error!r}")
-        else:
-            self._inbox.put(Encoder.readings, step, time, readings, weight=weight)
+        except Exception:  # no reading at all: the thread says which, as an error event
+            weight = 0
+        self._inbox.put(Encoder.readings, step, time, readings, weight=weight)
 
     def scalars(self, step: int, time: float, values: Mapping[str, float]) -> None:
         """Hands over the user's own metrics. What is no number becomes an ``error`` event.
 
         A key that is an instrument's is stored as ``user/<key>``.
         """
-        numbers = {}
-        for key, value in values.items():
+        numbers: dict[str, float | None] = {}
+        try:
+            entries = [(str(key), value) for key, value in values.items()]
+        except Exception as error:  # the user's objects: whatever is asked of them may fail
+            self._inbox.put(Encoder.say, step, time, "error", f"metrics must be numbers by name: {error}", "")
+            return
+        for key, value in entries:
             try:
-                numbers[str(key)] = None if value is None else float(value)
-            except Exception as error:  # the user's object; its conversion may fail in any way
+                numbers[key] = None if value is None else float(value)
+            except Exception as error:
                 words = f"{key!r} was not logged: {type(value).__name__} is no number ({error})"
-                self._inbox.put(Encoder.say, step, time, "error", words, str(key))
+                self._inbox.put(Encoder.say, step, time, "error", words, key)
         self._inbox.put(Encoder.scalars, step, time, numbers)
 
     def event(self, step: int | None, time: float, kind: str, text: str, subject: str = "") -> None:

@@ -1,0 +1,158 @@
+"""Whatever an instrument may return comes back from the log as it was."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cockpit.reading import Histogram, Reading, Value
+from cockpit.store import Column, Header, Reader, Writer
+
+NAMES = ("conv.weight", "conv.bias", "schön", 'it\'s "quoted"')
+scalars = st.none() | st.floats(width=64)
+
+
+@st.composite
+def histograms(draw: st.DrawFn) -> Histogram:
+    bins = draw(st.integers(1, 5))
+    counts = draw(st.lists(st.integers(0, 2**62), min_size=bins, max_size=bins))
+    left = draw(st.sampled_from([-1.0, 0.0]))
+    return Histogram(np.array(counts, np.int64), np.linspace(left, 1.0, bins + 1))
+
+
+def layered(values: st.SearchStrategy[Value]) -> st.SearchStrategy[dict[str, Value]]:
+    return st.dictionaries(st.sampled_from(NAMES), values)
+
+
+steps = st.integers(0, 5) | st.integers(-(2**63), 2**63 - 1)
+numbers = st.builds(
+    Reading, scalars, layered(scalars), st.fixed_dictionaries({"part": scalars, "rows": layered(scalars)})
+)
+counts = st.builds(Reading, st.none() | histograms(), layered(st.none() | histograms()))
+logs = st.lists(st.tuples(steps, st.fixed_dictionaries({}, optional={"norm": numbers, "hist": counts})), max_size=8)
+
+
+@contextmanager
+def written(log: list[tuple[int, dict[str, Reading]]]) -> Iterator[Reader]:
+    with tempfile.TemporaryDirectory() as directory:
+        writer = Writer(directory, Header("run", 0.0))
+        for step, readings in log:
+            writer.put(step, 0.5, readings)
+        writer.close()
+        yield Reader(directory)
+
+
+def expected(log: list[tuple[int, dict[str, Reading]]], key: str) -> dict[str, dict[int, Any]]:
+    """By series, the value at each step: the later of two counts."""
+    found: dict[str, dict[int, Any]] = {key: {}, f"{key}/layers": {}}
+    for step, readings in log:
+        if key in readings:
+            found[key][step] = readings[key].value
+            if readings[key].layers:
+                found[f"{key}/layers"][step] = readings[key].layers
+    return found
+
+
+def same(found: float, missing: bool, value: Value) -> bool:
+    if value is None:
+        return missing and math.isnan(found)
+    assert isinstance(value, float)
+    return not missing and (found == value or (math.isnan(found) and math.isnan(value)))
+
+
+def edges_at(column: Column, *where: int) -> np.ndarray:
+    assert column.edges is not None
+    return column.edges if column.edges.ndim == 1 else column.edges[where]
+
+
+def check_histogram(column: Column, value: Value, *where: int) -> None:
+    assert column.missing[where] == (value is None)
+    if isinstance(value, Histogram):
+        bins = len(value.counts)
+        np.testing.assert_array_equal(column.values[where][:bins], value.counts)
+        assert not column.values[where][bins:].any()
+        np.testing.assert_array_equal(edges_at(column, *where)[: bins + 1], value.edges)
+    else:
+        assert not column.values[where].any()
+
+
+@given(logs)
+@settings(max_examples=40, deadline=None)
+def test_numbers_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]]) -> None:
+    values = expected(log, "norm")
+    with written(log) as reader:
+        assert [event for event in reader.events() if event.kind == "error"] == []
+        if values["norm"]:
+            column = reader.column("norm")
+            assert column.kind == "scalar"
+            assert list(column.steps) == sorted(values["norm"])
+            for at, step in enumerate(column.steps):
+                assert same(column.values[at], column.missing[at], values["norm"][step])
+                one = reader.at("norm", int(step))
+                assert same(one.values[0], one.missing[0], values["norm"][step])
+        if values["norm/layers"]:
+            column = reader.column("norm", "layers")
+            assert list(column.steps) == sorted(values["norm/layers"])
+            for at, step in enumerate(column.steps):
+                layers = values["norm/layers"][step]
+                for place, name in enumerate(column.layers):
+                    assert same(column.values[at, place], column.missing[at, place], layers.get(name))
+
+
+@given(logs)
+@settings(max_examples=40, deadline=None)
+def test_histograms_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]]) -> None:
+    values = expected(log, "hist")
+    with written(log) as reader:
+        kinds = {series.kind for series in reader.series() if series.key == "hist"}
+        if any(value is not None for value in values["hist"].values()):
+            assert "scalar" not in kinds
+            column = reader.column("hist")
+            assert column.kind == "histogram"
+            assert list(column.steps) == sorted(values["hist"])
+            for at, step in enumerate(column.steps):
+                check_histogram(column, values["hist"][step], at)
+        elif values["hist"]:
+            assert reader.column("hist").missing.all()
+        layers = values["hist/layers"]
+        if any(value is not None for row in layers.values() for value in row.values()):
+            assert "layers" not in kinds
+            column = reader.column("hist", "layer_histograms")
+            assert list(column.steps) == sorted(layers)
+            for at, step in enumerate(column.steps):
+                for place, name in enumerate(column.layers):
+                    check_histogram(column, layers[step].get(name), at, place)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats()), min_size=1, max_size=8))
+@settings(max_examples=20, deadline=None)
+def test_user_metrics_come_back_as_they_were(log: list[tuple[int, float]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        writer = Writer(directory, Header("run", 0.0))
+        for step, value in log:
+            writer.scalars(step, 0.0, {"valid/accuracy": value})
+        writer.close()
+        column = Reader(directory).column("valid/accuracy")
+    last = dict(log)
+    assert list(column.steps) == sorted(last)
+    np.testing.assert_array_equal(column.values, [last[step] for step in sorted(last)])
+    assert not column.missing.any()
+
+
+def test_counts_take_the_space_of_their_size(tmp_path: Path) -> None:
+    sizes = []
+    for largest in (100, 2**40):
+        writer = Writer(tmp_path / str(largest), Header("run", 0.0))
+        numbers = np.random.default_rng(0).integers(0, largest, 1000)
+        for step in range(100):
+            writer.put(step, 0.0, {"hist": Reading(Histogram(numbers + step, np.arange(1001.0)))})
+        writer.close()
+        sizes.append(writer.path.stat().st_size)
+    assert sizes[0] < 2 * 1000 * 100  # a byte each, and the file's pages
+    assert sizes[1] > 3 * sizes[0]

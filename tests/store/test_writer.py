@@ -1,0 +1,341 @@
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cockpit.panel import Panel
+from cockpit.reading import Histogram, Reading
+from cockpit.screens import CLASSIC
+from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
+
+Start = Callable[..., Writer]
+EDGES = np.linspace(-1, 1, 4)
+
+
+def names_of(reader: Reader) -> list[tuple[str, str, str]]:
+    return [(series.key, series.kind, series.origin) for series in reader.series()]
+
+
+def test_a_reading_becomes_its_value_its_layers_and_its_parts(start: Start) -> None:
+    writer = start()
+    histogram = Histogram(np.array([1, 2, 3]), EDGES)
+    reading = Reading(1.0, {"a": 2.0}, {"theta": 0.5, "band": {"a": 1.0}})
+    writer.put(3, 0.1, {"norm_test": reading, "grad_hist_1d": Reading(histogram, {"a": histogram})})
+    writer.scalars(3, 0.1, {"valid/accuracy": 0.5})
+    assert writer.flush()
+    assert sorted(names_of(Reader(writer.path))) == [
+        ("grad_hist_1d", "histogram", "instrument"),
+        ("grad_hist_1d", "layer_histograms", "instrument"),
+        ("norm_test", "layers", "instrument"),
+        ("norm_test", "scalar", "instrument"),
+        ("norm_test.band", "layers", "instrument"),
+        ("norm_test.theta", "scalar", "instrument"),
+        ("valid/accuracy", "scalar", "user"),
+    ]
+
+
+def test_the_header_comes_back(start: Start) -> None:
+    panel = Panel("Loss", "lines", "Lower is better.", ("loss",), references=((2.3, "ln C"),))
+    header = Header(
+        name="run",
+        created=1.7e9,
+        config={"lr": 0.1, "betas": [0.9, 0.99], "path": Path("a"), "rate": np.float32(0.5)},
+        tags=("one", "two"),
+        panels={"loss": panel},
+        screens=(CLASSIC,),
+        instruments={"loss": {"interval": "every step"}},
+        model={"class": "Net"},
+        optimizer=[{"class": "SGD"}],
+        environment={"seed": 1},
+    )
+    read = Reader(start(header=header).path).header
+    assert read.config == {"lr": 0.1, "betas": [0.9, 0.99], "path": "a", "rate": 0.5}
+    assert (read.name, read.created, read.tags) == (header.name, header.created, header.tags)
+    assert (read.panels, read.screens) == (header.panels, header.screens)
+    assert (read.instruments, read.model, read.optimizer) == (header.instruments, header.model, header.optimizer)
+    assert read.environment == header.environment
+
+
+def test_flush_returns_when_everything_can_be_read(start: Start) -> None:
+    writer = start(flush_interval=60.0)
+    for step in range(100):
+        writer.put(step, float(step), {"loss": Reading(float(step))})
+    assert writer.flush()
+    assert len(Reader(writer.path).column("loss")) == 100
+
+
+def test_nothing_handed_over_raises_and_the_rest_is_logged(start: Start) -> None:
+    writer = start()
+    cyclic: dict[str, Any] = {}
+    cyclic["self"] = cyclic
+    odd: Any = object()
+    writer.put(odd, 0.0, {"loss": Reading(1.0)})
+    writer.put(2**70, 0.0, {"loss": Reading(1.0)})
+    writer.put(1, 0.0, odd)
+    writer.put(1, 0.0, {"broken": odd, "loss": Reading(1.0)})
+    writer.put(1, 0.0, {"mixed": Reading(None, {"a": 1.0, "b": Histogram(np.array([1]), np.array([0.0, 1.0]))})})
+    writer.put(1, 0.0, {"share": Reading(Histogram(np.array([0.5]), np.array([0.0, 1.0])))})
+    writer.scalars(1, 0.0, {"good": 1.0, "bad": odd})
+    writer.scalars(1, 0.0, odd)
+    writer.event(odd, 0.0, "info", "at no step")
+    writer.document("cyclic", cyclic)
+    writer.put(2, 0.0, {"loss": Reading(0.5)})
+    assert writer.flush()
+    reader = Reader(writer.path)
+    assert list(reader.column("loss").steps) == [1, 2]
+    assert list(reader.column("good").values) == [1.0]
+    subjects = {event.subject for event in reader.events() if event.kind == "error"}
+    assert {"broken", "mixed", "share", "bad", "cyclic"} <= subjects
+
+
+def test_the_users_dictionary_may_change_after_the_call(start: Start) -> None:
+    writer = start(flush_interval=60.0)
+    metrics = {"accuracy": 0.1}
+    for step in range(3):
+        metrics["accuracy"] = float(step)
+        writer.scalars(step, 0.0, metrics)
+    writer.flush()
+    assert list(Reader(writer.path).column("accuracy").values) == [0.0, 1.0, 2.0]
+
+
+def test_a_metric_named_like_an_instrument_is_kept_apart_and_said_once(start: Start) -> None:
+    writer = start(header=Header("run", 0.0, instruments={"loss": {}}))
+    for step in range(3):
+        writer.scalars(step, 0.0, {"loss": 5.0})
+        writer.put(step, 0.0, {"loss": Reading(1.0)})
+    writer.flush()
+    reader = Reader(writer.path)
+    assert list(reader.column("loss").values) == [1.0] * 3
+    assert list(reader.column("user/loss").values) == [5.0] * 3
+    assert [event.subject for event in reader.events()] == ["loss"]
+
+
+def test_a_reason_is_said_once_per_key_whatever_its_numbers(start: Start) -> None:
+    writer = start()
+    for step in range(5):
+        writer.put(step, 0.0, {"alpha": Reading(None, reason=f"no second reading at step {step}")})
+    writer.put(5, 0.0, {"alpha": Reading(None, reason="one sample")})
+    writer.flush()
+    events = Reader(writer.path).events()
+    assert [(event.kind, event.subject, event.text) for event in events] == [
+        ("info", "alpha", "no second reading at step 0"),
+        ("info", "alpha", "one sample"),
+    ]
+
+
+def test_the_latest_document_counts(start: Start) -> None:
+    writer = start()
+    writer.document("coverage", {"share": 0.5})
+    writer.document("coverage", {"share": float("inf"), "left out": ["a"]})
+    writer.flush()
+    reader = Reader(writer.path)
+    assert reader.document("coverage") == {"share": float("inf"), "left out": ["a"]}
+    assert reader.document("track") is None
+
+
+def test_what_a_full_queue_does_not_take_is_counted_and_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = start(capacity=10)
+    with closing(sqlite3.connect(writer.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody can write now
+        for step in range(25):
+            writer.put(step, 0.0, {"loss": Reading(1.0)})
+        assert writer.dropped == 15
+        other.execute("ROLLBACK")
+    assert writer.flush()
+    reader = Reader(writer.path)
+    assert list(reader.column("loss").steps) == list(range(10))
+    writer.event(None, 0.0, "info", "later")
+    writer.flush()
+    assert reader.dropped() == 15
+    assert any("dropped" in event.text for event in reader.events())
+    assert "dropped" in capsys.readouterr().err
+
+
+def test_histograms_waiting_are_bounded_by_their_memory(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cockpit.store.inbox._MEMORY", 10_000)
+    writer = start(flush_interval=60.0)
+    for step in range(10):
+        writer.put(step, 0.0, {"hist": Reading(Histogram(np.zeros(250, np.int64), np.arange(251.0)))})
+    assert writer.dropped == 5
+    writer.flush()
+    writer.put(11, 0.0, {"hist": Reading(Histogram(np.zeros(250, np.int64), np.arange(251.0)))})
+    assert writer.dropped == 5
+
+
+def test_a_closed_run_is_one_file_without_a_journal(start: Start) -> None:
+    writer = start()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    writer.close()
+    writer.close("crashed")
+    assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
+    assert writer.path.read_bytes()[18:20] == b"\x01\x01"  # SQLite's mark of a file that is not write-ahead logged
+    assert Reader(writer.path).state() == "finished"
+
+
+def test_a_reader_in_the_middle_of_reading_does_not_keep_a_run_from_closing(start: Start) -> None:
+    writer = start()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    writer.flush()
+    with closing(sqlite3.connect(writer.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("SELECT * FROM point").fetchall()
+        threading.Timer(0.3, other.close).start()
+        writer.close()
+    assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
+
+
+def test_a_run_says_how_it_ended(start: Start) -> None:
+    for state in ("finished", "interrupted", "crashed"):
+        writer = start(state)
+        assert Reader(writer.path).state() == "running"
+        writer.close(state)
+        assert Reader(writer.path).state() == state
+
+
+def test_what_comes_after_the_end_is_ignored(start: Start) -> None:
+    writer = start()
+    writer.close()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert writer.flush()
+    assert Reader(writer.path).series() == ()
+
+
+def test_a_run_that_is_being_written_is_refused(start: Start) -> None:
+    start()
+    for resume in (False, True):
+        with pytest.raises(RunIsLive, match="being written by this process"):
+            start(resume=resume)
+
+
+def test_a_run_that_is_over_is_refused_unless_resumed(start: Start) -> None:
+    writer = start()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    writer.close()
+    before = writer.path.read_bytes()
+    with pytest.raises(RunExists, match=r"\(finished\).*resume=True"):
+        start()
+    assert writer.path.read_bytes() == before
+
+
+def test_resuming_continues(start: Start) -> None:
+    header = Header("run", 1.0, config={"lr": 0.1})
+    hist = Reading(Histogram(np.array([1, 2, 3]), EDGES), {"a": 1.0, "b": None})
+    first = start(header=header)
+    first.put(1, 2.5, {"loss": Reading(1.0), "hist": hist, "rare": Reading(None)})
+    first.put(5, 7.5, {"loss": Reading(0.5)})
+    first.close("crashed")
+    cursor = Reader(first.path).cursor()
+    second = start(header=Header("run", 2.0, config={"lr": 0.01}), resume=True)
+    assert (second.elapsed, second.last_step) == (7.5, 5)
+    reader = Reader(second.path)
+    assert reader.cursor() > cursor
+    second.put(4, 8.0, {"loss": Reading(0.25), "hist": hist, "rare": Reading(hist.value)})
+    second.put(5, 9.0, {"loss": Reading(0.125)})
+    second.close()
+    assert list(reader.column("loss").values) == [1.0, 0.25, 0.125]
+    assert list(reader.column("hist").steps) == [1, 4]
+    assert reader.column("hist").edges is not None
+    assert [series.kind for series in reader.series() if series.key == "rare"] == ["histogram"]
+    assert (reader.header.created, reader.header.config) == (1.0, {"lr": 0.01})
+    assert [event.text for event in reader.events()] == ["resumed; before that, the run was crashed"]
+
+
+def test_resuming_what_never_ran_begins_it(start: Start) -> None:
+    writer = start(resume=True)
+    assert (writer.elapsed, writer.last_step) == (0.0, None)
+
+
+def test_a_file_in_the_directorys_place_is_refused(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(NotADirectoryError, match=r"run is a file; a run needs a directory"):
+        start()
+
+
+def test_a_directory_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(OSError, match=r"the run's directory /proc/run cannot be made: .*Choose another place"):
+        Writer("/proc/run", Header("run", 0.0))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_foreign_file_is_not_overwritten(start: Start, tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / "rank0.db"
+    file.write_bytes(b"my diary, page one. " * 100)
+    with pytest.raises(UnreadableLog, match="stands in the way: it is not a log of Cockpit"):
+        start(resume=resume)
+    assert file.read_bytes() == b"my diary, page one. " * 100
+
+
+def test_a_newer_log_is_not_continued(start: Start) -> None:
+    writer = start()
+    writer.close()
+    with closing(sqlite3.connect(writer.path)) as other, other:
+        other.execute("UPDATE run SET schema_version = 99")
+    with pytest.raises(UnreadableLog, match="written by a newer Cockpit"):
+        start(resume=True)
+
+
+def test_a_network_file_system_is_named_and_write_ahead_logging_left(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = f"/dev/sda1 / ext4 rw 0 0\nserver:/home {tmp_path.resolve()} nfs4 rw,vers=4.2 0 0\n"
+    monkeypatch.setattr(place, "mounts_text", lambda: mounts)
+    with pytest.warns(RuntimeWarning, match=r"network file system \(nfs4\)") as warned:
+        writer = start()
+    assert len(warned) == 1
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert writer.flush()
+    with closing(sqlite3.connect(writer.path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
+    reader = Reader(writer.path)
+    assert list(reader.column("loss").values) == [1.0]
+    assert [event.kind for event in reader.events() if "nfs4" in event.text] == ["warning"]
+    writer.close()
+    assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
+
+
+def test_a_run_taken_by_another_writer_is_left_alone(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = start()
+    with closing(sqlite3.connect(writer.path)) as other, other:
+        other.execute("UPDATE run SET owner = 'somebody else'")
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert not writer.flush(timeout=1.0)
+    assert "another process writes" in capsys.readouterr().err
+    writer.close()
+    assert Reader(writer.path).series() == ()
+
+
+def test_an_idle_writer_is_alive_and_has_nothing_new(start: Start) -> None:
+    writer = start()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    writer.flush()
+    reader = Reader(writer.path)
+    cursor = reader.cursor()
+
+    def heartbeat() -> float:
+        with closing(sqlite3.connect(writer.path)) as other:
+            return float(other.execute("SELECT heartbeat FROM run").fetchone()[0])
+
+    first, deadline = heartbeat(), time.monotonic() + 10
+    while heartbeat() == first and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert heartbeat() > first
+    assert reader.cursor() == cursor
+
+
+def test_ranks_write_files_of_their_own(start: Start) -> None:
+    paths = [start(rank=rank).path.name for rank in (0, 1)]
+    assert paths == ["rank0.db", "rank1.db"]
+
+
+def test_series_as_many_as_a_large_model_brings_are_written_at_once(start: Start) -> None:
+    writer = start()
+    writer.scalars(1, 0.0, {f"key{number}": float(number) for number in range(40_000)})
+    writer.scalars(2, 0.0, {f"key{number}": float(number) for number in range(40_000)})
+    assert writer.flush(timeout=60.0)
+    assert len(Reader(writer.path).series()) == 40_000
