@@ -77,14 +77,15 @@ layout = sa.Table(
 point = sa.Table(
     "point",
     metadata,
-    sa.Column("id", _Id, primary_key=True, autoincrement=False),
+    sa.Column("id", _Id, nullable=False, unique=True),
     sa.Column("series", _Id, nullable=False),
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("time", sa.Double),
     sa.Column("value", sa.Double),
     sa.Column("flag", sa.SmallInteger, nullable=False),
     sa.Column("layout", _Id),
-    sa.Index("point_by_step", "series", "step"),
+    sa.PrimaryKeyConstraint("series", "step", "id"),
+    sqlite_with_rowid=False,  # points of one series lie side by side: a curve is read in one sweep
 )
 
 # Apart from the points: a page then holds a hundred scalars, and reading a curve does not fetch histograms.

@@ -1,0 +1,125 @@
+"""Who may write a run, and where."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cockpit.reading import Histogram, Reading
+from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
+
+Start = Callable[..., Writer]
+EDGES = np.linspace(-1, 1, 4)
+
+
+def test_a_run_that_is_being_written_is_refused(start: Start) -> None:
+    start()
+    for resume in (False, True):
+        with pytest.raises(RunIsLive, match="being written by this process"):
+            start(resume=resume)
+
+
+def test_a_run_that_is_over_is_refused_unless_resumed(start: Start) -> None:
+    writer = start()
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    writer.close()
+    before = writer.path.read_bytes()
+    with pytest.raises(RunExists, match=r"\(finished\).*resume=True"):
+        start()
+    assert writer.path.read_bytes() == before
+
+
+def test_resuming_continues(start: Start) -> None:
+    header = Header("run", 1.0, config={"lr": 0.1})
+    hist = Reading(Histogram(np.array([1, 2, 3]), EDGES), {"a": 1.0, "b": None})
+    first = start(header=header)
+    first.put(1, 2.5, {"loss": Reading(1.0), "hist": hist, "rare": Reading(None)})
+    first.put(5, 7.5, {"loss": Reading(0.5)})
+    first.close("crashed")
+    cursor = Reader(first.path).cursor()
+    second = start(header=Header("run", 2.0, config={"lr": 0.01}), resume=True)
+    assert (second.elapsed, second.last_step) == (7.5, 5)
+    reader = Reader(second.path)
+    assert reader.cursor() > cursor
+    second.put(4, 8.0, {"loss": Reading(0.25), "hist": hist, "rare": Reading(hist.value)})
+    second.put(5, 9.0, {"loss": Reading(0.125)})
+    second.close()
+    assert list(reader.column("loss").values) == [1.0, 0.25, 0.125]
+    assert list(reader.column("hist").steps) == [1, 4]
+    assert reader.column("hist").edges is not None
+    assert [series.kind for series in reader.series() if series.key == "rare"] == ["histogram"]
+    assert (reader.header.created, reader.header.config) == (1.0, {"lr": 0.01})
+    assert [event.text for event in reader.events()] == ["resumed; before that, the run was crashed"]
+
+
+def test_resuming_what_never_ran_begins_it(start: Start) -> None:
+    writer = start(resume=True)
+    assert (writer.elapsed, writer.last_step) == (0.0, None)
+
+
+def test_a_file_in_the_directorys_place_is_refused(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(NotADirectoryError, match=r"run is a file; a run needs a directory"):
+        start()
+
+
+def test_a_directory_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(OSError, match=r"the run's directory /proc/run cannot be made: .*Choose another place"):
+        Writer("/proc/run", Header("run", 0.0))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_foreign_file_is_not_overwritten(start: Start, tmp_path: Path, resume: bool) -> None:
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run" / "rank0.db"
+    file.write_bytes(b"my diary, page one. " * 100)
+    with pytest.raises(UnreadableLog, match="stands in the way: it is not a log of Cockpit"):
+        start(resume=resume)
+    assert file.read_bytes() == b"my diary, page one. " * 100
+
+
+def test_a_newer_log_is_not_continued(start: Start) -> None:
+    writer = start()
+    writer.close()
+    with closing(sqlite3.connect(writer.path)) as other, other:
+        other.execute("UPDATE run SET schema_version = 99")
+    with pytest.raises(UnreadableLog, match="written by a newer Cockpit"):
+        start(resume=True)
+
+
+def test_a_network_file_system_is_named_and_write_ahead_logging_left(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = f"/dev/sda1 / ext4 rw 0 0\nserver:/home {tmp_path.resolve()} nfs4 rw,vers=4.2 0 0\n"
+    monkeypatch.setattr(place, "mounts_text", lambda: mounts)
+    with pytest.warns(RuntimeWarning, match=r"network file system \(nfs4\)") as warned:
+        writer = start()
+    assert len(warned) == 1
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert writer.flush()
+    with closing(sqlite3.connect(writer.path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
+    reader = Reader(writer.path)
+    assert list(reader.column("loss").values) == [1.0]
+    assert [event.kind for event in reader.events() if "nfs4" in event.text] == ["warning"]
+    writer.close()
+    assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
+
+
+def test_a_run_taken_by_another_writer_is_left_alone(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = start()
+    with closing(sqlite3.connect(writer.path)) as other, other:
+        other.execute("UPDATE run SET owner = 'somebody else'")
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert not writer.flush(timeout=1.0)
+    assert "another process writes" in capsys.readouterr().err
+    writer.close()
+    assert Reader(writer.path).series() == ()
+
+
+def test_ranks_write_files_of_their_own(start: Start) -> None:
+    paths = [start(rank=rank).path.name for rank in (0, 1)]
+    assert paths == ["rank0.db", "rank1.db"]
