@@ -35,18 +35,23 @@ def keys_of(name: str, panel: Panel) -> tuple[str, ...]:
     return panel.keys or (name,)
 
 
-def expected(panels: Mapping[str, Panel], instruments: Collection[str], logged: Collection[str]) -> dict[str, Panel]:
+def expected(
+    panels: Mapping[str, Panel], instruments: Collection[str], logged: Collection[str], users: Collection[str] = ()
+) -> dict[str, Panel]:
     """Those panels that have points, or whose instrument is on and will bring them.
 
     Args:
         panels: All that the run declares.
         instruments: The run's instruments by name; a key ``name.part`` belongs to instrument ``name``.
         logged: Keys that have points. None yet: every panel is expected.
+        users: Those of the keys that are the user's metrics.
     """
 
     def wanted(name: str, panel: Panel) -> bool:
         keys = keys_of(name, panel)
-        return any(key in logged or key.split(".", 1)[0] in instruments for key in keys)
+        return bool(panel.user_metrics and users) or any(
+            key in logged or key.split(".", 1)[0] in instruments for key in keys
+        )
 
     return {name: panel for name, panel in panels.items() if not logged or wanted(name, panel)}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpit.dashboard.curves import curve_traces
 from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks
@@ -85,17 +86,19 @@ def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) ->
         left: Where the strips begin, as a share of the figure's width.
     """
     strips = list(_stacked(contents))
-    first = min(int(curve.column.steps[0]) for strip in strips for curve in strip.curves)
-    last = max(int(curve.column.steps[-1]) for strip in strips for curve in strip.curves)
+    columns = [curve.column for strip in strips for curve in strip.curves]
+    span = min(int(column.steps[0]) for column in columns), max(int(column.steps[-1]) for column in columns)
+    edges = [(strip.bottom, strip.top) for strip in strips] + [(0.0, EVENTS_HEIGHT)]
     layout = base_layout(scene.colours, top=4, left=50)
     layout |= {"hovermode": "x", "hoversubplots": "axis", "meta": _cursor(strips)}
     layout["annotations"] = [_heading(strip, scene) | {"x": left} for strip in strips]
     layout["xaxis"] = _step_axis(scene.colours) | {"domain": [left, 1]}
-    layout |= {_layout_name(strip): _value_axis(strip, scene.colours) for strip in strips}
+    ticks = 5 if len(strips) == 1 else 3
+    layout |= {_layout_name(strip): _value_axis(strip, ticks, scene.colours) for strip in strips}
     layout[f"yaxis{len(strips) + 1}"] = event_axis()
-    layout["shapes"] = [*_references(strips, scene), *step_marks(scene.step, first, last, scene.colours)]
+    layout["shapes"] = [*_references(strips, scene, left), *step_marks(scene.step, span, edges, scene.colours)]
     traces = [trace for strip in strips for trace in _strip_traces(strip, scene)]
-    traces += event_traces(scene.events, f"y{len(strips) + 1}", last, scene.colours)
+    traces += event_traces(scene.events, f"y{len(strips) + 1}", span[1], scene.colours)
     return {"data": traces, "layout": layout}
 
 
@@ -164,19 +167,35 @@ def _layout_name(strip: Strip) -> str:
     return f"yaxis{'' if strip.index == 1 else strip.index}"
 
 
-def _value_axis(strip: Strip, colours: Palette) -> Json:
-    settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": 4, "tickfont": {"size": 10}}
+def _value_axis(strip: Strip, ticks: int, colours: Palette) -> Json:
+    """The strip's axis with about as many ticks as it has room for."""
+    settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": ticks, "tickfont": {"size": 10}}
+    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
+    values = values[values > 0] if strip.log else values[np.isfinite(values)]
     if strip.log:
-        settings |= {"type": "log", "tickformat": ".3~g"}
-        settings |= {"dtick": "D2"} if _decades(strip) < 1.5 else {"nticks": 3}
+        settings |= {"type": "log", "tickformat": ".4~g", "dtick": _log_tick(values, ticks)}
+    elif len(values) and values.min() == values.max():
+        value, margin = values[0], abs(values[0]) / 2 or 1.0
+        settings["range"] = [
+            value - margin,
+            value + margin,
+        ]  # plotly would show one unit around it, however small it is
     return axis(colours, uirevision=settings.get("type", "linear"), **settings)
 
 
-def _decades(strip: Strip) -> float:
-    """How many powers of ten the strip's positive values span; within few, an axis has to name the digits between."""
-    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
-    positive = values[values > 0]
-    return float(np.log10(positive.max() / positive.min())) if len(positive) else 0.0
+def _log_tick(values: NDArray[np.float64], ticks: int) -> str | int:
+    """Plotly's distance of ticks for positive values: powers of ten, or values between where they span few powers."""
+    decades = float(np.log10(values.max() / values.min())) if len(values) else 0.0
+    if decades == 0:
+        return "D1"
+    if decades >= 1.5:
+        return max(1, round(decades / ticks))
+    if decades >= 0.7:
+        return "D2"  # 1, 2, 5 of each power
+    rough = (values.max() - values.min()) / 3
+    power = 10 ** np.floor(np.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return f"L{step:.6g}"  # evenly spaced values
 
 
 def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
@@ -185,12 +204,12 @@ def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
             yield trace | {"yaxis": strip.yaxis}
 
 
-def _references(strips: Sequence[Strip], scene: Scene) -> Iterator[Json]:
+def _references(strips: Sequence[Strip], scene: Scene, left: float) -> Iterator[Json]:
     for strip in strips:
         for value, label in scene.panel.references if strip.own else ():
             line = {"color": scene.colours.muted, "width": 1, "dash": "dash"}
             text = {"text": plain(label), "textposition": "end", "font": {"size": 10, "color": scene.colours.muted}}
-            place = {"xref": "x domain", "x0": 0, "x1": 1, "yref": strip.yaxis, "y0": value, "y1": value}
+            place = {"xref": "paper", "x0": left, "x1": 1, "yref": strip.yaxis, "y0": value, "y1": value}
             yield {"type": "line", "line": line, "label": text} | place
 
 

@@ -22,19 +22,29 @@ ALARMS = ("warning", "error")
 FREQUENT = ("evaluation",)  # their text would cover the curves wherever the pointer goes
 
 
-def step_marks(step: int | None, first: int, last: int, colours: Palette) -> list[Json]:
+def step_marks(
+    step: int | None, span: tuple[int, int], strips: Sequence[tuple[float, float]], colours: Palette
+) -> Iterator[Json]:
     """A line at the selected step and a veil over what came later.
 
-    While the latest step is followed (``None``) there is no line, and the veil is beyond the last step: it gives the
-    axis the same range as in a replay.
+    While the latest step is followed (``None``) there is no line, and the veil lies beyond the last step: it gives the
+    step axis the same range as in a replay.
+
+    Args:
+        step: The selected step.
+        span: First and last step on the axis.
+        strips: Lower and upper edge of each plot, as shares of the figure's height; headings stay clear of the marks.
+        colours: The colour scheme.
     """
-    end = last + max(1.0, VEIL_BEYOND * (last - first))
-    whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "above"}
-    style = {"type": "rect", "fillcolor": colours.veil, "line": {"width": 0}}
-    if step is None:
-        return [whole | style | {"x0": last, "x1": end, "opacity": 0}]
+    first, last = span
+    veil: Json = {"x0": last if step is None else step, "x1": last + max(1.0, VEIL_BEYOND * (last - first))}
+    veil |= {"type": "rect", "fillcolor": colours.veil, "opacity": 0 if step is None else 1, "line": {"width": 0}}
     line = {"type": "line", "x0": step, "x1": step, "line": {"color": colours.mark, "width": 1.5}}
-    return [whole | style | {"x0": step, "x1": end}, whole | line]
+    for bottom, top in strips:
+        whole = {"yref": "paper", "y0": bottom, "y1": top, "layer": "above"}
+        yield whole | veil
+        if step is not None:
+            yield whole | line
 
 
 def event_axis() -> Json:

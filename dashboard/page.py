@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from cockpit.dashboard.arrange import Arrangement, arrange, expected, keys_of
 from cockpit.dashboard.panels import draw
@@ -45,20 +45,23 @@ class Choice:
         return cls(
             run if isinstance(run, str) and run else None,
             view if isinstance(view, str) and view else None,
-            int(step) if isinstance(step, (int, float)) and not isinstance(step, bool) and abs(step) < 2**53 else None,
+            int(step) if _is_step(step) else None,
             "dark" if entries.get("scheme") == "dark" else "light",
             {str(name): bool(on) for name, on in log.items()} if isinstance(log, dict) else {},
             dict(_ranges(zoom)) if isinstance(zoom, dict) else {},
         )
 
 
-def _ranges(zoom: Mapping[object, object]) -> Sequence[tuple[str, tuple[int, int]]]:
-    ranges = []
+def _ranges(zoom: Mapping[object, object]) -> Iterator[tuple[str, tuple[int, int]]]:
     for name, ends in zoom.items():
-        if isinstance(ends, (list, tuple)) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends):
-            low, high = sorted(int(max(-(2**53), min(2**53, end))) for end in ends)
-            ranges.append((str(name), (low, high)))
-    return ranges
+        if isinstance(ends, list) and len(ends) == 2 and all(map(_is_step, ends)):
+            low, high = sorted(int(end) for end in ends)
+            yield str(name), (low, high)
+
+
+def _is_step(value: object) -> TypeGuard[float]:
+    """Whether a browser's number can be a step: whole numbers above 2⁵³ are not exact there."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
     header = source.header
     by_name = {screen.name: screen for screen in header.screens}
     screen = by_name.get(choice.view or "", next(iter(header.screens), None))
-    panels = expected(header.panels, header.instruments, source.keys())
+    panels = expected(header.panels, header.instruments, source.keys(), source.keys("user"))
     return Page(run, source, screen, arrange(screen, panels), choice)
 
 

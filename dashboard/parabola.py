@@ -182,7 +182,9 @@ def _words(steps: Steps, label: str) -> str:
     """What the density leaves out, and its middle."""
     if steps.total == 0:
         return ""
-    parts = [f"{share(getattr(steps, fate), steps.total)} {fate}" for fate in ("concave", "uphill", "missing")]
+    counts = {fate: getattr(steps, fate) for fate in ("concave", "uphill", "missing")}
+    parts = [f"{share(count, steps.total)} {fate}" for fate, count in counts.items() if count]
+    parts = parts or ["none concave, uphill or missing"]
     beyond = int(np.count_nonzero(np.abs(steps.minima) > REACH))
     if beyond:
         parts.append(f"{share(beyond, steps.total)} beyond {number(REACH)}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import getpass
 import os
+import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from waitress import create_server
-from waitress.server import BaseWSGIServer
+from waitress import create_server, wasyncore
 
 from cockpit.dashboard.app import LOOPBACK, create_app
 from cockpit.store import Store
@@ -27,11 +28,11 @@ class Server:
         url: Where it is; the port may differ from the one asked for.
     """
 
-    def __init__(self, server: BaseWSGIServer, host: str):
-        self._server = server
-        self._port = int(server.effective_port)
+    def __init__(self, app: Any, listener: socket.socket):
+        host, self._port = listener.getsockname()[:2]
+        self._server = create_server(app, sockets=[listener], threads=THREADS)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
-        self._thread = threading.Thread(target=server.run, name="cockpit-dashboard", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name="cockpit-dashboard", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Server:
@@ -57,9 +58,15 @@ class Server:
             self._thread.join(0.5)
 
     def stop(self) -> None:
-        """Stop serving. Again: no effect."""
-        self._server.close()
-        self._thread.join(5)
+        """Finish the requests that are being answered, and end. Again: no effect."""
+        if self._thread.is_alive():
+            self._server.trigger.pull_trigger(self._close)
+            self._thread.join()
+
+    def _close(self) -> None:
+        """On the serving thread, which ends when nothing is left open."""
+        self._server.task_dispatcher.shutdown(timeout=2)
+        wasyncore.close_all(self._server._map, ignore_all=True)
 
 
 def serve(store: Store | str | Path, *, host: str = "127.0.0.1", port: int | None = None) -> Server:
@@ -84,12 +91,22 @@ def serve(store: Store | str | Path, *, host: str = "127.0.0.1", port: int | Non
             f"the dashboard is served on {' or '.join(LOOPBACK)}, not on {host!r}, where everybody in the network "
             "could read your runs. From another machine use: ssh -L 8765:127.0.0.1:8765 USER@THIS_MACHINE"
         )
-    app = create_app(store if isinstance(store, Store) else Store(store)).server
-    wanted = PORT if port is None else port
+    listener = _listen(host, PORT if port is None else port)
+    app = create_app(store if isinstance(store, Store) else Store(store))
+    return Server(app.server, listener)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket on the port, or on a free one where that is taken or reserved."""
+    (family, *_, address) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        server = create_server(app, host=host, port=wanted, threads=THREADS)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
     except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        server = create_server(app, host=host, port=0, threads=THREADS)
-    return Server(server, host)
+        listener.close()
+        if port and error.errno in (errno.EADDRINUSE, errno.EACCES):
+            return _listen(host, 0)
+        raise
+    return listener

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-SPAN = 15  # points that carry most of the average's weight
+SPAN = 1 / 40  # of the curve: the points that carry most of the average's weight; fewer would not smooth,
+SHORTEST = 3  # more would lag behind the steep beginning that many curves have
 FEWEST = 20  # points below which a curve is shown as it is
 ZIGZAG = 0.3  # share of turning points from which a curve counts as noisy; white noise has two thirds
 
@@ -38,7 +39,7 @@ def moving_average(values: NDArray[np.float64], log: bool = False) -> NDArray[np
         >>> moving_average(np.array([2.0, np.nan, 2.0]))
         array([ 2., nan,  2.])
     """
-    keep = 1 - 2 / (SPAN + 1)
+    keep = 1 - 2 / (max(SHORTEST, SPAN * len(values)) + 1)
     if log:
         values = np.log(np.where(values > 0, values, np.nan))
     averages = np.full(len(values), np.nan)

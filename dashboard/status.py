@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dash_mantine_components as dmc
 from dash import html
@@ -28,24 +28,35 @@ def strip(page: Page) -> list[Component]:
         ("step", step if page.source.series else "–"),
         ("loss", "–" if loss is None else number(loss)),
         ("overhead", "–" if overhead is None or not math.isfinite(overhead) else f"{overhead:+.0%}".replace("%", " %")),
-        ("coverage", coverage(page.source.document("coverage"))),
     ]
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
-    return [state, *(_fact(name, value) for name, value in facts if value), *_alerts(page.source.events)]
+    covered = coverage(page.source.document("coverage"))
+    return [state, *(_fact(name, value) for name, value in facts), *covered, *_alerts(page.source.events)]
 
 
 def _fact(name: str, value: str) -> Component:
     return html.Span([html.Span(name, className="name"), html.B(value)], className="fact", id=f"fact-{name}")
 
 
-def coverage(document: object) -> str:
-    """Which share of the parameters is seen; empty if the run does not say."""
-    if not isinstance(document, Mapping):
-        return ""
-    covered = document.get("share")
-    if isinstance(covered, (int, float)) and 0 <= covered <= 1:
-        return f"{covered:.1%} of parameters".replace(".0%", "%").replace("%", " %")
-    return ""
+def coverage(document: object) -> list[Component]:
+    """Which share of the parameters individual gradients cover; on a click which are left out, and why."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("share"), (int, float)):
+        return []
+    covered = f"{math.floor(100 * document['share'])} % of parameters"  # 100 % is said only of all of them
+    left_out = document.get("left_out")
+    rows = [f"{name}: {reason}" for name, reason in left_out.items()] if isinstance(left_out, Mapping) else []
+    if document.get("coupled"):
+        rows.append(
+            "Samples reach each other, as in batch normalisation: an individual gradient is the sample's contribution "
+            "through its own activations."
+        )
+    fact = _fact("coverage", covered)
+    return [_unfolding(fact, rows, "coverage")] if rows else [fact]
+
+
+def _unfolding(summary: Component | str, rows: Sequence[str | Component], name: str) -> Component:
+    items = [row if isinstance(row, Component) else html.Li(row) for row in rows]
+    return html.Details([html.Summary(summary), html.Ul(items)], className=f"unfolding {name}", id=name)
 
 
 def _alerts(events: list[Event]) -> list[Component]:
@@ -57,7 +68,7 @@ def _alerts(events: list[Event]) -> list[Component]:
     counts = [(errors, "error"), (len(alerts) - errors, "warning")]
     label = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
     rows = [html.Li(_said(event), className=event.kind) for event in alerts[: -MOST_EVENTS - 1 : -1]]
-    return [html.Details([html.Summary(label), html.Ul(rows)], className="alerts", id="alerts")]
+    return [_unfolding(label, rows, "alerts")]
 
 
 def _said(event: Event) -> str:

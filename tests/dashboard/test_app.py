@@ -1,0 +1,90 @@
+import subprocess
+import sys
+
+import pytest
+from dash.development.base_component import Component
+from synthetic import write_run
+
+from cockpit.dashboard import create_app
+from cockpit.dashboard.layout import graph_config
+from cockpit.store import Store
+
+
+@pytest.fixture
+def client(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    return create_app(Store(tmp_path)).server.test_client()
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_neither_torch_nor_instruments_are_imported(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    code = f"""
+import sys
+from cockpit.dashboard import create_app
+from cockpit.dashboard.callbacks import answer
+from cockpit.dashboard.page import Choice
+from cockpit.dashboard.source import Sources
+from cockpit.store import Store
+store = Store({str(tmp_path)!r})
+create_app(store)
+answer(Sources(store), Choice(), {{}}, [], list_runs=True)
+unwanted = [name for name in sys.modules if name == "torch" or name.startswith("cockpit.instruments")]
+assert not unwanted, unwanted
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_copy_is_refused(tmp_path):
+    import cockpit.dashboard
+
+    folder = cockpit.dashboard.__path__[0]
+    (tmp_path / "dashboard").symlink_to(folder)
+    done = run_python(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import dashboard")
+    assert "import this package as cockpit.dashboard" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:9999", "[::1]:8765", "localhost"])
+def test_this_machines_names_are_answered(client, host):
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "10.0.0.7:8765"])
+@pytest.mark.parametrize("path", ["/", "/_dash-layout", "/assets/cockpit.js"])
+def test_other_names_are_refused(client, host, path):
+    answer = client.get(path, headers={"Host": host}, buffered=True)
+    assert answer.status_code == 403
+    assert "127.0.0.1" in answer.text
+
+
+def test_the_page_may_load_from_nowhere_else(client):
+    answer = client.get("/")
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert "http://" not in answer.text.replace("http%3A//www.w3.org", "")
+    assert "https://" not in answer.text
+
+
+def test_the_stylesheet_and_the_script_are_served(client):
+    for name in ("cockpit.css", "cockpit.js"):
+        assert client.get(f"/assets/{name}", buffered=True).status_code == 200
+        assert f"assets/{name}" in client.get("/").text
+
+
+def test_no_graph_sends_anything_to_a_cloud():
+    config = graph_config("run", "panel")
+    assert config["showSendToCloud"] is False
+    assert config["toImageButtonOptions"]["format"] == "png"
+
+
+def test_pictures_have_file_names_whatever_the_run_is_called():
+    assert graph_config("a/../b <x>", "grad norm")["toImageButtonOptions"]["filename"] == "a-..-b--x--grad-norm"
+
+
+def test_there_is_one_clock(tmp_path):
+    layout = create_app(Store(tmp_path)).layout
+    assert isinstance(layout, Component)
+    assert [type(part).__name__ for part in layout._traverse()].count("Interval") == 1

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from synthetic import header, write_run
+
+from cockpit.dashboard.source import MOST_POINTS, Source, Sources
+from cockpit.reading import Reading
+from cockpit.store import Store, Writer
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = Writer(tmp_path / "run", header("run"), flush_interval=0.05)
+    yield writer
+    writer.close()
+
+
+def put(writer, steps, key="loss"):
+    for step in steps:
+        writer.put(step, 0.1 * step, {key: Reading(float(np.sin(step)))})
+    assert writer.flush()
+
+
+def assert_same(column, other):
+    for name in ("steps", "times", "values", "missing"):
+        np.testing.assert_array_equal(getattr(column, name), getattr(other, name))
+
+
+def test_a_run_without_points_has_no_span(tmp_path, writer):
+    source = Source(Store(tmp_path).open("run"))
+    assert source.span() is None
+    assert source.scalars("loss") is None
+    assert source.histogram("grad_hist_1d", None) is None
+    assert source.scalar_at("loss", None) is None
+
+
+def test_growing_columns_equal_columns_read_at_once(tmp_path, writer):
+    put(writer, range(0, 50))
+    source = Source(Store(tmp_path).open("run"))
+    source.scalars("loss")
+    put(writer, range(50, 70))
+    assert len(source.scalars("loss").steps) == 50  # as of the last refresh
+    source.refresh()
+    assert_same(source.scalars("loss"), Store(tmp_path).open("run").column("loss"))
+
+
+def test_points_that_come_late_or_twice_take_their_place(tmp_path, writer):
+    put(writer, [0, 10, 20])
+    source = Source(Store(tmp_path).open("run"))
+    source.scalars("loss")
+    writer.put(10, 1.0, {"loss": Reading(7.0)})
+    writer.put(5, 0.5, {"loss": Reading(None)})
+    assert writer.flush()
+    source.refresh()
+    column = source.scalars("loss")
+    assert_same(column, Store(tmp_path).open("run").column("loss"))
+    assert column.steps.tolist() == [0, 5, 10, 20]
+    assert column.values[2] == 7.0
+
+
+def test_long_curves_stay_bounded_while_they_grow(tmp_path, writer):
+    put(writer, range(3 * MOST_POINTS))
+    source = Source(Store(tmp_path).open("run"))
+    assert len(source.scalars("loss").steps) <= MOST_POINTS
+    for start in range(3 * MOST_POINTS, 6 * MOST_POINTS, MOST_POINTS // 2):
+        put(writer, range(start, start + MOST_POINTS // 2))
+        source.refresh()
+        column = source.scalars("loss")
+        assert len(column.steps) <= 2 * MOST_POINTS
+        assert column.steps[-1] == start + MOST_POINTS // 2 - 1
+
+
+def test_exact_columns_are_whole(tmp_path, writer):
+    put(writer, range(2 * MOST_POINTS), key="alpha")
+    source = Source(Store(tmp_path).open("run"))
+    assert len(source.scalars("alpha", exact=True).steps) == 2 * MOST_POINTS
+
+
+def test_a_closeup_has_every_point_of_its_steps(tmp_path, writer):
+    put(writer, range(4 * MOST_POINTS))
+    column = Source(Store(tmp_path).open("run")).closeup("loss", (100, 300))
+    inside = column.steps[(column.steps >= 100) & (column.steps <= 300)]
+    assert inside.tolist() == list(range(100, 301))
+    assert len(column.steps) <= 2 * MOST_POINTS
+    assert (column.steps[0], column.steps[-1]) == (0, 4 * MOST_POINTS - 1)
+
+
+def test_a_histogram_is_the_last_one_before_the_step(tmp_path):
+    write_run(tmp_path / "run", 40)
+    source = Source(Store(tmp_path).open("run"))
+    assert source.histogram("grad_hist_1d", 29).steps.tolist() == [21]
+    assert source.histogram("grad_hist_1d", None).steps.tolist() == [31]
+
+
+def test_events_arrive_once(tmp_path, writer):
+    writer.event(0, 0.0, "warning", "first")
+    assert writer.flush()
+    source = Source(Store(tmp_path).open("run"))
+    writer.event(1, 0.1, "warning", "second")
+    assert writer.flush()
+    for _ in range(3):
+        source.refresh()
+    assert [event.text for event in source.events] == ["first", "second"]
+
+
+def test_the_state_follows_the_run(tmp_path, writer):
+    put(writer, [0])
+    source = Source(Store(tmp_path).open("run"))
+    assert source.state == "running"
+    writer.close()
+    source.refresh()
+    assert source.state == "finished"
+
+
+def test_another_run_in_the_same_place_is_a_new_run(tmp_path):
+    write_run(tmp_path / "run", 200, created=1.0)
+    sources = Sources(Store(tmp_path))
+    assert sources.get("run").span() == (0, 191)
+    (tmp_path / "run" / "rank0.db").unlink()
+    write_run(tmp_path / "run", 50, created=2.0)
+    source = sources.get("run")
+    assert source.header.created == 2.0
+    assert len(source.scalars("loss").steps) == 10
+    assert source.span() == (0, 41)
+
+
+def test_few_runs_are_kept_open(tmp_path):
+    for number in range(8):
+        write_run(tmp_path / f"run{number}", 20)
+    sources = Sources(Store(tmp_path))
+    for number in range(8):
+        assert sources.get(f"run{number}").span() == (0, 11)
+    assert len(sources._open) <= 6
+
+
+def test_an_unknown_run_is_named(tmp_path):
+    with pytest.raises(KeyError, match="no run 'nothing'"):
+        Sources(Store(tmp_path)).get("nothing")
