@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,7 @@ from cockpit.store import Store
 
 Fault = Literal["raw-pixels", "sigmoid", "frozen-layer"]
 
-BATCH_SIZE = 64
+BATCH_SIZE = 128
 LEARNING_RATE = 0.02
 MOMENTUM = 0.9
 VALIDATE_EVERY = 50
@@ -125,7 +125,8 @@ def _batches(
 
 def train(trainees: Sequence[Trainee], steps: int) -> None:
     """Train all in turn, step by step, so that their runs grow side by side; draws a progress bar."""
-    with tqdm(total=steps, unit="step", dynamic_ncols=True) as bar:
+    # The delay lets each cockpit say its one line before the bar is drawn.
+    with tqdm(total=steps, unit="step", dynamic_ncols=True, delay=0.1) as bar:
         for step in range(steps):
             losses = [trainee.step() for trainee in trainees]
             if step % VALIDATE_EVERY == 0:
@@ -137,7 +138,9 @@ def train(trainees: Sequence[Trainee], steps: int) -> None:
 
 def _status(trainees: Sequence[Trainee], losses: Sequence[float]) -> str:
     shown = " and ".join(f"{loss:.3f}" for loss in losses)
-    return f"loss {shown}, cockpit +{max(trainee.cockpit.overhead for trainee in trainees):.0%}"
+    overheads = [trainee.cockpit.overhead for trainee in trainees]
+    known = [overhead for overhead in overheads if overhead is not None]
+    return f"loss {shown}, cockpit +{max(known):.0%}" if known else f"loss {shown}"
 
 
 def load(options: Options) -> Images:
@@ -163,15 +166,26 @@ def run(options: Options) -> None:
     """
     images = load(options)
     options.logdir.mkdir(parents=True, exist_ok=True)
-    with serve(Store(options.logdir), port=options.port) as server:
+    with _one_thread(), serve(Store(options.logdir), port=options.port) as server:
         print(server.announcement(), flush=True)
         with ExitStack() as runs:
-            faults = [None, options.fault] if options.fault else [None]
-            trainees = [Trainee(images, fault, options) for fault in faults]
-            for trainee in trainees:
-                runs.enter_context(trainee.cockpit)
+            trainees = []
+            for fault in (None, options.fault) if options.fault else (None,):
+                trainees.append(Trainee(images, fault, options))
+                runs.enter_context(trainees[-1].cockpit)
             train(trainees, options.steps)
         if not options.exit:
             print("Training is done; the dashboard stays until Ctrl-C.", flush=True)
             with suppress(KeyboardInterrupt):
                 server.wait()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """So small a network gains nothing from more threads, and the dashboard needs a processor too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -27,10 +27,10 @@ def train(run: Path, epochs: int) -> Path:
         *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     loss_fn = nn.CrossEntropyLoss()
 
-    with Cockpit(model, optimizer, loss_fn, run=run, config={"lr": 0.1}) as cockpit:
+    with Cockpit(model, optimizer, loss_fn, run=run, config={"lr": 0.05}) as cockpit:
         for _ in range(epochs):
             for inputs, labels in loader:
                 with cockpit.step():
@@ -51,7 +51,7 @@ def draw(run: Path, picture: Path) -> None:
     (loss, accuracy), (grad_norm, norm_test) = axes
 
     loss.plot(log["loss"].steps, log["loss"].values)
-    loss.set(ylabel="mini-batch loss", yscale="log")
+    loss.set(ylabel="mini-batch loss", ylim=(0, None))
     accuracy.plot(log["valid/accuracy"].steps, log["valid/accuracy"].values, marker=".")
     accuracy.set(ylabel="validation accuracy")
 
@@ -59,14 +59,14 @@ def draw(run: Path, picture: Path) -> None:
     for name, values in zip(layers.names, layers.values.T, strict=True):
         if name.endswith("weight"):
             grad_norm.plot(log["grad_norm"].steps, values, label=name)
-    grad_norm.set(xlabel="step", ylabel="gradient norm", yscale="log")
-    grad_norm.legend(title="parameter")
+    grad_norm.set(xlabel="step", ylabel="gradient norm", yscale="log", ylim=(0.01, None))
+    grad_norm.legend(ncols=3, fontsize="small", loc="lower center")
     norm_test.plot(log["norm_test"].steps, log["norm_test"].values)
     norm_test.axhline(0.71, color="grey", linestyle="--")
-    norm_test.annotate("noise = signal", (0, 0.71), textcoords="offset points", xytext=(2, 4), color="grey")
+    norm_test.text(0.99, 0.02, "dashed: noise equals signal", transform=norm_test.transAxes, ha="right", color="grey")
     norm_test.set(xlabel="step", ylabel="norm test", ylim=(0, None))
 
-    figure.savefig(picture, dpi=110)
+    figure.savefig(picture, dpi=90)
     plt.close(figure)
 
 

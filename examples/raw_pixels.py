@@ -1,7 +1,7 @@
 """A bug that no picture shows: images fed as numbers from 0 to 255 instead of 0 to 1.
 
-Drawn with automatic colour limits both look the same, and neither training fails with an error. The histogram of
-the individual gradients, with its fixed range of [-1, 1], gives the bug away: the end bins fill.
+Drawn with automatic colour limits both look the same, and neither training fails with an error. The histogram of the
+individual gradients, with its fixed range of [-1, 1], gives the bug away at the first step: the end bins fill.
 
 python examples/raw_pixels.py                                        # scikit-learn's digits
 python examples/raw_pixels.py --cifar DIR/cifar10_subset.npz         # CIFAR-10 images, see benchmarks/README.md
@@ -57,33 +57,41 @@ def train(images: Images, prepare: Prepare, run: Path, steps: int) -> Path:
 
 
 def share_in_end_bins(histogram: Quantity) -> float:
-    """Which share of all gradient elements lies in the outermost bins, over all tracked steps."""
-    counts = histogram.values.sum(axis=0)
+    """Which share of the first step's gradient elements lies in the two outermost bins."""
+    counts = histogram.values[0]
     return float((counts[0] + counts[-1]) / counts.sum())
 
 
+def draw_image(axes: Axes, images: Images, name: str) -> None:
+    """One image as a viewer with automatic colour limits shows it."""
+    pixels = PIPELINES[name](images.x_train[3])
+    axes.imshow(pixels.transpose(1, 2, 0) / pixels.max(), cmap="gray")
+    axes.set(title=f"Images {name}", xticks=[], yticks=[])
+
+
 def draw_histogram(axes: Axes, histogram: Quantity) -> None:
-    """The gradient elements of all tracked steps, on a logarithmic count."""
-    counts, edges = histogram.values.sum(axis=0), histogram.edges
-    axes.bar(edges[:-1], counts / counts.sum(), np.diff(edges), align="edge")
-    axes.set(yscale="log", xlabel="element of an individual gradient", xlim=(edges[0], edges[-1]))
-    text = f"{share_in_end_bins(histogram):.2%} in the end bins"
-    axes.text(0.5, 0.97, text, transform=axes.transAxes, ha="center", va="top")
+    """The gradient elements of the very first step, the end bins in another colour."""
+    counts, edges = histogram.values[0], histogram.edges
+    bars = axes.bar(edges[:-1], counts / counts.sum(), np.diff(edges), align="edge", color="tab:blue")
+    for bar in (bars[0], bars[-1]):
+        bar.set_color("tab:red")
+    axes.set(yscale="log", xlim=(-1.05, 1.05), xlabel="element of an individual gradient, step 0", ylabel="share")
+    label = f"{share_in_end_bins(histogram):.2%}\nin the end bins"
+    axes.text(0.97, 0.95, label, transform=axes.transAxes, ha="right", va="top", color="tab:red")
 
 
 def draw(images: Images, runs: dict[str, Path], picture: Path) -> None:
-    """One column per pipeline: an image as it looks, and the gradients as they are."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained", height_ratios=(2, 3))
-    for (image_axes, histogram_axes), (name, run) in zip(axes.T, runs.items(), strict=True):
-        pixels = PIPELINES[name](images.x_train[3])
-        # imshow scales a single channel by itself; for colour do the same by hand
-        image_axes.imshow(pixels.transpose(1, 2, 0) / pixels.max(), cmap="gray")
-        image_axes.set(title=f"Images {name}", xticks=[], yticks=[])
-        draw_histogram(histogram_axes, load_run(run)["grad_hist_1d"])
-    bottom = axes[1]
-    bottom[0].set_ylabel("share of elements")
-    bottom[0].sharey(bottom[1])
-    figure.savefig(picture, dpi=110)
+    """One column per pipeline: an image as it looks, the gradients as they are, and what becomes of the training."""
+    figure, rows = plt.subplots(3, 2, figsize=(9, 8.5), layout="constrained")
+    for left, right in rows[1:]:
+        right.sharey(left)
+    for (image_axes, histogram_axes, loss_axes), (name, run) in zip(rows.T, runs.items(), strict=True):
+        log = load_run(run)
+        draw_image(image_axes, images, name)
+        draw_histogram(histogram_axes, log["grad_hist_1d"])
+        loss_axes.plot(log["loss"].steps, log["loss"].values)
+        loss_axes.set(xlabel="step", ylabel="mini-batch loss")
+    figure.savefig(picture, dpi=90)
     plt.close(figure)
 
 
@@ -104,7 +112,7 @@ def main() -> None:
         log = load_run(run)
         print(
             f"{name}: loss {log['loss'].values[-1]:.3f}, "
-            f"{share_in_end_bins(log['grad_hist_1d']):.3%} of the gradient elements in the end bins"
+            f"{share_in_end_bins(log['grad_hist_1d']):.3%} of the first gradient elements in the end bins"
         )
     print(f"drawn in {options.picture}")
 

@@ -65,7 +65,7 @@ def test_overhead_prints_a_table_beside_the_reference_and_writes_csv(tmp_path):
 
 
 def test_a_reference_table_without_the_columns_is_refused(tmp_path):
-    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "odd.csv").write_text("problem,device,tracked,track_interval\nmnist_logreg,cpu,economy,1\n")
     done = overhead("--reference", tmp_path / "odd.csv")
     assert done.returncode != 0
-    assert "odd.csv has no column 'problem'" in done.stderr
+    assert "odd.csv has no column 'overhead'" in done.stderr

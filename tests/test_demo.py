@@ -11,6 +11,7 @@ import torch
 
 from cockpit import demo, load_run
 from cockpit.datasets import DataError, digits
+from cockpit.store import RunIsLive
 
 
 def run_demo(logdir, **options):
@@ -71,6 +72,12 @@ def test_twins_start_from_the_same_parameters(tmp_path):
         assert torch.equal(a, b)
     for twin in twins:
         twin.cockpit.close()
+
+
+def test_a_demo_that_is_still_running_is_not_written_over(tmp_path):
+    running = demo.Trainee(digits(), None, demo.Options(logdir=tmp_path))
+    with running.cockpit, pytest.raises(RunIsLive, match="demo-healthy"):
+        run_demo(tmp_path)
 
 
 def test_mnist_needs_a_directory():
