@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cockpit.bookkeeping import KEYS
 from cockpit.instrument import Instrument
 from cockpit.panel import Panel
 from cockpit.parameters import ParameterTable
@@ -22,26 +23,22 @@ from cockpit.schedule import Schedule, describe
 from cockpit.screens import PANELS, SCREENS
 from cockpit.store import Header
 
-BOOKKEEPING = ("learning_rate", "batch_size", "cockpit.overhead")
-"""Log keys that every run has beside its instruments'."""
-
 
 def describe_run(
-    name: str,
     model: nn.Module,
     table: ParameterTable,
     optimizers: Sequence[Optimizer],
     instruments: Sequence[Instrument],
     schedule: Schedule,
-    config: Mapping[str, Any] | None,
-    tags: Iterable[str],
+    config: Mapping[str, Any],
+    tags: tuple[str, ...],
 ) -> Header:
-    """The header of a run's log."""
+    """The header of a run's log; its name is left to whoever opens the log."""
     return Header(
-        name=name,
+        name="",
         created=time.time(),
-        config=dict(config or {}),
-        tags=tuple(tags),
+        config=config,
+        tags=tags,
         panels=_panels(instruments),
         screens=SCREENS,
         instruments={i.name: {"interval": describe(i.schedule or schedule)} for i in instruments},
@@ -66,7 +63,7 @@ def describe_run(
 def _panels(instruments: Sequence[Instrument]) -> dict[str, Panel]:
     """Each instrument's own panel, and the shared ones that find something to read."""
     panels = {i.name: _with_keys(i) for i in instruments if i.panel is not None}
-    keys = {i.name for i in instruments} | set(BOOKKEEPING)
+    keys = {i.name for i in instruments} | set(KEYS)
     shared = {name: panel for name, panel in PANELS.items() if keys & set(panel.keys)}
     drawn = {key for panel in (panels | shared).values() for key in panel.keys}
     # What nobody draws still deserves a plain curve: a user's instrument need not declare a panel.

@@ -49,6 +49,9 @@ class Instrument(ABC):
     panel: Panel | None = None
     """How it is drawn; ``None`` where another panel draws its key."""
 
+    schedule: Schedule | None = None
+    """When it is read; ``None``: when the cockpit says."""
+
     def __init__(self, *, track: int | Schedule | None = None) -> None:
         self.schedule = None if track is None else as_schedule(track)
 
@@ -102,20 +105,23 @@ def configured(configuration: Configuration) -> list[type[Instrument]]:
     return [cls for cls in registered().values() if cls.configuration in within]
 
 
-def resolve(instruments: str | Iterable[str | Instrument | type[Instrument]]) -> list[Instrument]:
+Wanted: TypeAlias = "str | Instrument | type[Instrument]"
+
+
+def resolve(instruments: Wanted | Iterable[Wanted]) -> list[Instrument]:
     """What a user may write for ``instruments=``, as objects.
 
     Args:
-        instruments: Names of configurations and instruments joined by ``+``, or a list of names, classes and objects.
+        instruments: Names of configurations and instruments joined by ``+``, a class, an object, or a list of these.
 
     Raises:
         ValueError: For an unknown name (the nearest one is suggested), an empty list, or one name twice.
         TypeError: For anything that is no instrument.
     """
-    wanted = instruments.replace(" ", "").split("+") if isinstance(instruments, str) else list(instruments)
+    several = isinstance(instruments, Iterable) and not isinstance(instruments, str)
     by_name: dict[str, Instrument] = {}
     given: dict[str, Instrument] = {}
-    for item in wanted:
+    for item in instruments if several else [instruments]:  # type: ignore[union-attr]
         for instrument in _expand(item):
             if isinstance(item, str):
                 by_name[instrument.name] = instrument
@@ -131,18 +137,33 @@ def resolve(instruments: str | Iterable[str | Instrument | type[Instrument]]) ->
 
 def _expand(item: object) -> list[Instrument]:
     if isinstance(item, Instrument):
-        return [item]
+        return [_checked(item)]
     if isinstance(item, type) and issubclass(item, Instrument):
-        return [item()]
+        return [_checked(item())]
     if not isinstance(item, str):
         raise TypeError(f"an instrument is a name, a class or an object, got {item!r}")
-    if item in CONFIGURATIONS:
-        classes = configured(item)
-    elif item in registered():
-        classes = [registered()[item]]
-    else:
-        raise ValueError(_unknown(item))
-    return [cls() for cls in classes]
+    return [cls() for name in item.split("+") for cls in _named(name.strip())]
+
+
+def _checked(instrument: Instrument) -> Instrument:
+    """The mistakes that are easily made in a class of one's own."""
+    cls = type(instrument).__name__
+    name = getattr(instrument, "name", None)
+    if not isinstance(name, str) or not name or "+" in name:
+        raise TypeError(f"{cls} needs a class attribute 'name', the log key of its readings, got {name!r}")
+    if not isinstance(instrument.needs, Sequence):
+        raise TypeError(f"{cls}.needs must be a tuple of probes, such as (PerSampleMoments,), got {instrument.needs!r}")
+    if not isinstance(instrument.window, int) or instrument.window < 1:
+        raise ValueError(f"{cls}.window counts the steps that compute sees, at least 1, got {instrument.window!r}")
+    return instrument
+
+
+def _named(name: str) -> list[type[Instrument]]:
+    if name in CONFIGURATIONS:
+        return configured(name)
+    if name in registered():
+        return [registered()[name]]
+    raise ValueError(_unknown(name))
 
 
 def _known_names() -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cockpit.parameters import ParameterTable
 from cockpit.store import Writer
+
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 class CockpitWarning(UserWarning):
@@ -14,7 +18,10 @@ class CockpitWarning(UserWarning):
 
 
 class Notices:
-    """Says everything once.
+    """Says everything once. Events go to the log at once; warnings wait for :meth:`tell`.
+
+    Where the user has made warnings errors, one must not be raised from a hook inside their backward pass, nor before
+    the step's readings are logged.
 
     Args:
         writer: Takes the events.
@@ -24,40 +31,65 @@ class Notices:
     def __init__(self, writer: Writer, seconds: Callable[[], float]) -> None:
         self._writer, self._seconds = writer, seconds
         self._said: set[tuple[str, str]] = set()
+        self._untold: list[str] = []
 
     def unheld(self, table: ParameterTable) -> None:
         """Trainable parameters that no optimizer holds."""
         if table.unheld:
             names = _listed(table.unheld)
-            self._say(f"no optimizer holds {names}: trainable, but never updated, and left out of every reading")
+            self._say(None, "warning", f"no optimizer holds {names}: never updated, and left out of every reading")
+
+    def joined(self, step: int, names: Sequence[str]) -> None:
+        """Parameters that training has taken up since the cockpit began."""
+        if names and self._is_new("", "joined " + " ".join(names)):
+            words = (
+                f"{_listed(names)} joined the training after the cockpit began, and no reading holds them: "
+                "close this cockpit and make another, with resume=True to go on with the same run"
+            )
+            self._say(step, "warning", words)
 
     def unavailable(self, step: int, reasons: Mapping[str, str]) -> None:
         """Readings that the step could not give, by instrument: one warning for all with the same reason."""
-        fresh = {name: reason for name, reason in reasons.items() if (name, reason) not in self._said}
-        self._said.update(fresh.items())
+        fresh = {name: reason for name, reason in reasons.items() if self._is_new(name, reason)}
         for reason in dict.fromkeys(fresh.values()):
-            names = [name for name, own in fresh.items() if own == reason]
+            names = sorted(name for name, own in fresh.items() if own == reason)
             for name in names:
                 self._writer.event(step, self._seconds(), "warning", reason, name)
-            _warn(f"step {step} gives no reading of {', '.join(sorted(names))}: {reason}")
+            self._untold.append(f"step {step} gives no reading of {', '.join(names)}: {reason}")
 
     def failed(self, step: int, name: str, error: Exception) -> None:
-        """An instrument raised."""
-        text = f"{name} failed: {type(error).__name__}: {error}"
-        if (name, type(error).__name__) not in self._said:
-            self._said.add((name, type(error).__name__))
-            self._writer.event(step, self._seconds(), "error", text, name)
-            _warn(f"{text}; training goes on, and so do the other instruments")
+        """Something of the cockpit's raised: an instrument, a schedule, the capture."""
+        if self._is_new(name, type(error).__name__):
+            text = f"{name} failed: {type(error).__name__}: {error}"
+            self._say(step, "error", text, name, "; training goes on, and so does everything else")
 
-    def _say(self, text: str) -> None:
-        self._writer.event(None, self._seconds(), "warning", text)
-        _warn(text)
+    def tell(self) -> None:
+        """Gives the warnings that have come together, at the line of the user's own code that is running."""
+        while self._untold:
+            warnings.warn(self._untold.pop(0), CockpitWarning, stacklevel=_depth_of_the_users_code())
+
+    def _is_new(self, subject: str, text: str) -> bool:
+        """Whether this has not been said yet; words that differ in a number only are the same."""
+        said = (subject, _NUMBER.sub("#", text))
+        if said in self._said:
+            return False
+        self._said.add(said)
+        return True
+
+    def _say(self, step: int | None, kind: str, text: str, subject: str = "", more: str = "") -> None:
+        self._writer.event(step, self._seconds(), kind, text, subject)
+        self._untold.append(text + more)
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, CockpitWarning, stacklevel=2)
+def _depth_of_the_users_code() -> int:
+    """How many frames above :meth:`Notices.tell` the first one is that is neither ours nor torch's."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("cockpit", "torch"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
-def _listed(names: tuple[str, ...], most: int = 5) -> str:
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more parameters"

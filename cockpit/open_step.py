@@ -54,9 +54,16 @@ class OpenStep:
             model, surroundings.table, layouts, self._collection, self.looked_at_samples, self._failed
         )
         self._handles: list[RemovableHandle] = []
+        self._rates: dict[Optimizer, list[float]] = {}
+        self._stepped: set[Optimizer] = set()
         self._after: Callable[[], None] | None = None
-        self.optimizer_stepped = False
+        self.settled = False
         self.steps: Sequence[Tensor] | None = None
+
+    @property
+    def optimizer_stepped(self) -> bool:
+        """Whether an optimizer has stepped, in the block or since."""
+        return bool(self._stepped)
 
     @property
     def coupled(self) -> bool:
@@ -66,34 +73,43 @@ class OpenStep:
         )
 
     def open(self) -> None:
-        """Installs all hooks."""
-        for optimizer in self._optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before_optimizer))
-            self._handles.append(optimizer.register_step_post_hook(self._after_optimizer))
-        self.capture.open()
+        """Installs all hooks; if that fails, none are left."""
+        try:
+            for optimizer in self._optimizers:
+                self._handles.append(optimizer.register_step_pre_hook(self._before_optimizer))
+                self._handles.append(optimizer.register_step_post_hook(self._after_optimizer))
+            self.capture.open()
+        except BaseException:
+            self.abandon()
+            raise
 
     def leave(self) -> None:
-        """The user's block is over: nothing more is captured. The optimizer may still be to come."""
+        """The user's block is over: nothing more is captured. The optimizers may still be to come."""
         self.capture.close()
-        if self.optimizer_stepped:
-            self._remove_hooks()
 
-    def when_optimizer_steps(self, then: Callable[[], None]) -> None:
-        """Calls ``then`` once, after an optimizer stepped outside the block."""
+    def when_all_optimizers_stepped(self, then: Callable[[], None]) -> None:
+        """Calls ``then`` once, from the last one's hook, if all optimizers step after the block."""
         self._after = then
+
+    def detach(self) -> None:
+        """Takes the hooks off the optimizers. Not to be called from one of them: others may be waiting in line."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._after = None
 
     def abandon(self) -> None:
         """Drops everything without a reading."""
         self.capture.close()
-        self._remove_hooks()
+        self.detach()
 
     def settle(self, seconds: float) -> Step:
-        """Measures what the optimizer did and closes all probes.
+        """Measures what the optimizers did and closes all probes.
 
         Args:
             seconds: Since the run began.
         """
-        self._remove_hooks()
+        self.settled = True
         with torch.no_grad():
             if self._displacement is not None:
                 self.steps = self._displacement.measure()
@@ -101,18 +117,18 @@ class OpenStep:
             results = self._collection.results()
             return Step(self.index, seconds, self._loss(), self._samples(), self._individual(), results)
 
-    def _remove_hooks(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def learning_rates(self) -> list[float]:
+        """One for each group of parameters, as the optimizers found them when they stepped."""
+        return [rate for optimizer in self._optimizers for rate in self._rates.get(optimizer, _rates(optimizer))]
 
-    def _before_optimizer(self, *_: Any) -> None:
+    def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+        self._rates.setdefault(optimizer, _rates(optimizer))
         self.capture.optimizer_steps(inside=True)
 
-    def _after_optimizer(self, *_: Any) -> None:
+    def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         self.capture.optimizer_steps(inside=False)
-        self.optimizer_stepped = True
-        if self._after is not None:
+        self._stepped.add(optimizer)
+        if self._after is not None and len(self._stepped) == len(self._optimizers):
             then, self._after = self._after, None
             then()
 
@@ -123,25 +139,40 @@ class OpenStep:
     def _loss(self) -> float | None:
         """The user's number; several micro-batches weigh as their gradients do."""
         passes = self.capture.passes
-        if not passes:
+        try:
+            if len(passes) == 1:
+                return passes[0].loss()
+            return sum(s * backward.loss() for s, backward in zip(self._shares(), passes, strict=True))
+        except Unavailable:  # the instruments that need the pass give the reason
             return None
-        if len(passes) == 1:
-            return passes[0].loss()
-        scales = [backward.scale() for backward in passes]
-        return sum(s * backward.loss() for s, backward in zip(scales, passes, strict=True)) / sum(scales)
+
+    def _shares(self) -> list[float]:
+        """Each backward pass's part of the step, adding up to 1.
+
+        Raises:
+            Unavailable: If there are no passes, or they cancel.
+        """
+        if not self.capture.passes:
+            raise Unavailable("no backward pass was seen")
+        scales = [backward.scale() for backward in self.capture.passes]
+        whole = sum(scales)
+        if whole == 0:
+            raise Unavailable("the backward passes of this step have weights that add up to zero")
+        return [scale / whole for scale in scales]
 
     def _samples(self) -> int | None:
         known = [backward.arrangement.samples for backward in self.capture.passes if backward.arrangement is not None]
         return sum(known) if known else None
 
     def _individual(self) -> IndividualLosses | Unavailable:
-        passes = self.capture.passes
-        if not passes:
-            return Unavailable("no backward pass was seen")
         try:
-            parts = [backward.individual() for backward in passes]
-            scales = [backward.scale() for backward in passes]
+            shares = self._shares()
+            parts = [backward.individual() for backward in self.capture.passes]
         except Unavailable as reason:
             return reason
-        weights = [part.weights * (s / sum(scales)) for part, s in zip(parts, scales, strict=True)]
+        weights = [part.weights * share for part, share in zip(parts, shares, strict=True)]
         return IndividualLosses(torch.cat([part.values for part in parts]).cpu(), torch.cat(weights).cpu())
+
+
+def _rates(optimizer: Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]

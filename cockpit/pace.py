@@ -31,6 +31,10 @@ class Pace:
         self._tracked_seconds += seconds
         self._tracked_steps += 1
 
+    def settled(self, seconds: float) -> None:
+        """What a tracked step cost after it was over, where its optimizer stepped later."""
+        self._tracked_seconds += seconds
+
     def overhead(self) -> float | None:
         """Extra time over plain time so far: 0.1 means ten percent; ``None`` before anything was measured."""
         if len(self._untracked) < 3 or not self._tracked_steps:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cockpit.capture.unavailable import Unavailable
+
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
@@ -37,7 +39,7 @@ class ParameterTable(Sequence[Parameter]):
     """
 
     def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+        held = {id(p) for p in _held(optimizers)}
         trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not trainable:
             raise ValueError(
@@ -50,6 +52,7 @@ class ParameterTable(Sequence[Parameter]):
                 if p is not None:
                     owners.setdefault(id(p), []).append((module, attribute))
         self._parameters = [Parameter(name, p, tuple(owners[id(p)])) for name, p in trainable if id(p) in held]
+        self._watched = {id(p.tensor) for p in self._parameters}
         self.unheld = tuple(name for name, p in trainable if id(p) not in held)
         if not self._parameters:
             raise ValueError(
@@ -68,6 +71,11 @@ class ParameterTable(Sequence[Parameter]):
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self._parameters)
 
+    def newcomers(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[str, ...]:
+        """Trainable parameters of the model that the optimizers hold by now and this table does not."""
+        new = {id(p) for p in _held(optimizers) if p.requires_grad and id(p) not in self._watched}
+        return tuple(name for name, p in model.named_parameters() if id(p) in new) if new else ()
+
     def tensors(self) -> list[Tensor]:
         """The parameters' values, detached and sharing memory."""
         return [p.tensor.detach() for p in self._parameters]
@@ -76,6 +84,10 @@ class ParameterTable(Sequence[Parameter]):
         """Modules that own a watched parameter, by dotted name."""
         owning = {id(module) for p in self._parameters for module, _ in p.owners}
         return {name: module for name, module in model.named_modules() if id(module) in owning}
+
+
+def _held(optimizers: Iterable[Optimizer]) -> Iterator[Tensor]:
+    return (p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
 
 
 def sq_norms(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -100,15 +112,18 @@ class Displacement:
 
     Args:
         table: The watched parameters.
-        start: ``θ(0)``, one tensor per parameter; a copy of the present values if not given.
     """
 
-    def __init__(self, table: ParameterTable, start: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, table: ParameterTable) -> None:
         self._table = table
-        self.start = [t.clone() for t in table.tensors()] if start is None else list(start)
+        self._start: list[Tensor] | None = [t.clone() for t in table.tensors()]
         self._before: list[Tensor] = []
         self._steps: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._turn = 0
+
+    def resumed(self) -> None:
+        """The present values are not ``θ(0)``: the run began earlier."""
+        self._start = None
 
     def remember(self) -> None:
         """Copies ``θ(t)``; call before anything can change it."""
@@ -128,5 +143,11 @@ class Displacement:
         return buffers
 
     def from_start(self) -> list[Tensor]:
-        """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``."""
-        return sq_norms(torch._foreach_sub(self._before, self.start))
+        """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``.
+
+        Raises:
+            Unavailable: If the parameters at the run's start are not known.
+        """
+        if self._start is None:
+            raise Unavailable("the run was resumed, and the parameters it began with are not in its log")
+        return sq_norms(torch._foreach_sub(self._before, self._start))

@@ -5,34 +5,61 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from cockpit.store import Header, RunExists, RunIsLive, Writer
+from cockpit.store import Header, Reader, RunExists, RunIsLive, Writer
 
 DEFAULT_LOGDIR = Path("runs")
+PROGRESS = "progress"
+"""Document with a closed run's number of steps and its seconds, those after its last point included."""
+
+_LAUNCHERS = {"ipykernel_launcher": "notebook", "colab_kernel_launcher": "notebook", "": "python", "-c": "python"}
+
+
+@dataclass(frozen=True)
+class OpenedLog:
+    """A run's log, ready to be written.
+
+    Args:
+        writer: The writer.
+        place: The run's directory.
+        next_step: Number of the step that comes next.
+        seconds: How long the run has lasted so far.
+    """
+
+    writer: Writer
+    place: Path
+    next_step: int
+    seconds: float
 
 
 def default_run() -> Path:
     """``runs/<script>-<time>``."""
-    script = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
-    return DEFAULT_LOGDIR / f"{script or 'python'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    script = Path(sys.argv[0] if sys.argv else "")
+    name = script.parent.name if script.stem == "__main__" else script.stem
+    return DEFAULT_LOGDIR / f"{_LAUNCHERS.get(name, name)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_log(run: str | Path | None, header: Header, resume: bool) -> tuple[Writer, Path]:
+def open_log(run: str | Path | None, header: Header, resume: bool) -> OpenedLog:
     """Opens the log of a new run, or of one to be continued.
 
     Args:
         run: Directory of the run; a default one if not given.
         header: Description of the run, without its name.
-        resume: Whether to continue the run that is there.
+        resume: Whether to continue the run that is there; if there is none, it begins.
 
     Returns:
-        The writer, and the directory: with a suffix where the name belongs to a finished run, and that is printed.
+        The log: with a suffix to its name where that belongs to a finished run, and that is printed.
 
     Raises:
+        ValueError: If a run without a name is to be continued.
         RunIsLive: If the named run is being written.
+        UnreadableLog: If there is a file in its place that is no log.
         OSError: If the place cannot be written.
     """
+    if run is None and resume:
+        raise ValueError("resume=True needs the run to continue: run='runs/<name>'")
     wanted = default_run() if run is None else Path(run)
     place, attempt = wanted, 1
     while True:
@@ -49,4 +76,18 @@ def open_log(run: str | Path | None, header: Header, resume: bool) -> tuple[Writ
         place = wanted.with_name(f"{wanted.name}-{attempt}")
     if place != wanted and run is not None:
         print(f"cockpit: {wanted} holds a finished run; this one is {place}", file=sys.stderr)
-    return writer, place
+    return _continued(writer, place) if resume else OpenedLog(writer, place, 0, 0.0)
+
+
+def _continued(writer: Writer, place: Path) -> OpenedLog:
+    """Where an earlier writer of the run stopped: its last words or, if it was cut short, its last point."""
+    reader = Reader(writer.path)
+    progress = reader.document(PROGRESS) or {}
+    reader.close()
+    after_last_point = 0 if writer.last_step is None else writer.last_step + 1
+    return OpenedLog(
+        writer,
+        place,
+        next_step=max(after_last_point, int(progress.get("steps", 0))),
+        seconds=max(writer.elapsed, float(progress.get("seconds", 0.0))),
+    )

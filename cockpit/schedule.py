@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -48,9 +49,9 @@ def every(interval: int) -> Every:
     Raises:
         ValueError: For an interval that is not a positive whole number.
     """
-    if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+    if isinstance(interval, bool) or not hasattr(interval, "__index__") or interval < 1:
         raise ValueError(f"the interval must be a whole number of steps, at least 1, got {interval!r}")
-    return Every(interval)
+    return Every(operator.index(interval))
 
 
 def log_spaced(last: int, points: int = 100) -> LogSpaced:
@@ -77,10 +78,10 @@ def as_schedule(track: int | Schedule) -> Schedule:
         TypeError: For anything else.
         ValueError: For an interval below 1.
     """
-    if isinstance(track, int):
-        return every(track)
     if callable(track):
         return track
+    if hasattr(track, "__index__"):
+        return every(track)
     raise TypeError(
         f"track must be a number of steps, every(…), log_spaced(…) or a function from step to bool, got {track!r}"
     )
@@ -90,7 +91,8 @@ def describe(schedule: Schedule) -> str:
     """A schedule in words."""
     if isinstance(schedule, (Every, LogSpaced)):
         return str(schedule)
-    return getattr(schedule, "__name__", type(schedule).__name__)
+    name = getattr(schedule, "__name__", type(schedule).__name__)
+    return "steps chosen by a function" if name == "<lambda>" else f"steps chosen by {name}"
 
 
 def _ordinal(number: int) -> str:

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import atexit
+import functools
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cockpit.arguments import (
+    STATES,
+    checked_config,
+    checked_model,
+    checked_optimizers,
+    checked_scalars,
+    checked_tags,
+    turned_off,
+)
+from cockpit.bookkeeping import KEYS, Bookkeeping
 from cockpit.capture.layout import Layouts
-from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
-from cockpit.coverage import Coverage
+from cockpit.clash import check_for_clash
 from cockpit.description import describe_run
 from cockpit.instrument import Instrument, resolve
 from cockpit.notices import Notices
 from cockpit.open_step import OpenStep
 from cockpit.pace import Pace
 from cockpit.parameters import Displacement, ParameterTable
-from cockpit.places import open_log
+from cockpit.places import PROGRESS, open_log
 from cockpit.probes.probe import Surroundings
-from cockpit.reading import Reading
 from cockpit.schedule import Schedule, as_schedule, describe, every
-from cockpit.step import Step
+from cockpit.step_context import StepContext
+from cockpit.windows import Windows
 
 DEFAULT_TRACK = 10
+
+check_for_clash()
 
 
 class Cockpit:
@@ -63,40 +74,51 @@ class Cockpit:
         optimizer: Optimizer | Sequence[Optimizer],
         loss_fn: object = None,
         *,
-        instruments: str | Iterable[str | Instrument | type[Instrument]] = "economy",
+        instruments: str | Instrument | type[Instrument] | Iterable[str | Instrument | type[Instrument]] = "economy",
         track: int | Schedule | None = None,
         run: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
-        tags: Iterable[str] = (),
+        tags: str | Iterable[str] = (),
         resume: bool = False,
         enabled: bool = True,
     ) -> None:
-        self.enabled = enabled and os.environ.get("COCKPIT_DISABLE", "") in ("", "0") and _rank() == 0
+        self.enabled = enabled and not turned_off()
         self.run: Path | None = None
         if not self.enabled:
             return
-        self._optimizers = _checked(model, optimizer)
-        self._model = model
-        self._instruments = resolve(instruments)
-        self._schedule = every(DEFAULT_TRACK) if track is None else as_schedule(track)
+        self._model, self._optimizers = checked_model(model), checked_optimizers(optimizer)
+        watching = resolve(instruments)
+        schedule = every(DEFAULT_TRACK) if track is None else as_schedule(track)
         self._table = ParameterTable(model, self._optimizers)
-        header = describe_run("", model, self._table, self._optimizers, self._instruments, self._schedule, config, tags)
-        self._writer, self.run = open_log(run, header, resume)
-        self._began = time.monotonic() - self._writer.elapsed
-        self._index = 0 if self._writer.last_step is None else self._writer.last_step + 1
+        moving = any(probe.movement for instrument in watching for probe in instrument.probes())
+        self._displacement = Displacement(self._table) if moving else None
+        self._own_keys = (*(instrument.name for instrument in watching), *KEYS)
+        header = describe_run(
+            model, self._table, self._optimizers, watching, schedule, checked_config(config), checked_tags(tags)
+        )
+        log = open_log(run, header, resume)
+        self._writer, self.run = log.writer, log.place
+        self._index = log.next_step
+        self._began = time.monotonic() - log.seconds
+        if log.next_step > 0 and self._displacement is not None:
+            self._displacement.resumed()
         self._notices = Notices(self._writer, self._seconds)
-        self._notices.unheld(self._table)
-        self._pace = Pace()
-        self._layouts, self._workspace = Layouts(), Workspace()
-        self._displacement: Displacement | None = None
-        self._windows: list[tuple[Instrument, list[Step]]] = []
-        self._context: StepContext | None = None
+        self._windows = Windows(watching, schedule, self._notices)
+        self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
+        headline = f"{len(watching)} instrument{'s' if len(watching) > 1 else ''}, {describe(schedule)}"
+        self._books = Bookkeeping(self._writer, self._pace, headline, self.run)
+        self._inside, self._entered = False, 0.0
         self._unsettled: OpenStep | None = None
         self._previous: Sequence[Tensor] | None = None
-        self._coverage: Coverage | None = None
         self._closed = False
-        if any(probe.movement for instrument in self._instruments for probe in instrument.probes()):
-            self._displacement = Displacement(self._table)
+        self._at_exit = functools.partial(_interrupt, weakref.ref(self))
+        atexit.register(self._at_exit)  # runs before the writer's own, which is older
+        self._notices.unheld(self._table)
+        try:
+            self._notices.tell()
+        except BaseException:  # a warning that the user has made an error
+            self.close("crashed")
+            raise
 
     @property
     def overhead(self) -> float | None:
@@ -107,45 +129,50 @@ class Cockpit:
         """One optimizer update, however many backward passes: ``with cockpit.step(): …``.
 
         Raises:
-            RuntimeError: If a step is already open, or the cockpit is closed.
+            RuntimeError: On entering, if a step is already open, or the cockpit is closed.
         """
-        return StepContext(self)
+        return StepContext(self._enter, self._leave) if self.enabled else StepContext()
 
-    def log(self, values: Mapping[str, float | Tensor]) -> None:
+    def log(self, values: Mapping[str, float | Tensor | None]) -> None:
         """Logs scalars of the user's own under the number of the latest step.
 
         Args:
-            values: By name, such as ``valid/accuracy``. Numbers, or tensors with one element.
+            values: By name, such as ``valid/accuracy``. Numbers, or tensors and arrays with one element; ``None`` where
+                a value is undefined.
 
         Raises:
             TypeError: For a value that is no number.
             ValueError: For a name that an instrument logs under.
+            RuntimeError: If the cockpit is closed.
         """
         if not self.enabled:
             return
         self._require_running()
-        taken = {instrument.name for instrument in self._instruments}
-        numbers = {}
-        for key, value in values.items():
-            if key in taken:
-                raise ValueError(f"{key!r} is the log key of an instrument; choose another name, such as 'train/{key}'")
-            numbers[key] = _number(key, value)
-        index = self._index if self._context is not None else max(0, self._index - 1)
-        self._writer.scalars(index, self._seconds(), numbers)
+        index = self._index if self._inside else max(0, self._index - 1)
+        self._writer.scalars(index, self._seconds(), checked_scalars(values, self._own_keys))
 
     def close(self, state: str = "finished") -> None:
         """Ends the run and its log; a second call does nothing.
 
         Args:
             state: ``finished``, ``interrupted`` or ``crashed``.
+
+        Raises:
+            ValueError: For another state.
         """
+        if state not in STATES:
+            raise ValueError(f"a run ends as one of {', '.join(STATES)}, not as {state!r}")
         if not self.enabled or self._closed:
             return
-        self._settle()
         self._closed = True
-        self._windows.clear()
+        self._settle()
+        self._windows.forget()
         self._workspace.clear()
+        self._writer.document(PROGRESS, {"steps": self._index, "seconds": self._seconds()})
         self._writer.close(state)
+        atexit.unregister(self._at_exit)
+        if state == "finished":  # else something of more weight is on its way to the user
+            self._notices.tell()
 
     def __enter__(self) -> Cockpit:
         return self
@@ -153,129 +180,116 @@ class Cockpit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self.close("finished" if kind is None else "interrupted" if interrupted else "crashed")
+        self.close(_state_after(error))
 
     # The order of events in a step, from here on.
 
-    def _enter(self, context: StepContext) -> OpenStep | None:
+    def _enter(self) -> OpenStep | None:
         """Begins a step; ``None`` if nothing looks at it."""
         self._require_running()
-        if self._context is not None:
+        if self._inside:
             raise RuntimeError(
                 f"step {self._index} is still open: a step is one optimizer update, and steps do not nest; "
                 "several backward passes may share one"
             )
         self._settle()
-        self._context = context
-        beginning = [i for i in self._instruments if (i.schedule or self._schedule)(self._index)]
-        continuing = [instrument for instrument, _ in self._windows]
-        if not beginning and not continuing:
+        self._entered = time.perf_counter()
+        step = self._opened()
+        self._inside = True
+        return step
+
+    def _opened(self) -> OpenStep | None:
+        audience = self._windows.begin(self._index)
+        if not audience:
             return None
-        self._windows += [(instrument, []) for instrument in beginning]
         surroundings = Surroundings(
             self._table,
             self._workspace,
             self._displacement,
-            previous=self._previous if any(i.window > 1 for i in continuing) else None,
-            begins_window=any(i.window > 1 for i in beginning),
+            previous=self._previous if audience.looks_back() else None,
+            begins_window=audience.looks_ahead(),
         )
-        probes = dict.fromkeys(probe for i in (*beginning, *continuing) for probe in i.probes())
-        step = OpenStep(
-            self._index, self._model, self._optimizers, probes, surroundings, self._layouts, self._capture_failed
-        )
-        step.open()
+        try:
+            step = OpenStep(
+                self._index, self._model, self._optimizers, audience.probes(), surroundings, self._layouts, self._failed
+            )
+            step.open()
+        except BaseException as error:
+            self._windows.forget()
+            if not isinstance(error, Exception):
+                raise
+            self._failed(error)
+            return None
         return step
 
-    def _leave(self, step: OpenStep | None, began: float, failed: bool) -> None:
+    def _leave(self, step: OpenStep | None, failed: bool) -> None:
         """Ends the user's block. Where the optimizer steps later, the reading waits for it."""
-        self._context = None
+        self._inside = False
         if failed:
             # Neither counted nor logged: what was captured may be half of a step.
-            self._windows.clear()
+            self._windows.forget()
             if step is not None:
                 step.abandon()
             return
         self._index += 1
         if step is None:
             self._previous = None
-            self._pace.untracked(time.perf_counter() - began)
-            return
-        step.leave()
-        if step.optimizer_stepped:
-            self._finish(step)
+            self._pace.untracked(time.perf_counter() - self._entered)
         else:
-            self._unsettled = step
-            step.when_optimizer_steps(self._settle)
-        self._pace.tracked(time.perf_counter() - began)
+            self._conclude(step)
+            self._pace.tracked(time.perf_counter() - self._entered)
+        self._notices.tell()
+
+    def _conclude(self, step: OpenStep) -> None:
+        try:
+            step.leave()
+            if step.optimizer_stepped:
+                step.detach()
+                self._finish(step)
+            else:
+                self._unsettled = step
+                step.when_all_optimizers_stepped(self._optimizers_stepped)
+        except BaseException:  # Ctrl-C in the cockpit's own work
+            self._windows.forget()
+            step.detach()
+            raise
+
+    def _optimizers_stepped(self) -> None:
+        """All optimizers stepped after the block. Their hooks are running, so these go later, in :meth:`_settle`."""
+        assert self._unsettled is not None
+        began = time.perf_counter()
+        self._finish(self._unsettled)
+        self._pace.settled(time.perf_counter() - began)
 
     def _settle(self) -> None:
-        """Finishes a step whose optimizer stepped outside the block, or not at all."""
+        """Ends a step whose optimizers stepped after the block, or not at all."""
         step, self._unsettled = self._unsettled, None
         if step is not None:
-            self._finish(step)
+            began = time.perf_counter()
+            step.detach()
+            if not step.settled:
+                self._finish(step)
+            self._pace.settled(time.perf_counter() - began)
 
     def _finish(self, step: OpenStep) -> None:
         """Everything is known: compute the instruments whose window is complete, and log."""
         try:
             done = step.settle(self._seconds())
-        except Exception as error:
-            self._capture_failed(error)
-            self._windows.clear()
-            return
-        self._previous = step.steps
-        for _, steps in self._windows:
-            steps.append(done)
-        complete = [(i, steps) for i, steps in self._windows if len(steps) == i.window]
-        self._windows = [(i, steps) for i, steps in self._windows if len(steps) < i.window]
-        readings: dict[int, dict[str, Reading]] = {}
-        missing: dict[str, str] = {}
-        for instrument, steps in complete:
-            readings.setdefault(steps[0].index, {})[instrument.name] = self._read(instrument, steps, missing)
-        self._notices.unavailable(step.index, missing)
-        if complete:
-            readings.setdefault(step.index, {}).update(self._bookkeeping(done))
-        for index, by_name in readings.items():
-            self._writer.put(index, done.time, by_name)
-        self._announce(step)
+            self._previous = step.steps
+            readings = self._windows.add(done)
+            if readings:
+                readings.setdefault(done.index, {}).update(self._books.readings(done, step.learning_rates()))
+            for index, by_name in readings.items():
+                self._writer.put(index, done.time, by_name)
+            self._books.announce(step)
+            self._notices.joined(step.index, self._table.newcomers(self._model, self._optimizers))
+        except BaseException as error:
+            self._windows.forget()
+            if not isinstance(error, Exception):
+                raise
+            self._notices.failed(step.index, "the capture", error)
 
-    def _read(self, instrument: Instrument, steps: Sequence[Step], missing: dict[str, str]) -> Reading:
-        """One instrument's reading; whatever it raises stays here."""
-        try:
-            value = instrument.compute(steps)
-        except Unavailable as reason:
-            missing[instrument.name] = str(reason)
-            return Reading(None, reason=str(reason))
-        except Exception as error:
-            self._notices.failed(steps[0].index, instrument.name, error)
-            return Reading(None, reason=f"{type(error).__name__}: {error}")
-        return value if isinstance(value, Reading) else Reading(value)
-
-    def _bookkeeping(self, step: Step) -> dict[str, Reading]:
-        """What every run logs beside its instruments."""
-        rates = [float(group["lr"]) for o in self._optimizers for group in o.param_groups if "lr" in group]
-        entries = {"cockpit.overhead": Reading(self._pace.overhead())}
-        if rates:
-            layers = {f"group {i}": rate for i, rate in enumerate(rates)} if len(rates) > 1 else {}
-            entries["learning_rate"] = Reading(rates[0], layers)
-        if step.samples is not None:
-            entries["batch_size"] = Reading(float(step.samples))
-        return entries
-
-    def _announce(self, step: OpenStep) -> None:
-        """Coverage, whenever it changes; and once, in one line, what is on."""
-        coverage = Coverage.of(step.surroundings, step.coupled)
-        if not step.looked_at_samples or coverage == self._coverage:
-            return
-        first, self._coverage = self._coverage is None, coverage
-        self._writer.document("coverage", coverage.to_json())
-        if first:
-            interval = describe(self._schedule)
-            print(
-                f"cockpit: {len(self._instruments)} instruments, {interval}, {coverage} -> {self.run}", file=sys.stderr
-            )
-
-    def _capture_failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         self._notices.failed(self._index, "the capture", error)
 
     def _seconds(self) -> float:
@@ -286,75 +300,15 @@ class Cockpit:
             raise RuntimeError(f"the cockpit of {self.run} is closed; make a new one to go on")
 
 
-class StepContext:
-    """One training step, as the user sees it.
-
-    Args:
-        cockpit: The cockpit.
-    """
-
-    def __init__(self, cockpit: Cockpit) -> None:
-        self._cockpit = cockpit
-        self._step: OpenStep | None = None
-        self._began = 0.0
-
-    def losses(self, per_sample: Tensor) -> Tensor:
-        """Registers the individual losses of a loss function of the user's own.
-
-        Args:
-            per_sample: Attached to the graph, shape ``[N]``.
-
-        Returns:
-            Their mean, to call ``backward`` on.
-
-        Raises:
-            ValueError: For another shape.
-        """
-        if per_sample.dim() != 1:
-            raise ValueError(f"step.losses needs one loss per sample, shape [N], got shape {list(per_sample.shape)}")
-        return per_sample.mean() if self._step is None else self._step.capture.register(per_sample)
-
-    def __enter__(self) -> StepContext:
-        if self._cockpit.enabled:
-            self._began = time.perf_counter()
-            self._step = self._cockpit._enter(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._cockpit.enabled:
-            step, self._step = self._step, None
-            self._cockpit._leave(step, self._began, failed=kind is not None)
+def _state_after(error: BaseException | None) -> str:
+    """How a run ended, from what leaves its ``with`` block."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "crashed"
 
 
-def _checked(model: nn.Module, optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    """The optimizers as a list, if this is something that can be watched."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"Cockpit watches a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, nn.DataParallel):
-        raise TypeError(
-            "nn.DataParallel splits every batch among threads, where individual gradients cannot be put together "
-            "again; use DistributedDataParallel, or pass model.module and train on one device"
-        )
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-    for item in optimizers:
-        if not isinstance(item, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer or a list of them, got {type(item).__name__}")
-    if not optimizers:
-        raise TypeError("an empty list of optimizers trains nothing")
-    return optimizers
-
-
-def _rank() -> int:
-    """This process's number in a distributed job; ranks other than 0 are silent."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    return int(os.environ.get("RANK", "0") or 0)
-
-
-def _number(key: str, value: float | Tensor) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"cockpit.log takes numbers, but {key!r} is {type(value).__name__}: {error}") from None
+def _interrupt(reference: weakref.ref[Cockpit]) -> None:
+    """The interpreter ends with the run still open: its last step may still wait for its optimizer."""
+    cockpit = reference()
+    if cockpit is not None:
+        cockpit.close("interrupted")

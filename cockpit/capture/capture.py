@@ -71,6 +71,7 @@ class Capture:
         self._individual, self._on_failure = individual, on_failure
         self._recorder = CallRecorder(table.modules(model), self._guard(self._delta_arrived), lambda: self._muted)
         self._watch = LossWatch(self._guard(self._loss_seen), self._guard(self._backward_called))
+        self._watching = False
         self._handles: list[RemovableHandle] = []
         self._sizes: tuple[int, ...] = ()
         self._registered = False
@@ -93,10 +94,13 @@ class Capture:
                 hook = self._guard(functools.partial(self._leaf_arrived, index, parameter))
                 self._handles.append(parameter.tensor.register_hook(hook))
         self._watch.__enter__()  # type: ignore[no-untyped-call]
+        self._watching = True
 
     def close(self) -> None:
-        """Removes everything that :meth:`open` installed."""
-        self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        """Removes everything that :meth:`open` installed; a second call does nothing."""
+        if self._watching:
+            self._watching = False
+            self._watch.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

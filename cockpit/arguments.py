@@ -1,0 +1,124 @@
+"""What a user hands to a cockpit, checked before anything is opened or watched."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+STATES = ("finished", "interrupted", "crashed")
+
+
+def turned_off() -> bool:
+    """Whether the environment asks for silence: ``COCKPIT_DISABLE=1``, or a rank other than 0 of a distributed job."""
+    return os.environ.get("COCKPIT_DISABLE", "").strip().lower() not in ("", "0", "false", "no") or _rank() != 0
+
+
+def _rank() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    rank = os.environ.get("RANK", "")
+    return int(rank) if rank.isdecimal() else 0
+
+
+def checked_model(model: object) -> nn.Module:
+    """The model, if it can be watched.
+
+    Raises:
+        TypeError: If it is no module, or is or holds ``nn.DataParallel``.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Cockpit watches a torch.nn.Module, got {type(model).__name__}")
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        raise TypeError(
+            "nn.DataParallel splits every batch among threads, where individual gradients cannot be put together "
+            "again; use DistributedDataParallel, or pass model.module and train on one device"
+        )
+    return model
+
+
+def checked_optimizers(optimizer: object) -> list[Optimizer]:
+    """One optimizer or several, as a list.
+
+    Raises:
+        TypeError: If there is none, or anything else among them.
+    """
+    given = [optimizer] if isinstance(optimizer, Optimizer) else optimizer
+    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping)):
+        given = [given]
+    optimizers = list(dict.fromkeys(given))
+    for item in optimizers:
+        if not isinstance(item, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer or a list of them, got {type(item).__name__}")
+    if not optimizers:
+        raise TypeError("optimizer is an empty list; pass the optimizer that updates the model")
+    return optimizers
+
+
+def checked_config(config: object) -> dict[str, Any]:
+    """Hyperparameters by name.
+
+    Raises:
+        TypeError: If they come as anything but a mapping.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        hint = "; write config=vars(args)" if hasattr(config, "__dict__") else ""
+        raise TypeError(f"config must be a mapping from names to values, got {type(config).__name__}{hint}")
+    return {str(name): value for name, value in config.items()}
+
+
+def checked_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
+    """Tags; a single word is one tag.
+
+    Raises:
+        TypeError: If they are no words.
+    """
+    words = (tags,) if isinstance(tags, str) else tuple(tags)
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"tags are words, got {word!r}")
+    return words
+
+
+def checked_scalars(values: object, taken: Sequence[str]) -> dict[str, float | None]:
+    """A user's metrics as numbers.
+
+    Args:
+        values: By name: numbers, arrays or tensors with one element, ``None`` where a value is undefined.
+        taken: Keys that are the cockpit's own.
+
+    Raises:
+        TypeError: For what is no mapping, a name that is no string, or a value that is no number.
+        ValueError: For a name that is taken.
+    """
+    if not isinstance(values, Mapping):
+        raise TypeError(f'cockpit.log takes a mapping, as {{"valid/accuracy": 0.9}}, got {type(values).__name__}')
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"cockpit.log takes values by name, but {key!r} is no name")
+        if key in taken:
+            raise ValueError(f"{key!r} is a log key of the cockpit's own; choose another name, such as 'train/{key}'")
+    return {key: _number(key, value) for key, value in values.items()}
+
+
+def _number(key: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, Tensor):
+        value = value.detach()
+    if isinstance(value, (Tensor, np.ndarray)):
+        size = value.numel() if isinstance(value, Tensor) else value.size
+        if size != 1:
+            raise TypeError(f"cockpit.log takes single numbers, but {key!r} has shape {list(value.shape)}")
+        value = value.item()
+    if not isinstance(value, (numbers.Real, np.bool_)):
+        raise TypeError(f"cockpit.log takes numbers, but {key!r} is {type(value).__name__}: {value!r}")
+    return float(value)

@@ -1,0 +1,144 @@
+"""Which instruments look at which steps, and what they read once they have seen enough of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cockpit.capture.unavailable import Unavailable
+from cockpit.instrument import Instrument
+from cockpit.notices import Notices
+from cockpit.probes.probe import Probe
+from cockpit.reading import Histogram, Reading
+from cockpit.schedule import Schedule
+from cockpit.step import Step
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who looks at one step.
+
+    Args:
+        beginning: Instruments whose window begins with it.
+        continuing: Instruments whose window began earlier.
+    """
+
+    beginning: tuple[Instrument, ...]
+    continuing: tuple[Instrument, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.beginning or self.continuing)
+
+    def probes(self) -> list[Probe[Any]]:
+        """What they need of the step, each probe once."""
+        return list(dict.fromkeys(probe for i in (*self.beginning, *self.continuing) for probe in i.probes()))
+
+    def looks_back(self) -> bool:
+        """Whether anybody looks at this step and the one before it."""
+        return bool(self.continuing)
+
+    def looks_ahead(self) -> bool:
+        """Whether anybody looks at this step and the next."""
+        return any(instrument.window > 1 for instrument in self.beginning)
+
+
+class Windows:
+    """The instruments, and the steps each of them has seen so far.
+
+    Args:
+        instruments: The instruments.
+        schedule: When those are read that have no schedule of their own.
+        notices: Told of instruments and schedules that raise.
+    """
+
+    def __init__(self, instruments: Sequence[Instrument], schedule: Schedule, notices: Notices) -> None:
+        self._instruments, self._schedule, self._notices = instruments, schedule, notices
+        self._open: list[tuple[Instrument, list[Step]]] = []
+
+    def begin(self, index: int) -> Audience:
+        """Who looks at the step that begins now."""
+        continuing = tuple(instrument for instrument, _ in self._open)
+        due = self._asked("track", self._schedule, index)
+        beginning = tuple(
+            i for i in self._instruments if (due if i.schedule is None else self._asked(i.name, i.schedule, index))
+        )
+        self._open += [(instrument, []) for instrument in beginning]
+        return Audience(beginning, continuing)
+
+    def _asked(self, name: str, schedule: Schedule, index: int) -> bool:
+        try:
+            return bool(schedule(index))
+        except Exception as error:
+            self._notices.failed(index, name, error)
+            return False
+
+    def forget(self) -> None:
+        """Gives up every window that is open: a step that belongs to it came to nothing."""
+        self._open.clear()
+
+    def add(self, step: Step) -> dict[int, dict[str, Reading]]:
+        """Takes a step that is over, and reads every instrument whose window is complete with it.
+
+        Returns:
+            Readings by name, by the step they belong to: the first of the window.
+        """
+        readings: dict[int, dict[str, Reading]] = {}
+        missing: dict[int, dict[str, str]] = {}
+        still_open: list[tuple[Instrument, list[Step]]] = []
+        for instrument, steps in self._open:
+            steps.append(step)
+            first = steps[0].index
+            if len(steps) < instrument.window:
+                still_open.append((instrument, steps))
+                if (reason := _foreseen(instrument, step)) is not None:
+                    missing.setdefault(first, {})[instrument.name] = reason
+                continue
+            readings.setdefault(first, {})[instrument.name] = self._read(instrument, steps, missing)
+        self._open = still_open
+        for first, reasons in missing.items():
+            self._notices.unavailable(first, reasons)
+        return readings
+
+    def _read(self, instrument: Instrument, steps: Sequence[Step], missing: dict[int, dict[str, str]]) -> Reading:
+        """One instrument's reading; whatever it raises stays here."""
+        first = steps[0].index
+        try:
+            return _as_reading(instrument.compute(steps))
+        except Unavailable as reason:
+            missing.setdefault(first, {})[instrument.name] = str(reason)
+        except Exception as error:
+            self._notices.failed(first, instrument.name, error)
+        return Reading(None)
+
+
+def _foreseen(instrument: Instrument, step: Step) -> str | None:
+    """Why there will be no reading, where the first steps of the window tell already: it is said with the others."""
+    try:
+        for probe in instrument.probes():
+            step[probe]
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+def _as_reading(value: object) -> Reading:
+    """What ``compute`` returned, as the log takes it.
+
+    Raises:
+        TypeError: If it is nothing that could be logged.
+    """
+    reading = value if isinstance(value, Reading) else Reading(value)  # type: ignore[arg-type]
+    number: object = reading.value
+    if number is None or isinstance(number, (Histogram, float)):
+        return reading
+    if isinstance(number, (Tensor, np.generic, np.ndarray)):
+        number = number.item()
+    if not isinstance(number, numbers.Real):
+        raise TypeError(f"an instrument returns a number, a Histogram, None or a Reading, got {number!r}")
+    return dataclasses.replace(reading, value=float(number))
