@@ -31,8 +31,6 @@ from cockpit.store.schema import (
     series,
 )
 
-_FOLD_PATIENCE = 5.0  # seconds to wait for readers to let go of the file
-
 
 class TakenOver(RuntimeError):
     """Another writer holds the run."""
@@ -95,7 +93,7 @@ class Log:
         connection = self._connected()
         with connection.begin():
             self._update(connection, state=state, cursor=cursor, dropped=dropped)
-        database.fold(connection, _FOLD_PATIENCE)
+        database.fold(connection)
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -142,10 +140,8 @@ def claim(path: Path, header: Header, *, resume: bool) -> tuple[Claim, Encoder]:
         warnings.warn(slow, RuntimeWarning, stacklevel=3)
     token = uuid.uuid4().hex
     try:
-        with database.writing_engine(path).connect() as connection:
-            with connection.begin():
-                encoder = _take_hold(connection, path, header, token, resume)
-            database.set_journal(connection, shared_memory=filesystem is None)
+        with database.writing_engine(path).connect() as connection, connection.begin():
+            encoder = _take_hold(connection, path, header, token, resume)
     except sa.exc.OperationalError as error:
         words = f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
         raise OSError(words) from error

@@ -6,7 +6,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +16,9 @@ from cockpit.store import place
 from cockpit.store.schema import SCHEMA_VERSION, UnreadableLog, metadata, run
 
 Row: TypeAlias = tuple[Any, ...]
+
+# A full disk, a file locked or gone: may pass, and what could not be written can be written later.
+PASSING = (sa.exc.OperationalError, sqlite3.OperationalError, OSError)
 
 _HEARTBEAT_LIMIT = 10.0  # seconds after which a silent writer on another machine counts as gone
 _BUSY = 5.0  # seconds to wait for another connection's lock
@@ -49,30 +52,35 @@ def set_journal(connection: sa.Connection, *, shared_memory: bool) -> None:
     """Write-ahead logging where processes can share memory through the file system, else a rollback journal."""
     raw = connection.connection.cursor()
     if shared_memory:
-        raw.execute("PRAGMA journal_mode=WAL")
+        _patiently(raw, "PRAGMA journal_mode=WAL")
         raw.execute("PRAGMA synchronous=NORMAL")
         raw.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
     else:
-        raw.execute("PRAGMA journal_mode=TRUNCATE")
-    raw.close()
+        _patiently(raw, "PRAGMA journal_mode=TRUNCATE")
 
 
-def fold(connection: sa.Connection, patience: float) -> None:
+def fold(connection: sa.Connection) -> None:
     """Makes the log one file again: everything into the main file, no journal beside it.
 
-    Where a reader stays connected for longer than ``patience`` seconds, or the disk is full, the journal stays beside
-    the file and belongs to it; nothing is lost.
+    Where a reader stays connected for long, or the disk is full, the journal stays beside the file and belongs to it;
+    nothing is lost.
     """
     raw = connection.connection.cursor()
-    deadline = time.monotonic() + patience
+    with suppress(sqlite3.OperationalError):
+        _patiently(raw, "PRAGMA wal_checkpoint(TRUNCATE)")
+        _patiently(raw, "PRAGMA journal_mode=DELETE")
+
+
+def _patiently(cursor: Any, statement: str) -> None:
+    """Waits for other connections' locks, which SQLite does not do of its own accord where journals change."""
+    deadline = time.monotonic() + _BUSY
     while True:
         try:
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            raw.execute("PRAGMA journal_mode=DELETE")
+            cursor.execute(statement)
             return
-        except sqlite3.OperationalError:  # does not wait for a lock of its own accord
+        except sqlite3.OperationalError:
             if time.monotonic() > deadline:
-                return
+                raise
             time.sleep(0.02)
 
 
@@ -103,15 +111,10 @@ def replace(connection: sa.Connection, table: sa.Table, rows: Mapping[Any, Row])
 
 
 def blocks(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[Row]]:
-    """Rows as plain tuples, some ten thousand at a time: for series of millions of points."""
-    compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(str(compiled))
-        while rows := cursor.fetchmany(_BLOCK):
+    """Rows as the driver gives them, plain tuples, in blocks: for series of millions of points."""
+    with connection.execute(query) as result:
+        while result.cursor is not None and (rows := result.cursor.fetchmany(_BLOCK)):
             yield list(rows)
-    finally:
-        cursor.close()
 
 
 @contextmanager

@@ -7,8 +7,7 @@ import threading
 import time
 import warnings
 
-import sqlalchemy as sa
-
+from cockpit.store import database
 from cockpit.store.claim import Claim, Log, TakenOver
 from cockpit.store.encoder import Batch, Encoder
 from cockpit.store.inbox import Inbox
@@ -80,7 +79,7 @@ class Drain(threading.Thread):
                 self._batch = self._encoded()
             try:
                 log.commit(self._batch, self._inbox.dropped)
-            except (sa.exc.OperationalError, OSError, TakenOver):
+            except (*database.PASSING, TakenOver):
                 raise
             except Exception as error:  # rows that the database will never take: the others must not wait for ever
                 log.disconnect()

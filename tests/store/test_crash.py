@@ -284,3 +284,34 @@ def test_a_writer_lives_in_a_process_whose_id_was_used_before(start: Start) -> N
         row = ("running", os.getpid(), "1")  # this process's id, but another one's beginning
         connection.execute("UPDATE run SET state = ?, pid = ?, process = ?", row)
     assert Reader(writer.path).state() == "crashed"
+
+
+RACE = """
+import os, sys, time
+from cockpit.store import Header, RunIsLive, Writer
+
+print("ready", flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.001)
+try:
+    Writer(sys.argv[1], Header("run", time.time()))
+except RunIsLive:
+    print("refused", flush=True)
+else:
+    print("writes", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_processes_that_begin_one_run_together_one_writes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path / "run"), str(tmp_path / "go")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+
+    def lines() -> list[str]:
+        return [process.stdout.readline().strip() for process in processes if process.stdout is not None]
+
+    assert lines() == ["ready"] * 3
+    (tmp_path / "go").touch()
+    assert sorted(lines()) == ["refused", "refused", "writes"]
+    for process in processes:
+        process.communicate()
