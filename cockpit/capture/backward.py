@@ -28,7 +28,8 @@ class BackwardPass:
     gradients: list[tuple[int, Tensor]] = field(default_factory=list)
     walked: list[ModuleCall] = field(default_factory=list)
     problem: str | None = None
-    _shares: list[tuple[float, Tensor, Tensor]] | None = field(default=None, repr=False)
+    _individual: tuple[int, IndividualLosses] | None = field(default=None, repr=False)
+    _factors: tuple[IndividualLosses, Tensor] | None = field(default=None, repr=False)
 
     def scale(self) -> float:
         """What this pass is divided by: loss scale, accumulation, task weight, or their product.
@@ -70,6 +71,12 @@ class BackwardPass:
             raise Unavailable(self.problem)
         if not self.losses:
             raise Unavailable("no loss of torch.nn or torch.nn.functional was seen; register yours with step.losses")
+        # Every parameter asks; only another loss could change the answer.
+        if self._individual is None or self._individual[0] != len(self.losses):
+            self._individual = (len(self.losses), self._taken_apart())
+        return self._individual[1]
+
+    def _taken_apart(self) -> IndividualLosses:
         scale = self.scale()
         shares = [self._share(call) for call in self.losses]
         if len(shares) == 1:
@@ -84,8 +91,11 @@ class BackwardPass:
         Raises:
             Unavailable: As :meth:`individual`.
         """
-        weights = self.individual().weights
-        return torch.where(weights > 0, 1 / (weights * self.scale()), 0.0)
+        individual = self.individual()
+        if self._factors is None or self._factors[0] is not individual:
+            weights = individual.weights
+            self._factors = (individual, torch.where(weights > 0, 1 / (weights * self.scale()), 0.0))
+        return self._factors[1]
 
     def _combined(self, shares: list[tuple[Tensor, Tensor]], scale: float) -> IndividualLosses:
         """Several losses are one: they add per sample, weighted with the gradients that arrived."""

@@ -31,7 +31,7 @@ class ConvolutionGradients(SampleGradients):
         self._deltas = deltas
         self._stride, self._dilation, self._groups = module.stride, module.dilation, module.groups
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Unfolds a chunk of inputs and multiplies."""
         O = self.shape[0]
         fan_in = self.numel // O
@@ -44,9 +44,10 @@ class ConvolutionGradients(SampleGradients):
             patches = workspace.take("patches", (n, self._inputs.shape[1], *self.shape[2:], *out), self._inputs)
             patches.copy_(self._windows(start, stop))
             deltas = self._deltas[start:stop].reshape(n * g, O // g, out.numel())
-            rows = workspace.take("rows", (n * g, O // g, fan_in), self._deltas)
-            torch.bmm(deltas, patches.view(n * g, fan_in, out.numel()).transpose(1, 2), out=rows)
-            yield start, rows.view(n, self.numel)
+            rows = self._target(workspace, start, stop, self._deltas)
+            patches = patches.view(n * g, fan_in, out.numel())
+            torch.bmm(deltas, patches.transpose(1, 2), out=rows.view(n * g, O // g, fan_in))
+            yield start, rows
 
     def _windows(self, start: int, stop: int) -> Tensor:
         """Every patch as a view of the padded input, shape ``[n, C, *kernel, *out]``."""
@@ -60,16 +61,21 @@ class ConvolutionGradients(SampleGradients):
         )
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of one element of a materialised row."""
-        return self._deltas.element_size()
+    def materialises(self) -> bool:
+        """Always: there is no cheaper way to the norms."""
+        return True
+
+    def _drop_sources(self) -> None:
+        self._inputs = self._deltas = self._deltas.new_empty(0)
 
     def nbytes(self) -> int:
         """Bytes of the padded inputs and output gradients."""
         return (self._inputs.numel() + self._deltas.numel()) * self._deltas.element_size()
 
     def dots(self, direction: Tensor) -> Tensor:
-        """One forward convolution with the direction as kernel, then an inner product with ``δ``."""
+        """From kept rows; else one forward convolution with ``V`` as kernel, then an inner product with ``δ``."""
+        if (kept := self._kept_dots(direction)) is not None:
+            return kept
         convolve = _CONVOLVE[len(self._stride)]
         images = convolve(
             self._inputs,
@@ -103,7 +109,7 @@ class Folded(SampleGradients):
         super().__init__(entries.samples // per_sample, entries.shape)
         self._entries, self._per_sample = entries, per_sample
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Adds up the entries of each sample."""
         k = self._per_sample
         pending: Tensor | None = None

@@ -30,7 +30,7 @@ class EmbeddingGradients(SampleGradients):
         self.index_of = pairs % entries
         self.touched = touched
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Scatters the touched rows into zeros."""
         V, E = self.shape
         step = workspace.chunk(self.samples, V * E * self.touched.element_size())

@@ -48,7 +48,7 @@ class VectorisedGradients(SampleGradients):
             reason = str(error).splitlines()[0]
             raise Unavailable(f"'{call.name}' ({kind}) has no closed form; vectorising failed: {reason}") from error
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """A chunk of samples at a time."""
         step = workspace.chunk(self.samples, 4 * self.numel * self._delta.element_size())
         for start in range(0, self.samples, step):

@@ -27,18 +27,59 @@ class SampleGradients(ABC):
     def __init__(self, samples: int, shape: torch.Size) -> None:
         self.samples = samples
         self.shape = shape
+        self._kept: Tensor | None = None
+        self._kept_rows = 0
 
     @property
     def numel(self) -> int:
         """Elements of one individual gradient."""
         return self.shape.numel()
 
-    @abstractmethod
+    @property
+    def materialises(self) -> bool:
+        """Whether even norms need the rows."""
+        return False
+
+    def keep(self, buffer: Tensor) -> None:
+        """Forms the rows in a buffer, next time they are formed, and reads them from there ever after.
+
+        Args:
+            buffer: Shape ``[N, numel]``; it must stay untouched as long as this object lives.
+        """
+        self._kept = buffer
+
     def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Chunks of consecutive samples: the first sample's index, and the rows, shape ``[n, numel]``, contiguous.
 
         A chunk is valid until the next one is asked for; at most ``workspace.limit`` bytes are in use at a time.
         """
+        if self._kept is not None and self._kept_rows == self.samples:
+            yield 0, self._kept
+            return
+        for start, rows in self._form_rows(workspace):
+            self._kept_rows = start + len(rows)
+            yield start, rows
+        if self._kept is not None:
+            self._drop_sources()
+
+    @abstractmethod
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """As :meth:`rows`, from scratch. Where rows are to be kept, it forms them there."""
+
+    def _target(self, workspace: Workspace, start: int, stop: int, like: Tensor) -> Tensor:
+        """Where rows ``start`` to ``stop`` are formed, shape ``[n, numel]``."""
+        if self._kept is not None:
+            return self._kept[start:stop]
+        return workspace.take("rows", (stop - start, self.numel), like)
+
+    def _drop_sources(self) -> None:  # noqa: B027 - most have nothing to drop
+        """The rows are kept: what they were formed from is no longer needed."""
+
+    def _kept_dots(self, direction: Tensor) -> Tensor | None:
+        """``⟨G_n, V⟩`` from kept rows."""
+        if self._kept is None or self._kept_rows < self.samples:
+            return None
+        return self._kept @ direction.reshape(-1).to(self._kept.dtype)
 
     @abstractmethod
     def nbytes(self) -> int:
@@ -79,7 +120,7 @@ class Rows(SampleGradients):
         super().__init__(rows.shape[0], rows.shape[1:])
         self._rows = rows.reshape(rows.shape[0], -1)
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """All of them at once: they exist already."""
         yield 0, self._rows.contiguous()
 
@@ -111,15 +152,24 @@ class OuterProducts(SampleGradients):
         super().__init__(N, torch.Size((O, inputs.shape[2])))
         self.inputs, self.deltas, self.positions = inputs, deltas, T
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    @property
+    def materialises(self) -> bool:
+        """Many positions make the sum over pairs of them dearer than the rows."""
+        O, I = self.shape
+        return self.positions > 1 and self.positions * (O + I) >= O * I
+
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Batched products, a chunk of samples at a time."""
         O, I = self.shape
         step = workspace.chunk(self.samples, O * I * self.deltas.element_size())
         for start in range(0, self.samples, step):
             stop = min(start + step, self.samples)
-            out = workspace.take("rows", (stop - start, O, I), self.deltas)
-            torch.bmm(self.deltas[start:stop].transpose(1, 2), self.inputs[start:stop], out=out)
-            yield start, out.view(stop - start, -1)
+            rows = self._target(workspace, start, stop, self.deltas)
+            torch.bmm(self.deltas[start:stop].transpose(1, 2), self.inputs[start:stop], out=rows.view(-1, O, I))
+            yield start, rows
+
+    def _drop_sources(self) -> None:
+        self.inputs = self.deltas = self.deltas.new_empty(0)
 
     def nbytes(self) -> int:
         """Bytes of inputs and output gradients."""
@@ -129,8 +179,7 @@ class OuterProducts(SampleGradients):
         """``‖δ_n‖²‖a_n‖²`` for one position; for few positions the sum over pairs; ``None`` where rows are cheaper."""
         if self.positions == 1:
             return row_sq_norms(self.deltas[:, 0]) * row_sq_norms(self.inputs[:, 0])
-        O, I = self.shape
-        if self.positions * (O + I) >= O * I:
+        if self.materialises:
             return None
         gram = torch.bmm(self.inputs, self.inputs.transpose(1, 2))
         gram *= torch.bmm(self.deltas, self.deltas.transpose(1, 2))
@@ -139,6 +188,8 @@ class OuterProducts(SampleGradients):
 
     def dots(self, direction: Tensor) -> Tensor:
         """``Σ_t δ_nt · V a_nt``: one product of the size of the layer's own forward pass."""
+        if (kept := self._kept_dots(direction)) is not None:
+            return kept
         images = self.inputs @ direction.to(self.inputs.dtype).T
         dots: Tensor = torch.linalg.vecdot(images, self.deltas).sum(1)
         return dots
@@ -155,7 +206,7 @@ class Sum(SampleGradients):
         super().__init__(parts[0].samples, parts[0].shape)
         self._parts = tuple(parts)
 
-    def rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Rows of every part, added, a chunk of samples at a time."""
         step = workspace.chunk(self.samples, self.numel * 8)
         for start in range(0, self.samples, step):

@@ -24,6 +24,11 @@ _LOCK = threading.Lock()
 _PROCESS = os.getpid()
 _ELEMENTWISE_OUTPUTS = 32
 """Below about this many outputs a loop over the elements beats sorting the inputs."""
+_BISECTION = 50
+"""A bisection costs as much as looking at about so many elements."""
+_WORTH_THREADS = 2_000_000
+"""Elements, about a millisecond. numba's threads and torch's are two pools that wait for work by spinning, each on the
+cores the other wants, so that handing over small pieces of work costs more than doing them."""
 
 
 def usable(tensor: Tensor) -> bool:
@@ -33,23 +38,32 @@ def usable(tensor: Tensor) -> bool:
 
 def count_rows(rows: Tensor, factors: Tensor, inner: Tensor) -> NDArray[np.int64]:
     """Counts of ``factors[n] · rows[n, j]`` between boundaries ``inner``."""
-    return _run("count_rows", rows.contiguous().numpy(), factors.contiguous().numpy(), inner.numpy())
+    arrays = (rows.contiguous().numpy(), factors.contiguous().numpy(), inner.numpy())
+    return _run("count_rows", rows.numel(), *arrays)
 
 
 def count_outer(inputs: Tensor, deltas: Tensor, inner: Tensor) -> NDArray[np.int64]:
     """Counts of ``deltas[n, o] · inputs[n, i]`` between boundaries ``inner``."""
     deltas = deltas.contiguous()
     if deltas.shape[1] < _ELEMENTWISE_OUTPUTS or bool(inputs.isnan().any()):
-        return _run("count_products", inputs.contiguous().numpy(), deltas.numpy(), inner.numpy())
+        work = inputs.numel() * deltas.shape[1]
+        return _run("count_products", work, inputs.contiguous().numpy(), deltas.numpy(), inner.numpy())
     ordered = inputs.sort(dim=1).values
-    return _run("count_sorted", ordered.numpy(), deltas.numpy(), inner.numpy())
+    return _run("count_sorted", _BISECTION * deltas.numel(), ordered.numpy(), deltas.numpy(), inner.numpy())
 
 
-def _run(name: str, *arrays: NDArray[Any]) -> NDArray[np.int64]:
+def _run(name: str, work: int, *arrays: NDArray[Any]) -> NDArray[np.int64]:
+    """Runs a loop, on several cores where that pays.
+
+    Args:
+        name: Of the loop.
+        work: About how many elements it looks at.
+        arrays: Its arguments.
+    """
     from cockpit.kernels import loops
 
     with _LOCK:
-        parallel = os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
+        parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
         if parallel:
             loops.set_threads(torch.get_num_threads())
         kernel = getattr(loops, name + ("_parallel" if parallel else "_serial"))

@@ -18,12 +18,8 @@ def _bin(x, inner, low, inverse_width):  # type: ignore[no-untyped-def]
     """Number of boundaries not above ``x``: guessed from the width, settled by comparison."""
     top = len(inner)
     guess = (x - low) * inverse_width
-    if guess < 0:
-        b = 0
-    elif guess > top:
-        b = top
-    else:
-        b = int(guess)
+    # Compared before it becomes an integer: of an infinity there is none.
+    b = 0 if guess < 0 else top if guess > top else int(guess)
     while b < top and inner[b] <= x:
         b += 1
     while b > 0 and inner[b - 1] > x:
@@ -31,96 +27,93 @@ def _bin(x, inner, low, inverse_width):  # type: ignore[no-untyped-def]
     return b
 
 
-def _count_rows(rows, factors, inner):  # type: ignore[no-untyped-def]
-    N, m = rows.shape
+def _grid(inner):  # type: ignore[no-untyped-def]
+    """Where a uniform grid with these boundaries begins, and how many bins there are to a unit."""
     top = len(inner)
-    counts = np.zeros((N, top + 1), np.int64)
-    low, width = inner[0], (inner[top - 1] - inner[0]) / max(1, top - 1)
-    inverse_width = 1 / width if width > 0 else 0.0
-    real = rows.dtype.type
-    # Almost everything lies in the bin of zero or in the one below it: count those without branching, 512 at a time,
-    # and look one by one only at the others.
-    zero = bin_of(real(0), inner, low - width, inverse_width)
+    width = (inner[top - 1] - inner[0]) / max(1, top - 1)
+    return inner[0] - width, (1 / width if width > 0 else 0.0)
+
+
+def _count_line(factor, line, inner, counts):  # type: ignore[no-untyped-def]
+    """Counts of ``factor · line[j]``.
+
+    Almost everything lies in the bin of zero or in the one below it: count those without branching, 512 at a time, and
+    look one by one only at the others.
+    """
+    low, inverse_width = grid(inner)
+    top, real = len(inner), line.dtype.type
+    zero = bin_of(real(0), inner, low, inverse_width)
     middle = inner[zero - 1] if zero > 0 else real(-np.inf)
     below = inner[zero - 2] if zero > 1 else real(-np.inf)
     above = inner[zero] if zero < top else real(np.inf)
-    for n in prange(N):
-        f = factors[n]
-        start = 0
-        while start < m:
-            stop = min(start + 512, m)
-            left = np.int32(0)
-            right = np.int32(0)
+    for start in range(0, len(line), 512):
+        stop = min(start + 512, len(line))
+        left = np.int32(0)
+        right = np.int32(0)
+        for j in range(start, stop):
+            x = factor * line[j]
+            left += np.int32((x >= below) & (x < middle))
+            right += np.int32((x >= middle) & (x < above))
+        counts[zero] += right
+        if zero > 0:
+            counts[zero - 1] += left
+        if left + right < stop - start:
             for j in range(start, stop):
-                x = f * rows[n, j]
-                left += np.int32((x >= below) & (x < middle))
-                right += np.int32((x >= middle) & (x < above))
-            counts[n, zero] += right
-            if zero > 0:
-                counts[n, zero - 1] += left
-            if left + right < stop - start:
-                for j in range(start, stop):
-                    x = f * rows[n, j]
-                    if (x < below or x >= above) and x == x:
-                        counts[n, bin_of(x, inner, low - width, inverse_width)] += 1
-            start = stop
+                x = factor * line[j]
+                if (x < below or x >= above) and x == x:
+                    counts[bin_of(x, inner, low, inverse_width)] += 1
+
+
+def _count_rows(rows, factors, inner):  # type: ignore[no-untyped-def]
+    counts = np.zeros((len(rows), len(inner) + 1), np.int64)
+    for n in prange(len(rows)):
+        count_line(factors[n], rows[n], inner, counts[n])
     return counts
 
 
 def _count_products(inputs, deltas, inner):  # type: ignore[no-untyped-def]
-    N, m = inputs.shape
-    top = len(inner)
-    counts = np.zeros((N, top + 1), np.int64)
-    low, width = inner[0], (inner[top - 1] - inner[0]) / max(1, top - 1)
-    inverse_width = 1 / width if width > 0 else 0.0
-    for n in prange(N):
+    counts = np.zeros((len(inputs), len(inner) + 1), np.int64)
+    for n in prange(len(inputs)):
         for o in range(deltas.shape[1]):
-            d = deltas[n, o]
-            for j in range(m):
-                x = d * inputs[n, j]
-                if x == x:
-                    counts[n, bin_of(x, inner, low - width, inverse_width)] += 1
+            count_line(deltas[n, o], inputs[n], inner, counts[n])
     return counts
 
 
 def _count_sorted(inputs, deltas, inner):  # type: ignore[no-untyped-def]
     """For one ``δ`` the bin is monotone in the input: bisect the boundaries among the sorted inputs."""
     N, m = inputs.shape
-    top = len(inner)
-    counts = np.zeros((N, top + 1), np.int64)
-    low, width = inner[0], (inner[top - 1] - inner[0]) / max(1, top - 1)
-    inverse_width = 1 / width if width > 0 else 0.0
+    counts = np.zeros((N, len(inner) + 1), np.int64)
+    low, inverse_width = grid(inner)
     for n in prange(N):
         smallest, largest = inputs[n, 0], inputs[n, m - 1]
         for o in range(deltas.shape[1]):
             d = deltas[n, o]
-            if d != d or np.isinf(d):
-                for j in range(m):
-                    x = d * inputs[n, j]
-                    if x == x:
-                        counts[n, bin_of(x, inner, low - width, inverse_width)] += 1
+            if not np.isfinite(d):
+                count_line(d, inputs[n], inner, counts[n])
                 continue
             rising = d >= 0
-            first = bin_of(d * (smallest if rising else largest), inner, low - width, inverse_width)
-            last = bin_of(d * (largest if rising else smallest), inner, low - width, inverse_width)
+            first = bin_of(d * (smallest if rising else largest), inner, low, inverse_width)
+            last = bin_of(d * (largest if rising else smallest), inner, low, inverse_width)
             done = 0
             for b in range(first, last):
                 # How many products lie below the upper boundary of bin b.
                 i, j = done, m
                 while i < j:
-                    middle = (i + j) // 2
-                    x = d * (inputs[n, middle] if rising else inputs[n, m - 1 - middle])
+                    half = (i + j) // 2
+                    x = d * (inputs[n, half] if rising else inputs[n, m - 1 - half])
                     if x < inner[b]:
-                        i = middle + 1
+                        i = half + 1
                     else:
-                        j = middle
+                        j = half
                 counts[n, b] += i - done
                 done = i
             counts[n, last] += m - done
     return counts
 
 
-bin_of = njit(cache=True, inline="always")(_bin)
+bin_of = njit(cache=True)(_bin)
+grid = njit(cache=True)(_grid)
+count_line = njit(cache=True)(_count_line)
 
 
 def _build(function: Callable[..., Any]) -> tuple[Any, Any]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass
-from cockpit.capture.convolution import ConvolutionGradients
-from cockpit.capture.gradients import Rows, SampleGradients
+from cockpit.capture.forms import working
+from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import sq_norms
@@ -54,46 +54,37 @@ class Slopes(Probe[StepSlopes]):
 
 
 class _DotsReduction(Reduction):
-    """``⟨G_n, V⟩``, and the rows themselves if they are worth keeping."""
+    """``⟨G_n, V⟩`` for one direction, if there is one."""
 
-    def __init__(self, gradients: SampleGradients, direction: Tensor | None, keep_rows: bool) -> None:
+    def __init__(self, gradients: SampleGradients, direction: Tensor | None) -> None:
         self._gradients: SampleGradients | None = gradients
         self._direction = direction
-        self._keep = keep_rows
-        self._kept: Tensor | None = None
         self._pieces: list[Tensor] = []
         self.dots: Tensor | None = None
-
-    def closed(self) -> bool:
-        if self._keep:
-            return False
-        if self._direction is not None:
-            self.dots = self.gradients.dots(self._direction)
-            return self.dots is not None
-        return True
-
-    def rows(self, start: int, rows: Tensor) -> None:
-        if self._keep:
-            if self._kept is None:
-                self._kept = rows.new_empty(self.gradients.samples, self.gradients.numel)
-            self._kept[start : start + len(rows)] = rows
-        if self._direction is not None:
-            self._pieces.append(rows @ self._direction.reshape(-1).to(rows.dtype))
-
-    def finish(self) -> None:
-        if self._pieces:
-            self.dots = torch.cat(self._pieces)
-        if self._kept is not None:
-            self._gradients = Rows(self._kept)
 
     @property
     def gradients(self) -> SampleGradients:
         assert self._gradients is not None
         return self._gradients
 
+    def closed(self) -> bool:
+        if self._direction is None:
+            return True
+        if not self.gradients.materialises:  # where others need the rows anyway, they are the cheaper way
+            self.dots = self.gradients.dots(self._direction)
+        return self.dots is not None
+
+    def rows(self, start: int, rows: Tensor) -> None:
+        assert self._direction is not None
+        self._pieces.append(rows @ self._direction.reshape(-1).to(rows.dtype))
+
+    def finish(self) -> None:
+        if self._pieces:
+            self.dots = torch.cat(self._pieces)
+
     def release(self) -> None:
         """Forgets the individual gradients; the inner products stay."""
-        self._gradients = self._kept = None
+        self._gradients = None
 
 
 class _SlopesCollector(Collector[StepSlopes]):
@@ -115,19 +106,20 @@ class _SlopesCollector(Collector[StepSlopes]):
         direction = None if previous is None else previous[index]
         if direction is None and not self._start_wanted:
             return None
-        reduction = _DotsReduction(gradients, direction, self._start_wanted and self._worth_keeping(gradients))
-        self._reductions[index] = reduction
-        return reduction
+        if self._start_wanted and gradients.materialises:
+            self._keep(index, gradients, gradient)
+        self._reductions[index] = _DotsReduction(gradients, direction)
+        return self._reductions[index]
 
-    def _worth_keeping(self, gradients: SampleGradients) -> bool:
-        """Contracting kept convolution gradients costs a tenth of convolving again; they have to fit, though."""
-        if not isinstance(gradients, ConvolutionGradients):
-            return False
-        size = gradients.samples * gradients.numel * gradients.itemsize
+    def _keep(self, index: int, gradients: SampleGradients, like: Tensor) -> None:
+        """Rows that are formed anyway are kept for the step to come, if smaller than their sources or if they fit."""
+        like = working(like)
+        size = gradients.samples * gradients.numel * like.element_size()
         if size > gradients.nbytes() and size > self._room:
-            return False
+            return
         self._room -= size
-        return True
+        shape = (gradients.samples, gradients.numel)
+        gradients.keep(self._surroundings.workspace.take(f"kept {index}", shape, like))
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
@@ -179,7 +171,10 @@ class _SlopesCollector(Collector[StepSlopes]):
 
 
 def _dots(gradients: SampleGradients, direction: Tensor, workspace: Workspace) -> Tensor:
-    reduction = _DotsReduction(gradients, direction, keep_rows=False)
-    reduce(gradients, [reduction], workspace)
-    assert reduction.dots is not None
-    return reduction.dots
+    dots = gradients.dots(direction)
+    if dots is None:
+        reduction = _DotsReduction(gradients, direction)
+        reduce(gradients, [reduction], workspace)
+        dots = reduction.dots
+    assert dots is not None
+    return dots
