@@ -80,7 +80,7 @@ class Writer:
         self._inbox.put(Encoder.readings, step, time, readings, weight=weight)
 
     def scalars(self, step: int, time: float, values: Mapping[str, float | None]) -> None:
-        """Hands over the user's own metrics. What is no number becomes an ``error`` event.
+        """Hands over the user's own metrics. ``None`` is a gap; what is no number becomes an ``error`` event.
 
         A key that is an instrument's is stored as ``user/<key>``.
         """

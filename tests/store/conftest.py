@@ -35,7 +35,8 @@ def child() -> Iterator[Child]:
 
     def begin(code: str, *arguments: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         processes.append(process)
         return process
 

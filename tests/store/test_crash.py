@@ -303,9 +303,8 @@ else:
 """
 
 
-def test_of_processes_that_begin_one_run_together_one_writes(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RACE, str(tmp_path / "run"), str(tmp_path / "go")]
-    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+def test_of_processes_that_begin_one_run_together_one_writes(child: Child, tmp_path: Path) -> None:
+    processes = [child(RACE, tmp_path / "run", tmp_path / "go") for _ in range(3)]
 
     def lines() -> list[str]:
         return [process.stdout.readline().strip() for process in processes if process.stdout is not None]
@@ -313,5 +312,3 @@ def test_of_processes_that_begin_one_run_together_one_writes(tmp_path: Path) -> 
     assert lines() == ["ready"] * 3
     (tmp_path / "go").touch()
     assert sorted(lines()) == ["refused", "refused", "writes"]
-    for process in processes:
-        process.communicate()

@@ -18,8 +18,8 @@ filer:/export/ada /home/ada nfs4 rw,relatime,vers=4.2,rsize=1048576,addr=10.0.0.
 //nas/share /mnt/share cifs rw,relatime,vers=3.1.1 0 0
 bob@gate:/data /mnt/my\040data fuse.sshfs rw,nosuid,nodev,user_id=1000 0 0
 gvfsd-fuse /run/user/1000/gvfs fuse.gvfsd-fuse rw,nosuid,nodev 0 0
-10.0.0.9@o2ib:/work /work lustre rw,flock 0 0
-/dev/mapper/vg-work /workshop btrfs rw 0 0
+10.0.0.9@o2ib:/work /lustre lustre rw,flock 0 0
+/dev/mapper/vg-home /lustrefree btrfs rw 0 0
 /dev/sdc1 /over ext4 rw 0 0
 filer:/over /over nfs rw 0 0
 10.1.2.3:6789:/ /ceph ceph rw,name=admin 0 0
@@ -37,8 +37,8 @@ drivers /usr/lib/wsl/drivers 9p ro,dirsync,aname=drivers 0 0
         ("/mnt/share/runs", "cifs"),
         ("/mnt/my data/runs", "fuse.sshfs"),
         ("/run/user/1000/gvfs/runs", None),
-        ("/work/runs", "lustre"),
-        ("/workshop/runs", None),
+        ("/lustre/runs", "lustre"),
+        ("/lustrefree/runs", None),
         ("/over/runs", "nfs"),
         ("/ceph/runs", "ceph"),
         ("/usr/lib/wsl/drivers", "9p"),
