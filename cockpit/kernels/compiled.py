@@ -7,7 +7,9 @@ without a thread-safe threading layer the same loops run on one core.
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ except ImportError:  # the extra is not installed: the torch twins do the work
     numba = None  # type: ignore[assignment]
 
 _LOCK = threading.Lock()
+_announced = False
 _PROCESS = os.getpid()
 _ELEMENTWISE_OUTPUTS = 32
 """Below about this many outputs a loop over the elements beats sorting the inputs."""
@@ -52,6 +55,15 @@ def count_outer(inputs: Tensor, deltas: Tensor, inner: Tensor) -> NDArray[np.int
     return _run("count_sorted", _BISECTION * deltas.numel(), ordered.numpy(), deltas.numpy(), inner.numpy())
 
 
+def _announce_compilation(cached: Callable[[], bool]) -> None:
+    """Says once, where it is so, why the first tracked step takes seconds."""
+    global _announced
+    if not _announced:
+        _announced = True
+        if not cached():
+            print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
+
+
 def _run(name: str, work: int, *arrays: NDArray[Any]) -> NDArray[np.int64]:
     """Runs a loop, on several cores where that pays.
 
@@ -63,6 +75,7 @@ def _run(name: str, work: int, *arrays: NDArray[Any]) -> NDArray[np.int64]:
     from cockpit.kernels import loops
 
     with _LOCK:
+        _announce_compilation(loops.cached)
         parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
         if parallel:
             loops.set_threads(torch.get_num_threads())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -111,13 +112,20 @@ def _count_sorted(inputs, deltas, inner):  # type: ignore[no-untyped-def]
     return counts
 
 
-bin_of = njit(cache=True)(_bin)
-grid = njit(cache=True)(_grid)
-count_line = njit(cache=True)(_count_line)
+def _compile(function: Callable[..., Any], **options: bool) -> Any:
+    try:
+        return njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile every time
+        return njit(nogil=True, **options)(function)
+
+
+bin_of = _compile(_bin)
+grid = _compile(_grid)
+count_line = _compile(_count_line)
 
 
 def _build(function: Callable[..., Any]) -> tuple[Any, Any]:
-    return njit(cache=True, nogil=True)(function), njit(cache=True, nogil=True, parallel=True)(function)
+    return _compile(function), _compile(function, parallel=True)
 
 
 count_rows_serial, count_rows_parallel = _build(_count_rows)
@@ -137,6 +145,12 @@ def _threads_are_safe() -> bool:
 
 
 THREADS_ARE_SAFE = _threads_are_safe()
+
+
+def cached() -> bool:
+    """Whether an earlier process has left compiled loops on disk."""
+    place = getattr(getattr(count_line, "_cache", None), "cache_path", None)
+    return place is not None and any(Path(place).glob("loops.*.nbc"))
 
 
 def set_threads(threads: int) -> None:
