@@ -112,7 +112,7 @@ def _count_sorted(inputs, deltas, inner):  # type: ignore[no-untyped-def]
     return counts
 
 
-def _compile(function: Callable[..., Any], **options: bool) -> Any:
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
     try:
         return njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile every time
