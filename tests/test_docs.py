@@ -1,9 +1,12 @@
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
+from cockpit import Cockpit
 from cockpit.cli import parser
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +53,22 @@ def test_links_lead_somewhere(page):
         assert place.exists(), target
         if anchor:
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings(place)}, target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md", "docs/api.md"])
+def test_the_python_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for indent, code in re.findall(r"^( *)```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S | re.M):
+        model = torch.nn.Linear(4, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with Cockpit(model, optimizer) as cockpit:
+            scope = {
+                **{"model": model, "optimizer": optimizer, "cockpit": cockpit, "loss_fn": torch.nn.CrossEntropyLoss()},
+                **{"x": torch.randn(8, 4), "y": torch.randn(8, 3), "accuracy": 0.5},
+                "loader": [(torch.randn(8, 4), torch.randint(3, (8,))) for _ in range(120)],
+            }
+            exec(textwrap.dedent(indent + code), scope)
+            scope["cockpit"].close()
 
 
 def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
