@@ -47,7 +47,7 @@ class Measurement:
 
     @property
     def extra(self) -> float:
-        """Additional seconds for each tracking period, that is, for each tracked step."""
+        """Additional seconds for each tracking period."""
         return (self.tracked - self.baseline) * self.track_interval
 
 
@@ -142,7 +142,7 @@ def reference_ratios(path: Path, device: str) -> dict[tuple[str, str, int], floa
 
 def table(measurements: Sequence[Measurement], references: dict[str, dict[tuple[str, str, int], float]]) -> str:
     """The measurements as text, with the reference ratios beside them."""
-    head = ["problem", "every", "baseline ms", "tracked ms", "ratio", "extra ms per tracked step", "data", *references]
+    head = ["problem", "every", "baseline ms", "tracked ms", "ratio", "extra ms per period", "data", *references]
     rows = [head]
     for m in measurements:
         others = (ratios.get((m.problem, m.instruments, m.track_interval)) for ratios in references.values())
