@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, callback_context, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, Patch, State, callback_context, no_update
 from dash.development.base_component import Component
 
 from cockpit.dashboard.layout import TICK, cards, message, plot_style
 from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.status import strip
+from cockpit.dashboard.theme import Json
 from cockpit.store import RunSummary, UnreadableLog
 
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
@@ -95,7 +96,7 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Seq
         children = cards(page)
     else:
         redrawn = [panel for panel in page.arrangement.names if _stale(panel, state, shown)]
-        parts = _parts(page, on_page, redrawn)
+        parts = _parts(page, shown, on_page, redrawn)
     moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     return [*parts, children, strip(page) if moved else no_update, _options(runs), page.views, state, *_pace(state)]
@@ -105,7 +106,11 @@ def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None)
     """What the page will show, as JSON keeps it."""
     first, last = page.span
     names = page.arrangement.names
-    others = shown.get("others", False) if runs is None else any(run.state == "running" for run in runs)
+    others = (
+        shown.get("others", False)
+        if runs is None
+        else any(run.state == "running" for run in runs if run.name != page.run)
+    )
     zoom = {name: list(ends) for name, ends in page.choice.zoom.items()}
     return {
         "serial": shown.get("serial", 0) + 1,
@@ -129,16 +134,35 @@ def _stale(panel: str, state: dict[str, Any], shown: dict[str, Any]) -> bool:
     return grown or state["looks"][panel] != shown.get("looks", {}).get(panel)
 
 
-def _parts(page: Page, on_page: Sequence[str], redrawn: Sequence[str]) -> list[list[Any]]:
+def _parts(page: Page, shown: dict[str, Any], on_page: Sequence[str], redrawn: Sequence[str]) -> list[list[Any]]:
     """For each of :data:`PARTS` the values of the panels on the page."""
     columns: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
     for position, name in enumerate(on_page):
         if name in redrawn:
             drawing = page.drawing(name)
-            values = (drawing.figure, drawing.empty, drawing.words, page.notice(name), plot_style(drawing.height))
+            switched = page.log(name) != shown["log"][name]
+            figure = drawing.figure if switched else changes(drawing.figure)
+            values = (figure, drawing.empty, drawing.words, page.notice(name), plot_style(drawing.height))
             for column, value in zip(columns, values, strict=True):
                 column[position] = value
     return columns
+
+
+def changes(figure: Json) -> Patch:
+    """A figure as changes to the one on the page, except the ranges that the reader may have zoomed to.
+
+    The graph keeps those in its own figure, which a whole new one would replace.
+    """
+    patch = Patch()
+    patch["data"] = figure["data"]
+    for name, value in figure["layout"].items():
+        if name.startswith(("xaxis", "yaxis")):
+            kept = () if value.get("fixedrange") else ("range",)
+            for setting in value.keys() - kept:
+                patch["layout"][name][setting] = value[setting]
+        else:
+            patch["layout"][name] = value
+    return patch
 
 
 def _pace(state: dict[str, Any]) -> tuple[Any, Any]:

@@ -35,8 +35,7 @@ def draw_histogram(scene: Scene) -> Drawing:
         suffix = str(index + 1) if index else ""
         top, bottom = 1 - index / len(shown), 1 - (index + 1 if bars is shown[-1] else index + 0.8) / len(shown)
         traces.append(_trace(bars, scene.colours) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
-        ends = [float(bars.edges[0]), float(bars.edges[-1])]
-        layout[f"xaxis{suffix}"] = axis(scene.colours, f"value ({bars.key})", anchor=f"y{suffix}", range=ends)
+        layout[f"xaxis{suffix}"] = axis(scene.colours, f"value ({bars.key})", anchor=f"y{suffix}")
         layout[f"yaxis{suffix}"] = _count_axis(bars, scene) | {"domain": [bottom, top], "anchor": f"x{suffix}"}
     words = "; ".join(_words(bars) for bars in shown)
     return Drawing({"data": traces, "layout": layout}, words=words, height=ROW_HEIGHT * len(shown))
@@ -73,8 +72,9 @@ def _count_axis(bars: Bars, scene: Scene) -> Json:
     title = scene.panel.ylabel or "elements"
     if not scene.log:
         return axis(scene.colours, title, rangemode="tozero", nticks=5, exponentformat="SI")
-    top = np.log10(max(2, int(bars.counts.sum())))
-    return axis(scene.colours, title, type="log", range=[-0.3, float(top) * 1.03], dtick=max(1, round(top / 4)))
+    total = max(2, int(bars.counts.sum()))
+    reach = {"include": [0.5, total]}
+    return axis(scene.colours, title, type="log", autorangeoptions=reach, dtick=max(1, round(np.log10(total) / 4)))
 
 
 def _words(bars: Bars) -> str:

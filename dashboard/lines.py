@@ -176,10 +176,8 @@ def _value_axis(strip: Strip, ticks: int, colours: Palette) -> Json:
         settings |= {"type": "log", "tickformat": ".4~g", "dtick": _log_tick(values, ticks)}
     elif len(values) and values.min() == values.max():
         value, margin = values[0], abs(values[0]) / 2 or 1.0
-        settings["range"] = [
-            value - margin,
-            value + margin,
-        ]  # plotly would show one unit around it, however small it is
+        # Plotly alone would show one unit around it, however small the value is.
+        settings["autorangeoptions"] = {"include": [value - margin, value + margin]}
     return axis(colours, uirevision=settings.get("type", "linear"), **settings)
 
 

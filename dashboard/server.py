@@ -19,6 +19,7 @@ from cockpit.store import Store
 
 PORT = 8765
 THREADS = 8
+LARGEST = 64 * 1024 * 1024  # bytes of an answer that is kept in memory; larger ones go through a file
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
 
     def __init__(self, app: Any, listener: socket.socket):
         host, self._port = listener.getsockname()[:2]
-        self._server = create_server(app, sockets=[listener], threads=THREADS)
+        self._server = create_server(app, sockets=[listener], threads=THREADS, outbuf_overflow=LARGEST)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         self._thread = threading.Thread(target=self._server.run, name="cockpit-dashboard", daemon=True)
         self._thread.start()

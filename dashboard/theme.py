@@ -164,8 +164,14 @@ def base_layout(colours: Palette, *, top: int = 8, bottom: int = 34, left: int =
 
 
 def axis(colours: Palette, title: str = "", **settings: Any) -> Json:
-    """An axis with its name and a quiet grid; ``settings`` are plotly's and win."""
+    """An axis with its name and a quiet grid; ``settings`` are plotly's and win.
+
+    What an earlier drawing of the same panel may have set differently is always named.
+    """
     return {
+        "visible": True,
+        "fixedrange": False,
+        "autorangeoptions": {},
         "title": {"text": plain(title), "standoff": 6, "font": {"size": 11}},
         "gridcolor": colours.grid,
         "linecolor": colours.grid,

@@ -100,9 +100,8 @@
 
   let leading = false;
 
-  function overSteps() {
-    const drawn = [...document.querySelectorAll(".js-plotly-plot")].filter((graph) => graph.on && graph.layout);
-    return drawn.filter((graph) => graph.layout.meta && graph.layout.meta.cursor);
+  function isOverSteps(graph) {
+    return Boolean(graph.on && graph.layout && graph.layout.meta && graph.layout.meta.cursor);
   }
 
   function lead(leader, act) {
@@ -111,7 +110,8 @@
     }
     leading = true;
     try {
-      overSteps().filter((graph) => graph !== leader).forEach(act);
+      const graphs = [...document.querySelectorAll(".js-plotly-plot")];
+      graphs.filter((graph) => graph !== leader && isOverSteps(graph)).forEach(act);
     } finally {
       leading = false;
     }
@@ -124,13 +124,14 @@
     window.Plotly.Fx.hover(graph, curves, graph.layout.meta.cursor);
   }
 
-  function shareHover(graph) {
-    if (!graph.dataset.cursor) {
-      graph.dataset.cursor = "shared";
+  document.addEventListener("mouseover", (entered) => {
+    const graph = entered.target.closest(".js-plotly-plot");
+    if (graph && isOverSteps(graph) && !graph.dataset.leads) {
+      graph.dataset.leads = "yes";
       graph.on("plotly_hover", (event) => lead(graph, (other) => hover(other, event.points[0].x)));
       graph.on("plotly_unhover", () => lead(graph, (other) => window.Plotly.Fx.unhover(other)));
     }
-  }
+  });
 
   /* Replay: a clock decides which step is due, so that slow drawing drops frames and not speed. */
 
@@ -189,7 +190,6 @@
       document.title = shown.run + " · Cockpit";
       showControls();
       writeAddress();
-      setTimeout(() => overSteps().forEach(shareHover), 500); // the figures of this answer are drawn by then
       if (replay) {
         setTimeout(advance, FRAME);
       }

@@ -164,15 +164,30 @@ def test_a_zoom_redraws_its_panel_alone(tmp_path):
     assert len(redrawn(browser.ask(zoom={"performance": [3, 9]}, list_runs=False))) == 1
 
 
-def test_zoom_and_legend_survive_a_refresh_and_not_a_change_of_run(tmp_path):
+def changed(patch):
+    """Each changed place of a figure, by its path."""
+    return {tuple(change["location"]): change["params"]["value"] for change in patch.to_plotly_json()["operations"]}
+
+
+def test_the_readers_zoom_is_left_alone(tmp_path):
+    write_run(tmp_path / "digits", 200)
+    browser = Browser(tmp_path)
+    browser.ask()
+    for patch in redrawn(browser.ask(step=100)):
+        ranges = [path for path in changed(patch) if path[-1] in ("range", "autorange")]
+        fixed = [path for path in ranges if changed(patch).get((*path[:-1], "fixedrange"))]
+        assert ranges == fixed
+
+
+def test_the_legend_survives_a_refresh_and_not_a_change_of_run(tmp_path):
     write_run(tmp_path / "a", 40)
     write_run(tmp_path / "b", 40)
     browser = Browser(tmp_path)
     browser.ask(run="a")
-    first, second = (redrawn(browser.ask(run="a", step=step))[0]["layout"]["uirevision"] for step in (10, 20))
+    revision = ("layout", "uirevision")
+    first, second = (changed(redrawn(browser.ask(run="a", step=step))[0])[revision] for step in (10, 20))
     browser.ask(run="b")
-    other = redrawn(browser.ask(run="b", step=20))[0]["layout"]["uirevision"]
-    assert first == second != other
+    assert first == second != changed(redrawn(browser.ask(run="b", step=20))[0])[revision]
 
 
 def test_an_answer_that_got_lost_is_made_good(tmp_path):

@@ -1,0 +1,176 @@
+"""A real browser on a real page. Skipped where there is none, unless COCKPIT_REQUIRE_BROWSER=1 makes that a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cockpit.dashboard import Server, serve
+from cockpit.store import Store
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+)  # fmt: skip
+HERE = Path(__file__).parent
+SYNTHETIC = HERE.parent / "dashboard" / "synthetic.py"
+
+
+def unavailable(reason: str) -> None:
+    if os.environ.get("COCKPIT_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{reason}, and COCKPIT_REQUIRE_BROWSER=1 asks for one")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        unavailable(f"no browser found: looked for {', '.join(BROWSERS)}")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        unavailable("playwright is not installed: pip install playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+class Page:
+    """A page of the dashboard, as a person uses it. Whatever goes wrong in the browser fails the test at its end."""
+
+    def __init__(self, page: Any):
+        self.page = page
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        page.set_default_timeout(20_000)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.trouble.append(f"exception: {error}"))
+        page.on("dialog", self._dismiss)
+        self.waiting: set[Any] = set()
+        page.on("request", self._asked)
+        page.on("requestfinished", lambda request: self.waiting.discard(request))
+        page.on("requestfailed", self._unanswered)
+
+    def _asked(self, request: Any) -> None:
+        self.requests.append(request.url)
+        self.waiting.add(request)
+
+    def _unanswered(self, request: Any) -> None:
+        self.waiting.discard(request)
+        self.trouble.append(f"failed: {request.url} {request.failure}")
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.trouble.append(f"{message.type}: {message.text}")
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.trouble.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def open(self, url: str) -> Page:
+        self.page.goto(url)
+        self.page.locator("#view .panel .main-svg").first.wait_for()
+        return self
+
+    def panel(self, title: str) -> Any:
+        return self.page.locator(f'.panel[aria-label="{title}"]')
+
+    def fact(self, name: str) -> str:
+        text: str = self.page.locator(f"#fact-{name} b").inner_text()
+        return text
+
+    def step(self) -> int:
+        """The step that the page says it shows."""
+        return int(self.page.locator("#step").inner_text().removeprefix("step ").replace(",", ""))
+
+    def plot(self, title: str, expression: str) -> Any:
+        """Something of the panel's figure as it is drawn: ``graph`` in a JavaScript expression."""
+        return self.panel(title).locator(".js-plotly-plot").evaluate(f"graph => {expression}")
+
+    def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, "it did not happen in time"
+            self.page.wait_for_timeout(100)
+
+    def settled(self) -> Page:
+        """When nothing has been asked for a while, and all answers are drawn."""
+        calm = 0
+        while calm < 5:
+            self.page.wait_for_timeout(100)
+            calm = 0 if self.waiting else calm + 1
+        return self
+
+
+@pytest.fixture
+def new_page(chromium: Any) -> Iterator[Callable[..., Page]]:
+    opened: list[tuple[Any, Page]] = []
+
+    def make(width: int = 1440, height: int = 900, scheme: str = "light") -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        opened.append((context, Page(context.new_page())))
+        return opened[-1][1]
+
+    yield make
+    for context, _ in opened:
+        context.close()
+    for _, page in opened:
+        assert page.trouble == []
+        outside = [url for url in page.requests if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
+        assert outside == []
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    return new_page()
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def server(runs: Path) -> Iterator[Server]:
+    with serve(Store(runs), port=0) as server:
+        yield server
+
+
+@pytest.fixture
+def start(runs: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a process that writes a run, ``train.py`` by default, and ends it with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def launch(name: str, *arguments: str, script: Path = HERE / "train.py") -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, str(script), str(runs / name), *arguments])
+        started.append(process)
+        return process
+
+    yield launch
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def finished(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]:
+    """Writes runs that are over, of 400 steps that look like training."""
+
+    def write(*names: str, steps: int = 400) -> None:
+        for name in names:
+            assert start(name, "--steps", str(steps), script=SYNTHETIC).wait(60) == 0
+
+    return write

@@ -1,0 +1,83 @@
+"""A training process writes, a browser watches."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+
+def points(page, title):
+    return page.plot(title, "graph._fullData[0].x.length")
+
+
+def test_points_of_a_real_training_arrive_by_themselves(page, server, start):
+    start("training")
+    page.open(server.url)
+    page.until(lambda: points(page, "Performance") > 2)
+    before, step = points(page, "Performance"), page.step()
+    page.until(lambda: points(page, "Performance") > before and page.step() > step)
+    assert page.page.locator("#status").inner_text().startswith("RUNNING")
+
+
+def test_the_users_metric_joins_the_loss(page, server, start):
+    start("training")
+    page.open(server.url)
+    page.until(lambda: "valid/accuracy" in page.panel("Performance").inner_text())
+
+
+def test_a_run_that_starts_later_appears_by_itself(page, server, start):
+    page.page.goto(server.url)
+    page.page.get_by_text("There are no runs in").wait_for()
+    start("training")
+    page.page.locator("#view .panel .main-svg").first.wait_for()
+    page.until(lambda: page.page.locator("#run").input_value().startswith("training"))
+
+
+def test_zoom_survives_a_refresh(page, server, start):
+    start("training")
+    page.open(server.url)
+    page.until(lambda: points(page, "Performance") > 5)
+    page.panel("Performance").scroll_into_view_if_needed()
+    plot = page.panel("Performance").locator(".nsewdrag").first.bounding_box()
+    page.page.mouse.move(plot["x"] + 30, plot["y"] + 5)
+    page.page.mouse.down()
+    page.page.mouse.move(plot["x"] + 120, plot["y"] + plot["height"] - 5, steps=5)
+    page.page.mouse.up()
+    zoomed = page.plot("Performance", "[graph._fullLayout.xaxis.range, graph._fullLayout.yaxis.range]")
+    assert page.plot("Performance", "graph._fullLayout.xaxis.autorange") is False
+    before = points(page, "Performance")
+    page.until(lambda: points(page, "Performance") > before + 1)
+    assert page.plot("Performance", "[graph._fullLayout.xaxis.range, graph._fullLayout.yaxis.range]") == zoomed
+
+
+def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_followed_again(page, server, start):
+    start("training")
+    page.open(server.url)
+    page.until(lambda: page.step() > 20)
+    page.page.locator("#slider [role=slider]").press("Home")
+    page.until(lambda: page.step() == 0)
+    before = page.fact("step")
+    page.until(lambda: page.fact("step") != before)
+    assert page.step() == 0
+    page.page.get_by_label("Follow latest").click()
+    page.until(lambda: page.step() > 20)
+    followed = page.step()
+    page.until(lambda: page.step() > followed)
+
+
+def test_a_killed_training_is_seen_as_crashed(page, server, start):
+    process = start("training")
+    page.open(server.url)
+    page.until(lambda: page.step() > 5)
+    process.kill()
+    page.until(lambda: "CRASHED" in page.page.locator("#status").inner_text(), timeout=30)
+
+
+def test_looking_ends_with_the_run(page, server, start):
+    process = start("training", "--steps", "60")
+    page.open(server.url)
+    assert process.wait(60) == 0
+    page.until(lambda: "FINISHED" in page.page.locator("#status").inner_text())
+    page.page.wait_for_timeout(1500)
+    before = len(page.requests)
+    page.page.wait_for_timeout(6000)
+    assert len(page.requests) == before

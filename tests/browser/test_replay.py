@@ -1,0 +1,132 @@
+"""Finished runs: replay, links, switching."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+PANELS = ("Alpha", "Gradient tests", "Distance and update size", "Gradient elements", "Gradient norm",
+          "Hyperparameters", "Performance")  # fmt: skip
+
+
+def drawn(page):
+    """What each panel shows, reduced to its texts and shapes."""
+    return {title: page.plot(title, "graph.querySelector('.main-svg').outerHTML") for title in PANELS}
+
+
+def test_the_slider_moves_every_panel(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    before = drawn(page)
+    thumb = page.page.locator("#slider [role=slider]")
+    thumb.press("Home")
+    page.until(lambda: page.step() == 0)
+    page.settled()
+    after = drawn(page)
+    assert [title for title in PANELS if before[title] == after[title]] == []
+    assert page.panel("Gradient elements").locator(".words").inner_text().startswith("Step 0:")
+    assert page.fact("step") == "0 of 391"
+
+
+def test_the_keyboard_moves_the_slider_by_one_step(page, server, finished):
+    finished("digits")
+    page.open(f"{server.url}/?step=100").settled()
+    page.page.locator("#slider [role=slider]").press("ArrowRight")
+    page.until(lambda: page.step() == 101)
+
+
+def test_the_thumb_can_be_dragged(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    thumb = page.page.locator("#slider [role=slider]").bounding_box()
+    track = page.page.locator("#slider").bounding_box()
+    page.page.mouse.move(thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2)
+    page.page.mouse.down()
+    page.page.mouse.move(track["x"] + track["width"] / 2, thumb["y"], steps=12)
+    page.page.mouse.up()
+    page.settled()
+    assert 180 < page.step() < 210
+    assert f"step={page.step()}" in page.page.url
+
+
+def test_play_replays_the_run_and_stops_at_its_end(page, server, finished):
+    finished("digits")
+    page.open(f"{server.url}/?step=200").settled()
+    page.page.get_by_role("textbox", name="Duration of the replay").click()
+    page.page.get_by_role("option", name="in 10 s").click()
+    page.page.get_by_role("button", name="Play").click()
+    seen = []
+    page.until(lambda: seen.append(page.step()) or page.step() == 391)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 5
+    page.page.get_by_role("button", name="Play").wait_for()
+
+
+def test_pause_stops_where_it_is(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    page.page.get_by_role("button", name="Play").click()
+    page.until(lambda: 0 < page.step() < 300)
+    page.page.get_by_role("button", name="Pause").click()
+    page.settled()
+    stopped = page.step()
+    page.page.wait_for_timeout(800)
+    assert page.step() == stopped < 391
+
+
+def test_another_run_is_one_choice_away_and_back_leads_back(page, server, finished):
+    finished("first", "second")
+    page.open(server.url).settled()
+    assert "run=second" in page.page.url
+    page.page.locator("#run").click()
+    page.page.get_by_role("option", name="first").click()
+    page.until(lambda: "run=first" in page.page.url)
+    page.settled()
+    assert page.page.title() == "first · Cockpit"
+    page.page.go_back()
+    page.until(lambda: page.page.title() == "second · Cockpit")
+    assert page.page.locator("#run").input_value().startswith("second")
+
+
+def test_a_link_opens_the_same_view_again(page, new_page, server, finished):
+    finished("first", "second")
+    page.open(f"{server.url}/?run=first").settled()
+    page.page.locator("#slider [role=slider]").press("Home")
+    page.until(lambda: page.step() == 0)
+    for _ in range(3):
+        page.page.locator("#slider [role=slider]").press("ArrowRight")
+    page.settled()
+    step, words = page.step(), page.panel("Gradient elements").locator(".words").inner_text()
+    assert 0 < step < 391
+    again = new_page().open(page.page.url).settled()
+    assert (again.step(), again.page.url) == (step, page.page.url)
+    assert again.page.locator("#run").input_value().startswith("first")
+    assert again.panel("Gradient elements").locator(".words").inner_text() == words
+    assert not again.page.get_by_label("Follow latest").is_checked()
+
+
+def test_a_link_to_no_run_is_answered_in_words(page, server, finished):
+    finished("digits")
+    page.page.goto(f"{server.url}/?run=digitz")
+    page.page.get_by_text("there is no run 'digitz'").wait_for()
+    page.page.locator("#run").click()
+    page.page.get_by_role("option", name="digits").click()
+    page.page.locator("#view .panel .main-svg").first.wait_for()
+
+
+def test_a_logarithmic_axis_is_one_click_away(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    assert page.plot("Performance", "graph._fullLayout.yaxis.type") == "linear"
+    page.panel("Performance").get_by_label("log").click()
+    page.until(lambda: page.plot("Performance", "graph._fullLayout.yaxis.type") == "log")
+
+
+def test_the_pointer_shows_the_same_step_in_all_panels(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    for x in (200, 205, 210):
+        page.panel("Gradient norm").locator(".nsewdrag").first.hover(position={"x": x, "y": 40})
+    for title, labels in (("Gradient norm", 1), ("Distance and update size", 2), ("Gradient tests", 3)):
+        page.until(lambda: page.panel(title).locator(".hovertext").count() >= labels)  # noqa: B023
+    page.page.mouse.move(5, 5)
+    page.until(lambda: page.page.locator(".hovertext").count() == 0)
