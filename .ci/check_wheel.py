@@ -15,7 +15,7 @@ def expected(checkout: Path) -> set[str]:
         for top, package in FOLDERS.items()
         for folder, _, files in os.walk(checkout / top)  # the links inside cockpit/ are not followed
         for file in files
-        if not file.endswith(".pyc")
+        if Path(folder).name != "__pycache__"
     }
 
 

@@ -147,10 +147,12 @@ def load(options: Options) -> Images:
     """The images that the options ask for.
 
     Raises:
-        DataError: If a directory is needed and not given, or its files are damaged.
+        DataError: If a directory is needed and not given, or given and not needed, or its files are damaged.
         FileNotFoundError: If a file is not there.
     """
     if options.data == "digits":
+        if options.data_dir is not None:
+            raise DataError("the digits come with scikit-learn and need no --data-dir; did you mean --data mnist?")
         return digits()
     if options.data_dir is None:
         raise DataError("MNIST is read from its IDX files: say where they lie with --data-dir DIR")

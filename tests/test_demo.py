@@ -85,6 +85,11 @@ def test_mnist_needs_a_directory():
         demo.load(demo.Options(data="mnist"))
 
 
+def test_a_directory_that_the_digits_do_not_need_is_not_ignored(tmp_path):
+    with pytest.raises(DataError, match="--data mnist"):
+        demo.load(demo.Options(data_dir=tmp_path))
+
+
 def test_the_demo_trains_on_mnist(tmp_path, data_dir):
     run_demo(tmp_path, steps=3, data="mnist", data_dir=data_dir / "mnist")
     assert load_run(tmp_path / "demo-healthy").config["data"] == "mnist"
