@@ -99,7 +99,8 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Seq
         parts = _parts(page, shown, on_page, redrawn)
     moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
-    return [*parts, children, strip(page) if moved else no_update, _options(runs), page.views, state, *_pace(state)]
+    top, views = (strip(page), page.views) if moved else (no_update, no_update)
+    return [*parts, children, top, _options(runs), views, state, *_pace(state)]
 
 
 def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def curve_traces(column: Column, dash: str, *, log: bool, step: int | None, colo
     values = drawable(column)
     name = plain(shorten(column.key, 40)).replace("%{", "% {")  # plotly would look up what stands in %{…}
     curve: Json = {"type": "scatter", "mode": "lines", "name": name, "x": typed(column.steps), "y": typed(values)}
-    noisy = is_noisy(values)
+    noisy = is_noisy(values, log)
     thin = {"color": colours.run_ghost if noisy else colours.run, "width": 1 if noisy else 1.6, "dash": dash}
     yield curve | {"line": thin, "hovertemplate": f"{name} %{{y:.4~g}}<extra></extra>"}
     if noisy:

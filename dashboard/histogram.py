@@ -73,7 +73,7 @@ def _count_axis(bars: Bars, scene: Scene) -> Json:
     if not scene.log:
         return axis(scene.colours, title, rangemode="tozero", nticks=5, exponentformat="SI")
     total = max(2, int(bars.counts.sum()))
-    reach = {"include": [0.5, total]}
+    reach = {"include": [0.5, 1.3 * total]}
     return axis(scene.colours, title, type="log", autorangeoptions=reach, dtick=max(1, round(np.log10(total) / 4)))
 
 

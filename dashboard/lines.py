@@ -177,7 +177,7 @@ def _value_axis(strip: Strip, ticks: int, colours: Palette) -> Json:
     elif len(values) and values.min() == values.max():
         value, margin = values[0], abs(values[0]) / 2 or 1.0
         # Plotly alone would show one unit around it, however small the value is.
-        settings["autorangeoptions"] = {"include": [value - margin, value + margin]}
+        settings["autorangeoptions"] = {"minallowed": value - margin, "maxallowed": value + margin}
     return axis(colours, uirevision=settings.get("type", "linear"), **settings)
 
 

@@ -22,6 +22,7 @@ DRAW: Mapping[str, Callable[[Scene], Drawing]] = {
     "parabola": draw_parabola,
 }
 KINDS_READ = {"histogram": "histogram"}  # all others draw scalars
+OVER_STEPS = ("lines", "gauge")  # drawings with a step axis, on which events stand
 LOGARITHMIC = ("lines", "histogram")  # drawings whose value axis the reader may switch
 
 
@@ -46,7 +47,7 @@ def draw(
         return Drawing(empty_figure(scene), empty=f"This version of Cockpit cannot draw panels of kind “{panel.kind}”.")
     columns = _columns(panel, keys, source, step, zoom)
     clock = "" if columns else _promise(panel, keys, source)
-    events = source.events if panel.kind == "lines" else ()
+    events = source.events if panel.kind in OVER_STEPS else ()
     return DRAW[panel.kind](Scene(panel, keys, columns, step, events, colours, log, clock))
 
 
@@ -72,11 +73,13 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
         return f"{', '.join(keys)} is logged as {' and '.join(others)}, which a “{panel.kind}” panel does not draw."
     if read in {kind for key in keys for kind in source.kinds(key)}:
         return "Nothing was logged at or before this step."
+    errors = [event.text for event in source.events if event.kind == "error"]
+    reported = f" The run reports: {errors[-1]}" if errors else ""
     if source.state != "running":
-        return f"Nothing was logged as {', '.join(keys)}."
+        return f"Nothing was logged as {', '.join(keys)}.{reported}"
     when = [interval for key in keys if (interval := _interval(key, source))]
     measured = f", measured {when[0]}" if when else ""
-    return f"Appears with the first reading of {', '.join(keys)}{measured}."
+    return f"Appears with the first reading of {', '.join(keys)}{measured}.{reported}"
 
 
 def _interval(key: str, source: Source) -> str:

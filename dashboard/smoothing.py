@@ -8,21 +8,25 @@ from numpy.typing import NDArray
 SPAN = 1 / 40  # of the curve: the points that carry most of the average's weight; fewer would not smooth,
 SHORTEST = 3  # more would lag behind the steep beginning that many curves have
 FEWEST = 20  # points below which a curve is shown as it is
-ZIGZAG = 0.3  # share of turning points from which a curve counts as noisy; white noise has two thirds
+TURNS = 0.3  # share of turning points from which a curve counts as noisy; white noise has two thirds
+WAY = 2.5  # and how many times its height it goes up and down on the whole
 
 
-def is_noisy(values: NDArray[np.float64]) -> bool:
-    """Whether a curve turns so often that its average says more than its points.
+def is_noisy(values: NDArray[np.float64], log: bool = False) -> bool:
+    """Whether a curve goes up and down so much that its average says more than its points.
 
     Args:
         values: NaN where there is no value. Shape ``[n]``.
+        log: Whether it is drawn on a logarithmic axis.
     """
+    if log:
+        values = np.log(np.where(values > 0, values, np.nan))
     finite = values[np.isfinite(values)]
     if len(finite) < FEWEST:
         return False
-    slopes = np.sign(np.diff(finite))
-    turns = np.count_nonzero(slopes[:-1] * slopes[1:] < 0)
-    return bool(turns > ZIGZAG * (len(slopes) - 1))
+    changes = np.diff(finite)
+    turns = np.count_nonzero(changes[:-1] * changes[1:] < 0)
+    return bool(turns > TURNS * (len(changes) - 1) and np.abs(changes).sum() > WAY * np.ptp(finite))
 
 
 def moving_average(values: NDArray[np.float64], log: bool = False) -> NDArray[np.float64]:

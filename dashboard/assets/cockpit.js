@@ -16,6 +16,18 @@
 
   const set = (id, props) => window.dash_clientside.set_props(id, props);
 
+  /* A control is only set where that changes it: what is being typed or dragged would be lost. */
+
+  const painted = {};
+
+  function paintControl(id, props) {
+    const look = JSON.stringify(props);
+    if (painted[id] !== look) {
+      painted[id] = look;
+      set(id, props);
+    }
+  }
+
   function commit(update) {
     Object.assign(choice, update);
     if (performance.now() < busyUntil) {
@@ -158,12 +170,12 @@
 
   function showControls() {
     const step = shown.step === null ? shown.last : shown.step;
-    set("run", {value: shown.run});
-    set("view-select", {value: shown.view});
-    set("slider", {min: shown.first, max: Math.max(shown.last, shown.first + 1), value: step});
-    set("slider", {disabled: shown.last <= shown.first});
-    set("follow", {checked: shown.step === null});
-    set("step", {children: "step " + step.toLocaleString("en")});
+    const still = shown.last <= shown.first;
+    paintControl("run", {value: shown.run});
+    paintControl("view-select", {value: shown.view});
+    paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still});
+    paintControl("follow", {checked: shown.step === null});
+    paintControl("step", {children: "step " + step.toLocaleString("en")});
   }
 
   const functions = {

@@ -1,6 +1,7 @@
 """What one request changes on the page."""
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -213,6 +214,16 @@ def test_a_broken_log_is_said_and_listed(tmp_path):
     assert "cannot be read" in words(found["view"])
 
 
+def test_a_run_that_is_deleted_while_it_is_looked_at_is_said(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask()
+    shutil.rmtree(tmp_path / "digits")
+    found = browser.ask(list_runs=False)
+    assert "digits" in words(found["view"])
+    assert browser.on_page == []
+
+
 def test_a_path_out_of_the_log_directory_is_refused(tmp_path):
     write_run(tmp_path / "secret" / "run", 20)
     (tmp_path / "runs").mkdir()
@@ -252,6 +263,15 @@ def test_a_panel_that_waits_says_for_what(tmp_path):
     text = words(Browser(tmp_path).ask()["view"])
     writer.close()
     assert "Appears with the first reading of alpha, measured every 10th step and the next." in text
+
+
+def test_a_panel_that_stays_empty_says_what_the_run_reports(tmp_path):
+    writer = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
+    writer.event(0, 0.0, "error", "the capture failed: odd", "the capture")
+    assert writer.flush()
+    text = words(Browser(tmp_path).ask()["view"])
+    writer.close()
+    assert "every 10th step and the next. The run reports: the capture failed: odd" in text
 
 
 def one_panel(tmp_path, panel, reading):

@@ -53,7 +53,9 @@ def test_this_machines_names_are_answered(client, host):
     assert client.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "10.0.0.7:8765"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "10.0.0.7:8765", "[::1", "user@evil:1", ""]
+)
 @pytest.mark.parametrize("path", ["/", "/_dash-layout", "/assets/cockpit.js"])
 def test_other_names_are_refused(client, host, path):
     answer = client.get(path, headers={"Host": host}, buffered=True)

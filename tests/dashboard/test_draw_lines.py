@@ -137,7 +137,7 @@ def test_log_axes_have_a_handful_of_ticks_however_wide_the_values_span(values):
 
 def test_a_constant_curve_has_an_axis_of_its_own_size():
     axis = draw_lines(scene(scalars("lr", [0.02, 0.02]))).figure["layout"]["yaxis"]
-    assert axis["autorangeoptions"]["include"] == pytest.approx([0.01, 0.03])
+    assert axis["autorangeoptions"] == pytest.approx({"minallowed": 0.01, "maxallowed": 0.03})
 
 
 def test_the_users_metrics_follow_the_panels_own_keys():

@@ -15,6 +15,16 @@ def test_schedules_and_decays_are_not_noisy(curve):
     assert not is_noisy(curve)
 
 
+def test_a_curve_that_trembles_on_a_plateau_is_not_noisy():
+    rise = 1 - np.exp(-np.arange(60) / 5)
+    assert not is_noisy(rise + 0.002 * (-1) ** np.arange(60))
+
+
+def test_what_trembles_on_a_log_axis_is_noisy_there():
+    decay = np.exp(-np.arange(100) / 30 + 0.5 * (-1) ** np.arange(100))
+    assert is_noisy(decay, log=True)
+
+
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_a_few_points_are_never_noisy(count):
     assert not is_noisy(np.random.default_rng(0).normal(size=count))
