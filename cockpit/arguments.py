@@ -50,7 +50,7 @@ def checked_optimizers(optimizer: object) -> list[Optimizer]:
         TypeError: If there is none, or anything else among them.
     """
     given = [optimizer] if isinstance(optimizer, Optimizer) else optimizer
-    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping)):
+    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, nn.Module)):
         given = [given]
     optimizers = list(dict.fromkeys(given))
     for item in optimizers:
