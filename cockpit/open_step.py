@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from cockpit.capture.backward import pooled_loss, pooled_shares
 from cockpit.capture.capture import Capture
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
@@ -138,36 +139,22 @@ class OpenStep:
 
     def _loss(self) -> float | None:
         """The user's number; several micro-batches weigh as their gradients do."""
-        passes = self.capture.passes
         try:
-            if len(passes) == 1:
-                return passes[0].loss()
-            return sum(s * backward.loss() for s, backward in zip(self._shares(), passes, strict=True))
+            return pooled_loss(self.capture.passes) if self.capture.passes else None
         except Unavailable:  # the instruments that need the pass give the reason
             return None
-
-    def _shares(self) -> list[float]:
-        """Each backward pass's part of the step, adding up to 1.
-
-        Raises:
-            Unavailable: If there are no passes, or they cancel.
-        """
-        if not self.capture.passes:
-            raise Unavailable("no backward pass was seen")
-        scales = [backward.scale() for backward in self.capture.passes]
-        whole = sum(scales)
-        if whole == 0:
-            raise Unavailable("the backward passes of this step have weights that add up to zero")
-        return [scale / whole for scale in scales]
 
     def _samples(self) -> int | None:
         known = [backward.arrangement.samples for backward in self.capture.passes if backward.arrangement is not None]
         return sum(known) if known else None
 
     def _individual(self) -> IndividualLosses | Unavailable:
+        passes = self.capture.passes
         try:
-            shares = self._shares()
-            parts = [backward.individual() for backward in self.capture.passes]
+            if not passes:
+                raise Unavailable("no backward pass was seen")
+            _, shares = pooled_shares(passes)
+            parts = [backward.individual() for backward in passes]
         except Unavailable as reason:
             return reason
         weights = [part.weights * share for part, share in zip(parts, shares, strict=True)]

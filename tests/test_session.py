@@ -389,7 +389,11 @@ def test_an_adversarial_step_of_two_backward_passes_goes_through(tmp_path):
     torch.manual_seed(0)
     model = Pair()
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (model.discriminator, model.generator)]
-    with Cockpit(model, optimizers, run=tmp_path / "run", track=1, instruments="loss+update_size+grad_norm") as cockpit:
+    instruments = "loss+update_size+grad_norm"
+    with (
+        pytest.warns(CockpitWarning, match="gradients were cleared or changed between two backward passes"),
+        Cockpit(model, optimizers, run=tmp_path / "run", track=1, instruments=instruments) as cockpit,
+    ):
         for _ in range(3):
             with cockpit.step():
                 for optimizer, target in zip(optimizers, (0.0, 1.0), strict=True):
@@ -398,7 +402,8 @@ def test_an_adversarial_step_of_two_backward_passes_goes_through(tmp_path):
                     F.binary_cross_entropy_with_logits(scores, torch.full((8,), target)).backward()
                     optimizer.step()
     run = load_run(tmp_path / "run")
-    assert not run["loss"].missing.any()
+    assert run["loss"].missing.all()
+    assert run["grad_norm"].missing.all()
     assert (run["update_size"].layers.values > 0).all()
 
 

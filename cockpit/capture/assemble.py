@@ -10,7 +10,7 @@ from torch import nn
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.forms import form_of, working
 from cockpit.capture.generic import VectorisedGradients
-from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients, Sum
+from cockpit.capture.gradients import OuterProducts, SampleGradients, Sum, Zeros
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter
 
@@ -39,7 +39,7 @@ def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples
     if not seen:
         raise Unavailable("it reaches the loss without a call of the module that owns it")
     if not parts:
-        return Rows(parameter.tensor.new_zeros(samples, *parameter.tensor.shape))
+        return Zeros(samples, working(parameter.tensor.detach()))
     return _added(parts)
 
 
@@ -49,7 +49,7 @@ def _from_call(call: ModuleCall, module: nn.Module, attribute: str, samples: int
     if call.axis is None:
         if not bool(call.delta.any()):
             return None
-        raise Unavailable(call.problem or f"the batch axis of '{call.name}' is unknown")
+        raise Unavailable(f"'{call.name}' ({type(module).__name__}): {call.problem or 'its batch axis is unknown'}")
     if call.several_outputs:
         raise Unavailable(f"'{call.name}' returns several tensors")
     form = form_of(module, attribute)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall
+from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall, Root
 from cockpit.capture.unavailable import Unavailable
+
+REGISTER = "register individual losses with step.losses"
 
 
 @dataclass(eq=False)
@@ -17,85 +21,116 @@ class BackwardPass:
     """What one backward pass tells.
 
     Args:
-        arrangement: How loss entries belong to samples; ``None`` where no batch was found.
+        root: What it started from; ``None`` where that could not be seen.
         deferred: Whether the scale is known only at the end, because several losses are involved.
+        severed: Why it cannot be put together with the passes before it, if it cannot.
     """
 
-    arrangement: Arrangement | None
+    root: Root | None
     deferred: bool = False
-    root: Tensor | None = None
+    severed: str | None = None
     losses: list[LossCall] = field(default_factory=list)
     gradients: list[tuple[int, Tensor]] = field(default_factory=list)
     walked: list[ModuleCall] = field(default_factory=list)
     problem: str | None = None
-    _individual: tuple[int, IndividualLosses] | None = field(default=None, repr=False)
-    _factors: tuple[IndividualLosses, Tensor] | None = field(default=None, repr=False)
+    _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def arrangement(self) -> Arrangement | None:
+        """How loss entries belong to samples; ``None`` where no batch was found."""
+        return self.losses[0].arrangement if self.losses else None
 
     def scale(self) -> float:
         """What this pass is divided by: loss scale, accumulation, task weight, or their product.
 
         Raises:
-            Unavailable: If no gradient of a size that could be undone arrived.
+            Unavailable: If no gradient of a size that could be undone arrived, or the pass does not belong to the step.
         """
+        if self.severed is not None:
+            raise Unavailable(self.severed)
         if not self.losses:
-            return 1.0
-        largest = max((self._scale_of(call) for call in self.losses), key=abs)
+            return 1.0 if self.root is None or self.root.factor is None else float(self.root.factor)
+        largest = max((call.scale() for call in self.losses), key=abs)
         if largest == 0:
             raise Unavailable("the gradient that arrives at the loss is zero")
         return largest
 
+    def unit(self) -> float:
+        """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""
+        return max((call.unit() for call in self.losses), key=abs) if self.losses else self.scale()
+
+    @property
+    def summed(self) -> bool:
+        """Whether a loss that counts here was a plain sum."""
+        return any(call.summed for call in self.losses)
+
     def loss(self) -> float:
-        """The user's number: a sum where the loss was a sum; several losses add as they are weighted."""
-        if not self.losses:
-            assert self.root is not None
-            return float(self.root)
-        scale = self.scale()
-        total = 0.0
-        for call in self.losses:
-            if call.reduced:
-                share = self._scale_of(call) / scale
-                # A sum keeps its own size: scale counts how much larger it is than the mean.
-                total += share * float(call.output) if len(self.losses) > 1 else float(call.output)
-            else:
-                assert call.arrived is not None
-                total += float((call.arrived.double() * call.entries.detach().double()).sum()) / scale
-        return total
+        """The user's number: a sum where the loss was a sum; several losses add as they are weighted.
+
+        Raises:
+            Unavailable: As :meth:`scale`; or if nothing was seen that the pass could have started from.
+        """
+        self.scale()
+        if self.losses and self._explained():
+            return sum(call.amount() for call in self.losses) / self.unit()
+        if self.root is None:
+            raise Unavailable(f"neither the loss nor the call of backward was seen; {REGISTER}")
+        if not self.losses or not all(call.reduced for call in self.losses):
+            return self.root.unscaled()
+        # What stands beside the losses that are known was multiplied as they were, if that was to scale the gradients.
+        unit = self.unit()
+        return float(self.root.value) / unit if math.frexp(abs(unit))[0] == 0.5 else self.root.unscaled()
 
     def individual(self) -> IndividualLosses:
         """Individual losses and weights.
 
         Raises:
+            Unavailable: If the loss was not recognised, holds more than the losses that were, or cannot be shared out
+                among the samples.
+        """
+        losses, _ = self._shared_out()
+        if not self._explained():
+            names = " and ".join(dict.fromkeys(f"'{call.name}'" for call in self.losses))
+            raise Unavailable(f"the loss is not {names} alone, so the individual losses are unknown; {REGISTER}")
+        return losses
+
+    def weights(self) -> Tensor:
+        """Weight of each sample in the mean, adding up to 1, shape ``[N]``; known even where its loss is not.
+
+        Raises:
             Unavailable: If the loss was not recognised, or cannot be shared out among the samples.
         """
-        if self.problem is not None:
-            raise Unavailable(self.problem)
-        if not self.losses:
-            raise Unavailable("no loss of torch.nn or torch.nn.functional was seen; register yours with step.losses")
-        # Every parameter asks; only another loss could change the answer.
-        if self._individual is None or self._individual[0] != len(self.losses):
-            self._individual = (len(self.losses), self._taken_apart())
-        return self._individual[1]
-
-    def _taken_apart(self) -> IndividualLosses:
-        scale = self.scale()
-        shares = [self._share(call) for call in self.losses]
-        if len(shares) == 1:
-            numerators, counts = shares[0]
-            values = torch.where(counts > 0, numerators / counts, 0.0)
-            return IndividualLosses(values, counts / counts.sum())
-        return self._combined(shares, scale)
+        return self._shared_out()[0].weights
 
     def factors(self) -> Tensor:
         """What turns a sample's share of the arriving gradient into its individual gradient, shape ``[N]``.
 
         Raises:
-            Unavailable: As :meth:`individual`.
+            Unavailable: As :meth:`weights`.
         """
-        individual = self.individual()
-        if self._factors is None or self._factors[0] is not individual:
-            weights = individual.weights
-            self._factors = (individual, torch.where(weights > 0, 1 / (weights * self.scale()), 0.0))
-        return self._factors[1]
+        return self._shared_out()[1]
+
+    def _shared_out(self) -> tuple[IndividualLosses, Tensor]:
+        if self.problem is not None:
+            raise Unavailable(self.problem)
+        if not self.losses:
+            raise Unavailable(f"no loss of torch.nn or torch.nn.functional was seen; {REGISTER}")
+        # Every parameter asks; only another loss could change the answer.
+        if self._shares is None or self._shares[0] != len(self.losses):
+            losses = self._taken_apart()
+            factors = torch.where(losses.weights > 0, 1 / (losses.weights * self.scale()), 0.0)
+            self._shares = (len(self.losses), losses, factors)
+        return self._shares[1:]
+
+    def _taken_apart(self) -> IndividualLosses:
+        scale = self.scale()
+        shares = [_share(call) for call in self.losses]
+        self._require_linear()
+        if len(shares) == 1:
+            ((numerators, counts),) = shares
+            values = torch.where(counts > 0, numerators / counts, 0.0)
+            return IndividualLosses(values, counts / counts.sum())
+        return self._combined(shares, scale)
 
     def _combined(self, shares: list[tuple[Tensor, Tensor]], scale: float) -> IndividualLosses:
         """Several losses are one: they add per sample, weighted with the gradients that arrived."""
@@ -104,45 +139,85 @@ class BackwardPass:
         N = len(shares[0][1])
         total = torch.zeros_like(shares[0][0])
         for call, (numerators, counts) in zip(self.losses, shares, strict=True):
-            total += self._scale_of(call) / scale * numerators / counts.sum()
+            total += call.scale() / scale * numerators / counts.sum()
         return IndividualLosses(total * N, torch.full_like(total, 1 / N))
 
-    def _scale_of(self, call: LossCall) -> float:
-        assert call.arrived is not None
-        if call.reduced:
-            return float(call.arrived.double()) * call.total
-        return float(call.arrived.double().sum())
-
-    def _share(self, call: LossCall) -> tuple[Tensor, Tensor]:
-        """Each sample's part of the numerator and of the denominator of the mean, both float64 of shape ``[N]``."""
-        if call.problem is not None:
-            raise Unavailable(call.problem)
-        if self.arrangement is None:
-            raise Unavailable("the batch size could not be found: no module was called with a tensor")
-        entries, counts = call.entries.detach(), call.counts
-        if not call.reduced:
-            assert call.arrived is not None
-            self._check_linear(call, call.arrived)
-            entries, counts = call.arrived * entries, call.arrived
-        deal = self.arrangement.deal
-        return (
-            deal(entries.double(), call.sample_axis).sum(1),
-            deal(counts.double(), call.sample_axis).sum(1),
-        )
-
-    def _check_linear(self, call: LossCall, arrived: Tensor) -> None:
+    def _require_linear(self) -> None:
         """The user's own reduction has to be a weighted sum: only then are the entries the losses."""
-        if bool((arrived < 0).any()):
+        own = [call for call in self.losses if not call.reduced]
+        for call in own:
+            assert call.arrived is not None
+            if bool((call.arrived < 0).any()):
+                raise Unavailable(
+                    f"the entries of '{call.name}' are weighted with negative numbers, so their mean is not the loss; "
+                    f"{REGISTER}"
+                )
+        if own and self.root is None:
+            raise Unavailable(f"what became of the entries of '{own[0].name}' could not be seen; {REGISTER}")
+        if own and not self._explained():
             raise Unavailable(
-                f"the entries of '{call.name}' are weighted with negative numbers, so their mean is not the loss; "
-                "register individual losses with step.losses"
+                f"what is done with the entries of '{own[0].name}' is not a weighted mean of them alone; {REGISTER}"
             )
-        if self.root is None or len(self.losses) > 1:
-            return
-        explained = float((arrived.double() * call.entries.detach().double()).sum())
-        root = float(self.root)
-        if abs(explained - root) > 1e-2 * max(abs(root), abs(explained)):
-            raise Unavailable(
-                f"what is done with the entries of '{call.name}' is not a weighted mean; "
-                "register individual losses with step.losses"
-            )
+
+    def _explained(self) -> bool:
+        """Whether the losses that were seen add up to what was differentiated, as far as rounding lets one tell."""
+        if self.root is None:
+            return True
+        amounts = [call.amount() for call in self.losses]
+        gap = abs(sum(amounts) - float(self.root.value))
+        eps = max(torch.finfo(call.output.dtype).eps for call in self.losses)
+        # NaN explains itself: it is for the readings to show.
+        return not gap > max(1e-4, 4 * eps) * sum(map(abs, amounts))
+
+
+def pooled_shares(passes: Sequence[BackwardPass]) -> tuple[float, list[float]]:
+    """How the backward passes of a step make one mini-batch.
+
+    Args:
+        passes: At least one.
+
+    Returns:
+        What the accumulated gradient is divided by, and each pass's part of the mean, adding up to 1.
+
+    Raises:
+        Unavailable: If the passes do not belong together, or cancel.
+    """
+    scales = [backward.scale() for backward in passes]
+    if not any(backward.losses for backward in passes):
+        # Nothing tells what was divided by the number of passes: the gradient is read as the optimizer finds it.
+        return scales[0], [1 / len(passes)] * len(passes)
+    whole = sum(scales)
+    if whole == 0:
+        raise Unavailable("the backward passes of this step have weights that add up to zero")
+    return whole, [scale / whole for scale in scales]
+
+
+def pooled_loss(passes: Sequence[BackwardPass]) -> float:
+    """The number of the whole mini-batch, as if it had not come in parts: a mean of means, a sum of sums.
+
+    Args:
+        passes: At least one.
+
+    Raises:
+        Unavailable: As :func:`pooled_shares`, or if a pass does not tell its loss.
+    """
+    numbers = [backward.loss() for backward in passes]
+    _, shares = pooled_shares(passes)
+    if all(backward.losses for backward in passes) and not any(backward.summed for backward in passes):
+        return sum(share * number for share, number in zip(shares, numbers, strict=True))
+    units = [backward.unit() for backward in passes]
+    return sum(unit * number for unit, number in zip(units, numbers, strict=True)) / max(units, key=abs)
+
+
+def _share(call: LossCall) -> tuple[Tensor, Tensor]:
+    """Each sample's part of the numerator and of the denominator of the mean, both float64 of shape ``[N]``."""
+    if call.problem is not None:
+        raise Unavailable(call.problem)
+    if call.arrangement is None:
+        raise Unavailable("the batch size could not be found in what the model and its modules were called with")
+    entries, counts = call.entries, call.counts
+    if not call.reduced:
+        assert call.arrived is not None
+        entries, counts = call.arrived.double() * entries, call.arrived
+    deal = call.arrangement.deal
+    return deal(entries.double()).sum(1), deal(counts.double()).sum(1)

@@ -7,7 +7,7 @@ gradient of a single sample's loss is non-zero only where that sample lives, in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,35 +45,43 @@ def find_batch_axis(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> B
     """Finds the axis along which single samples' gradients keep to themselves.
 
     Args:
-        cotangents: For several samples, the index ``n`` and the gradient of ``l_n`` with respect to one tensor.
+        cotangents: For several samples, the index ``n`` and the gradient of ``l_n`` with respect to one tensor; for at
+            least two where there are two, since one could lie where it lies by chance.
         samples: Batch size ``N``.
 
     Raises:
-        Unavailable: If no gradient arrives, or if it spreads evenly along every axis.
+        Unavailable: If it spreads evenly along every axis.
     """
     shape = cotangents[0][1].shape
     energies = [(n, t.detach().double().square()) for n, t in cotangents]
-    energies = [(n, e) for n, e in energies if bool(e.sum() > 0)]
-    if not energies:
-        raise Unavailable("no gradient of a single sample's loss reaches it")
-    coupled: list[tuple[float, BatchAxis]] = []
+    for axis in _candidates(shape, samples):
+        if all(float(_shares(axis, energy, samples)[n]) == 1.0 for n, energy in energies):
+            return axis
+    for axis in _candidates(shape, samples):
+        # What couples samples, batch normalisation above all, has the batch first; elsewhere chance would play along.
+        if axis.dim == 0 and _mostly_own(axis, energies, samples):
+            return BatchAxis(0, axis.order, coupled=True)
+    raise Unavailable(f"its output's shape {tuple(shape)} has no axis along which the {samples} samples keep apart")
+
+
+def _candidates(shape: Sequence[int], samples: int) -> Iterator[BatchAxis]:
     for dim, size in enumerate(shape):
-        if size < samples or size % samples:
-            continue
-        for order in ("block", "stride") if size > samples else ("block",):
-            axis = BatchAxis(dim, order)
-            shares = [_shares(axis, energy, samples) for _, energy in energies]
-            own = min(float(share[n]) for (n, _), share in zip(energies, shares, strict=True))
-            if own == 1.0:
-                return axis
-            if all(int(share.argmax()) == n for (n, _), share in zip(energies, shares, strict=True)):
-                coupled.append((own, BatchAxis(dim, axis.order, coupled=True)))
-    # Coupled samples leave most of the energy with its owner. With two owners tried, a coincidence would have to
-    # happen twice.
-    best = max(coupled, key=lambda pair: pair[0], default=None)
-    if best is None or len(energies) < 2 or best[0] < min(0.5, max(0.1, 2 / samples)):
-        raise Unavailable(f"its shape {tuple(shape)} has no axis along which the {samples} samples keep apart")
-    return best[1]
+        if size >= samples and size % samples == 0:
+            yield BatchAxis(dim)
+            if size > samples > 1:
+                yield BatchAxis(dim, "stride")
+
+
+def _mostly_own(axis: BatchAxis, energies: Sequence[tuple[int, Tensor]], samples: int) -> bool:
+    """Whether every sample leaves more energy with itself than anywhere else, and enough to rule out chance.
+
+    Coupled samples leave most of it with their owner; a tensor without a batch axis leaves a share of ``1/N`` anywhere.
+    """
+    if len(energies) < 2:
+        return False
+    enough = 0.75 if samples == 2 else min(0.5, max(0.1, 2 / samples))
+    shares = [(n, _shares(axis, energy, samples)) for n, energy in energies]
+    return all(int(share.argmax()) == n and float(share[n]) >= enough for n, share in shares)
 
 
 def _shares(axis: BatchAxis, energy: Tensor, samples: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.batch_axis import BatchAxis
@@ -22,9 +23,10 @@ class ModuleCall:
         name: Its dotted name in the model.
         args: Positional arguments, detached where they are tensors.
         kwargs: Keyword arguments, likewise.
-        output_shape: Shape of the (only) output tensor.
+        output_shape: Shape of the output tensor; of the first, if there are several.
         output_dtype: Its dtype: lower than the input's under autocast.
-        drew_random_numbers: Whether the CPU generator moved during the call.
+        unrepeatable: Why calling the module again would not do the same; ``None`` if it would.
+        several_outputs: Whether more than one output takes part in the graph.
     """
 
     module: nn.Module
@@ -33,21 +35,33 @@ class ModuleCall:
     kwargs: Mapping[str, Any]
     output_shape: torch.Size
     output_dtype: torch.dtype
-    drew_random_numbers: bool = False
+    unrepeatable: str | None = None
     several_outputs: bool = False
     axis: BatchAxis | None = None
     problem: str | None = None
+    walked: bool = False
     delta: Tensor | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._versions = versions(self.args)
 
     @property
     def input(self) -> Tensor | None:
         """The first positional argument, if it is a tensor."""
         return self.args[0] if self.args and isinstance(self.args[0], Tensor) else None
 
+    def changed(self) -> bool:
+        """Whether an argument was overwritten since the call."""
+        return versions(self.args) != self._versions
+
     def signature(self) -> tuple[Any, ...]:
         """What has to stay the same for the batch axis to stay where it was found."""
         shape = None if self.input is None else tuple(self.input.shape)
         return (self.name, shape, tuple(self.output_shape), self.module.training)
+
+    def release(self) -> None:
+        """Lets go of all tensors: nobody asks for them after the backward pass."""
+        self.args, self.kwargs, self.delta = (), {}, None
 
 
 class CallRecorder:
@@ -57,6 +71,7 @@ class CallRecorder:
         modules: Modules by dotted name.
         on_delta: Called with a call and the gradient at its output, in the output's own layout.
         muted: Asked at each call whether to let it pass unrecorded.
+        on_failure: Told of an error, which must not reach the user's forward pass.
     """
 
     def __init__(
@@ -64,22 +79,24 @@ class CallRecorder:
         modules: Mapping[str, nn.Module],
         on_delta: Callable[[ModuleCall, Tensor], None],
         muted: Callable[[], bool],
+        on_failure: Callable[[Exception], None],
     ) -> None:
-        self._modules, self._on_delta, self._muted = modules, on_delta, muted
+        self._modules, self._on_delta, self._muted, self._on_failure = modules, on_delta, muted, on_failure
         self._handles: list[RemovableHandle] = []
-        self._generator_states: dict[nn.Module, Tensor] = {}
+        self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
 
-    def attach(self, watch_randomness: Callable[[nn.Module], bool]) -> None:
+    def attach(self, may_be_repeated: Callable[[nn.Module], bool]) -> None:
         """Installs the hooks.
 
         Args:
-            watch_randomness: For which modules to notice whether they draw random numbers.
+            may_be_repeated: Which modules may be called again, so that one has to know whether that does the same.
         """
+        foreign = {module for module in self._modules.values() if any(map(_hooked, module.modules()))}
         for name, module in self._modules.items():
-            if watch_randomness(module):
-                self._handles.append(module.register_forward_pre_hook(self._remember_generator))
-            hook = self._forward_hook(name)
+            if may_be_repeated(module):
+                self._handles.append(module.register_forward_pre_hook(self._remember))
+            hook = self._forward_hook(name, module in foreign)
             # First in line: a hook of the user's may replace the output, and the closed forms know only the raw one.
             self._handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
 
@@ -88,18 +105,20 @@ class CallRecorder:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._generator_states.clear()
+        self._before.clear()
         self.calls = []
 
-    def _remember_generator(self, module: nn.Module, args: Any) -> None:
-        self._generator_states[module] = torch.get_rng_state()
+    def _remember(self, module: nn.Module, args: Any) -> None:
+        self._before[module] = (torch.get_rng_state(), versions(args))
 
-    def _forward_hook(self, name: str) -> Callable[..., None]:
+    def _forward_hook(self, name: str, foreign: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            outputs = [t for t in tensors_in(output) if t.requires_grad]
-            if not outputs or not torch.is_grad_enabled() or self._muted():
+            before = self._before.pop(module, None)
+            if not torch.is_grad_enabled() or self._muted():
                 return
-            before = self._generator_states.pop(module, None)
+            outputs = [t for t in tensors_in(output) if t.requires_grad]
+            if not outputs or is_functorch_wrapped_tensor(outputs[0]):
+                return
             call = ModuleCall(
                 module,
                 name,
@@ -107,30 +126,61 @@ class CallRecorder:
                 {key: _detached(value) for key, value in kwargs.items()},
                 outputs[0].shape,
                 outputs[0].dtype,
-                drew_random_numbers=before is not None and not torch.equal(before, torch.get_rng_state()),
+                unrepeatable=_unrepeatable(args, before, foreign),
                 several_outputs=len(outputs) > 1,
             )
             self.calls.append(call)
-            self._watch_output(call, outputs[0])
+            try:
+                on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
+            except Exception as error:
+                self._on_failure(error)
 
         return hook
 
-    def _watch_output(self, call: ModuleCall, output: Tensor) -> None:
-        # A hook on a view is orphaned, silently, by an in-place operation that follows; a hook on its base is not.
-        base = output._base if output._is_view() else None
-        if base is None:
-            output.register_hook(lambda gradient: self._on_delta(call, gradient.detach()))
-            return
-        size, stride, offset = output.size(), output.stride(), output.storage_offset() - base.storage_offset()
-        base_size, base_stride = base.size(), base.stride()
 
-        def view_hook(gradient: Tensor) -> None:
-            gradient = gradient.detach()
-            if gradient.stride() != base_stride:
-                gradient = gradient.new_empty_strided(base_size, base_stride).copy_(gradient)
-            self._on_delta(call, gradient.as_strided(size, stride, gradient.storage_offset() + offset))
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
-        base.register_hook(view_hook)
+
+def _unrepeatable(args: tuple[Any, ...], before: tuple[Tensor, list[int]] | None, foreign: bool) -> str | None:
+    """Why a call that has just been made could not be made again."""
+    if before is None:
+        return None
+    if foreign:
+        return "has hooks of its own"
+    if not torch.equal(before[0], torch.get_rng_state()):
+        return "drew random numbers"
+    return "changes its input in place" if versions(args) != before[1] else None
+
+
+def on_gradient(tensor: Tensor, callback: Callable[[Tensor], None]) -> None:
+    """Calls back with the gradient at a tensor as it is now, whatever is done to it in place later.
+
+    A hook on a view is orphaned, silently, by an in-place operation that follows; a hook on its base is not.
+
+    Args:
+        tensor: Part of the graph.
+        callback: Given the gradient, detached, in the tensor's own layout.
+    """
+    base = tensor._base if tensor._is_view() else None
+    if base is None or not base.requires_grad:
+        tensor.register_hook(lambda gradient: callback(gradient.detach()))
+        return
+    size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset() - base.storage_offset()
+    base_size, base_stride = base.size(), base.stride()
+
+    def view_hook(gradient: Tensor) -> None:
+        gradient = gradient.detach()
+        if gradient.stride() != base_stride:
+            gradient = gradient.new_empty_strided(base_size, base_stride).copy_(gradient)
+        callback(gradient.as_strided(size, stride, gradient.storage_offset() + offset))
+
+    base.register_hook(view_hook)
+
+
+def versions(args: tuple[Any, ...]) -> list[int]:
+    """How often each tensor among the arguments has been overwritten; inference tensors cannot tell."""
+    return [a._version for a in args if isinstance(a, Tensor) and not a.is_inference()]
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -7,27 +7,32 @@ individual gradients are handed to the collectors and forgotten.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.variable import Variable
 from torch.utils.hooks import RemovableHandle
 
+from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.assemble import sample_gradients
 from cockpit.capture.backward import BackwardPass
-from cockpit.capture.batch_size import batch_sizes
-from cockpit.capture.calls import CallRecorder, ModuleCall
+from cockpit.capture.batch_size import Axes, batch_sizes
+from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
-from cockpit.capture.losses import Arrangement, LossCall, LossWatch, registered, take_apart
+from cockpit.capture.losses import LossCall, LossWatch, Root, registered, take_apart
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter, ParameterTable
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+_TWICE = "the same graph was walked backwards twice in one step"
 
 
 class Receiver(Protocol):
@@ -69,17 +74,20 @@ class Capture:
     ) -> None:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
         self._individual, self._on_failure = individual, on_failure
-        self._recorder = CallRecorder(table.modules(model), self._guard(self._delta_arrived), lambda: self._muted)
-        self._watch = LossWatch(self._guard(self._loss_seen), self._guard(self._backward_called))
+        self._recorder = CallRecorder(
+            table.modules(model), self._guard(self._delta_arrived), lambda: self._muted, on_failure
+        )
+        self._watch = LossWatch(self._guard(self._loss_seen), self._guard(self._backward_called), self._stand_aside)
+        self._accumulation = Accumulation(p.tensor for p in table)
         self._watching = False
         self._handles: list[RemovableHandle] = []
-        self._sizes: tuple[int, ...] = ()
+        self._inputs: list[Axes] = []
         self._registered = False
         self._inside_optimizer = False
-        self._root: Tensor | None = None
+        self._aside = False
+        self._root: Root | None = None
         self._waiting: list[LossCall] = []
         self._current: BackwardPass | None = None
-        self._arrangement: Arrangement | None = None
         self.passes: list[BackwardPass] = []
 
     def open(self) -> None:
@@ -119,10 +127,11 @@ class Capture:
         """
         mean, call = registered(per_sample)
         if not self._registered:
+            for other in self._waiting:
+                other.superseded = True
             self._waiting.clear()
         self._registered = True
         if mean.requires_grad:
-            self._sizes = (per_sample.shape[0],)
             self._guard(self._watch_loss)(mean, call)
         return mean
 
@@ -140,13 +149,18 @@ class Capture:
         return guarded  # type: ignore[return-value]
 
     def _model_called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._registered:
-            self._sizes = batch_sizes(args, kwargs)
+        if not self._muted and (axes := batch_sizes(args, kwargs)) not in self._inputs:
+            self._inputs.insert(0, axes)
 
     @property
     def _muted(self) -> bool:
-        """Whether what happens now is not the reading: our own passes, or an optimizer's further evaluations."""
-        return self._layouts.measuring or (self._inside_optimizer and bool(self.passes) and self._current is None)
+        """Whether what happens now is not the reading: our own passes, gradients that the user takes aside, or an
+        optimizer's further evaluations."""
+        further = self._inside_optimizer and bool(self.passes) and self._current is None
+        return self._layouts.measuring or self._aside or further
+
+    def _stand_aside(self, aside: bool) -> None:
+        self._aside = aside
 
     def optimizer_steps(self, inside: bool) -> None:
         """Told when an optimizer begins and ends its step: of the evaluations of a closure only the first is read."""
@@ -155,74 +169,82 @@ class Capture:
     def _loss_seen(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
-        if not self._registered and self._current is None and not self._muted:
+        if self._registered or self._current is not None or self._muted:
+            return
+        if not is_functorch_wrapped_tensor(output):
             with torch.enable_grad():
                 call = take_apart(function, args, kwargs, output)
             self._watch_loss(output, call)
 
     def _watch_loss(self, output: Tensor, call: LossCall) -> None:
         self._waiting.append(call)
-        output.register_hook(self._guard(functools.partial(self._loss_arrived, call)))
+        on_gradient(output, self._guard(functools.partial(self._loss_arrived, call)))
         if self._individual:
-            sizes = self._sizes or batch_sizes(tuple(c.args for c in self._recorder.calls[:1]), {})
-            self._arrangement = self._layouts.resolve(call, self._recorder.calls, sizes, self._parameters())
-        call.entries = call.entries.detach()
+            calls = [c for c in self._recorder.calls if not c.walked]
+            inputs = self._inputs or [batch_sizes(c.args, {}) for c in calls[:1]]
+            self._layouts.resolve(call, calls, inputs, self._model, self._parameters(calls))
+        # Its own copy, if the user may go on with the original in place.
+        call.entries = call.entries.detach() if call.reduced else call.entries.detach().clone()
 
-    def _parameters(self) -> list[Tensor]:
-        owners = {id(call.module) for call in self._recorder.calls}
+    def _parameters(self, calls: Sequence[ModuleCall]) -> list[Tensor]:
+        owners = {id(call.module) for call in calls}
         return [
             p.tensor
             for p in self._table
             if p.tensor.requires_grad and any(id(module) in owners for module, _ in p.owners)
         ]
 
-    def _backward_called(self, root: Tensor) -> None:
-        self._root = root.detach() if root.numel() == 1 else None
+    def _backward_called(self, root: Root | None) -> None:
+        self._root = root
 
     def _begin(self, deferred: bool) -> BackwardPass:
-        self._current = BackwardPass(self._arrangement, deferred, self._root)
+        self._current = BackwardPass(self._root, deferred, self._accumulation.begin())
         self.passes.append(self._current)
         Variable._execution_engine.queue_callback(self._guard(self._end_pass))
         return self._current
 
     def _loss_arrived(self, call: LossCall, gradient: Tensor) -> None:
-        if self._muted or not any(call is waiting for waiting in self._waiting):
+        if self._muted or call.superseded:
             return
         current = self._current or self._begin(deferred=len(self._waiting) > 1)
+        if call.arrived is not None:
+            call = dataclasses.replace(call)
+            current.problem = _TWICE
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
-        call.arrived = gradient.detach()
+        call.arrived = gradient
         current.losses.append(call)
 
     def _delta_arrived(self, call: ModuleCall, delta: Tensor) -> None:
         if self._layouts.measuring:
             self._layouts.cotangent(call, delta)
-        elif self._current is not None:
-            if call.delta is not None:
-                self._current.problem = "the same graph was walked backwards twice in one step"
-            call.delta = delta
+        elif self._current is not None and not self._muted:
+            if call.walked:
+                self._current.problem = _TWICE
+            call.walked, call.delta = True, delta
             self._current.walked.append(call)
 
     def _leaf_arrived(self, index: int, parameter: Parameter, gradient: Tensor) -> None:
         if self._muted:
             return
-        if self._current is None:
-            if self._root is None or self._waiting:
-                return  # autograd.grad of the user's own, or a loss still to come
-            self._begin(deferred=False)
-        assert self._current is not None
-        if self._current.deferred:
-            self._current.gradients.append((index, gradient.detach()))
+        # A parameter may be reached before the loss is: through a penalty, or where no loss was recognised.
+        current = self._current or self._begin(deferred=bool(self._waiting))
+        if current.deferred:
+            current.gradients.append((index, gradient.detach()))
         else:
-            self._hand_over(index, gradient.detach(), self._current)
+            self._hand_over(index, gradient.detach(), current)
 
     def _end_pass(self) -> None:
         backward, self._current = self._current, None
         assert backward is not None
+        self._accumulation.end()
         for index, gradient in backward.gradients:
             self._hand_over(index, gradient, backward)
         backward.gradients.clear()
         self._receiver.end_pass(backward)
+        for call in backward.walked:
+            call.release()
         self._root = None
+        self._inputs.clear()
 
     def _hand_over(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         if gradient.layout != torch.strided:

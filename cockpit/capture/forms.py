@@ -36,6 +36,8 @@ def _axis(call: ModuleCall) -> BatchAxis:
 
 def _positions(call: ModuleCall, tensor: Tensor, samples: int) -> Tensor:
     """Brings ``[…batch…, features]`` to ``[N, T, features]``."""
+    if _axis(call).dim >= tensor.dim() - 1 and samples > 1:
+        raise Unavailable(f"'{call.name}' mixes samples: its batch axis is the one that it transforms")
     first = _axis(call).samples_first(tensor, samples)
     return first.reshape(samples, -1, tensor.shape[-1])
 
@@ -47,14 +49,22 @@ def _channels(call: ModuleCall, tensor: Tensor, samples: int) -> Tensor:
 
 
 def _needs_leading_batch(call: ModuleCall) -> None:
-    if _axis(call).dim != 0:
+    kernel = getattr(call.module, "kernel_size", None)
+    unbatched = kernel is not None and len(call.output_shape) != len(kernel) + 2
+    if _axis(call).dim != 0 or unbatched:
         raise Unavailable(f"'{call.name}' was called without a leading batch axis")
 
 
-def _input(call: ModuleCall) -> Tensor:
+def _unchanged(call: ModuleCall) -> Tensor:
     if call.input is None:
         raise Unavailable(f"'{call.name}' was called without a tensor as its first argument")
-    inputs = call.input
+    if call.changed():
+        raise Unavailable(f"the input of '{call.name}' was overwritten after the call")
+    return call.input
+
+
+def _input(call: ModuleCall) -> Tensor:
+    inputs = _unchanged(call)
     if inputs.is_floating_point() and inputs.dtype != call.output_dtype:
         inputs = inputs.to(call.output_dtype)  # as autocast did inside the layer
     return working(inputs)
@@ -147,9 +157,8 @@ def rms_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> S
 def embedding(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
     """Rows of a table looked up by index."""
     module = cast(nn.Embedding, call.module)
-    assert call.input is not None
     deltas = _positions(call, delta, samples)
-    indices = _axis(call).samples_first(call.input, samples).reshape(samples, -1)
+    indices = _axis(call).samples_first(_unchanged(call), samples).reshape(samples, -1)
     if module.scale_grad_by_freq:
         frequency = torch.bincount(indices.flatten(), minlength=module.num_embeddings)
         deltas = deltas / frequency[indices].unsqueeze(-1)

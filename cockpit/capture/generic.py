@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
+from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.calls import ModuleCall, tensors_in
+from cockpit.capture.forms import working
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.undisturbed import without_hooks
 from cockpit.capture.workspace import Workspace
 
 
@@ -33,20 +36,30 @@ class VectorisedGradients(SampleGradients):
         super().__init__(samples, parameter.shape)
         axis = call.axis
         assert axis is not None
-        kind = type(call.module).__name__
-        if call.drew_random_numbers:
-            raise Unavailable(f"'{call.name}' ({kind}) drew random numbers, so its forward pass cannot be repeated")
-        if axis.coupled or delta.shape[axis.dim] != samples:
-            raise Unavailable(f"'{call.name}' ({kind}) mixes samples and has no closed form")
-        self._call, self._parameter, self._attribute, self._dim = call, parameter.detach(), attribute, axis.dim
+        self._call = f"'{call.name}' ({type(call.module).__name__})"
+        self._require_repeatable(call, axis)
+        if delta.shape[axis.dim] != samples:
+            raise Unavailable(f"{self._call} mixes samples and has no closed form")
+        self._module, self._parameter, self._attribute = call.module, parameter.detach(), attribute
+        self._dim, self._dtype = axis.dim, call.output_dtype
         self._delta = delta.movedim(axis.dim, 0)
-        self._args = [a.movedim(self._dim, 0) if self._batched(a) else a for a in call.args]
+        self._batched = [i for i, a in enumerate(call.args) if self._has_batch(a)]
+        self._args = [a.movedim(self._dim, 0) if i in self._batched else a for i, a in enumerate(call.args)]
+        self._kwargs = dict(call.kwargs)
         # One sample in rehearsal: what cannot be vectorised says so here, where a reason can still be recorded.
         try:
             self._pull(0, 1)
         except (RuntimeError, ValueError, NotImplementedError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            raise Unavailable(f"'{call.name}' ({kind}) has no closed form; vectorising failed: {reason}") from error
+            raise Unavailable(f"{self._call} has no closed form; vectorising failed: {reason}") from error
+
+    def _require_repeatable(self, call: ModuleCall, axis: BatchAxis) -> None:
+        if call.unrepeatable is not None:
+            raise Unavailable(f"{self._call} {call.unrepeatable}, so its forward pass cannot be repeated")
+        if call.changed():
+            raise Unavailable(f"the input of {self._call} was overwritten after the call")
+        if axis.coupled or any(map(_uses_batch_statistics, call.module.modules())):
+            raise Unavailable(f"{self._call} mixes samples and has no closed form")
 
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """A chunk of samples at a time."""
@@ -59,51 +72,37 @@ class VectorisedGradients(SampleGradients):
         held = [self._delta, *(a for a in self._args if isinstance(a, Tensor))]
         return sum(t.numel() * t.element_size() for t in held)
 
-    def _batched(self, value: Any) -> bool:
+    def _has_batch(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.dim() > self._dim and value.shape[self._dim] == self.samples
 
     def _pull(self, start: int, stop: int) -> Tensor:
-        batched = [index for index, original in enumerate(self._call.args) if self._batched(original)]
-        inputs = [self._args[index][start:stop] for index in batched]
-        with torch.enable_grad(), without_hooks(self._call.module):
-            pulled: Tensor = vmap(self._one_sample(batched), randomness="error")(self._delta[start:stop], *inputs)
-        return pulled.detach()
+        inputs = [self._args[index][start:stop] for index in self._batched]
+        device = self._delta.device.type
+        # Where autocast lowered the output, it has to do so again.
+        lowered = self._dtype in (torch.float16, torch.bfloat16) and self._parameter.dtype != self._dtype
+        autocast = torch.autocast(device, dtype=self._dtype if lowered else None, enabled=lowered)
+        with torch.enable_grad(), autocast, without_hooks(self._module):
+            pulled: Tensor = vmap(self._one_sample, randomness="error")(self._delta[start:stop], *inputs)
+        return working(pulled.detach())
 
-    def _one_sample(self, batched: list[int]) -> Callable[..., Tensor]:
-        def pull(delta: Tensor, *inputs: Tensor) -> Tensor:
-            args = list(self._args)
-            for index, tensor in zip(batched, inputs, strict=True):
-                args[index] = tensor.unsqueeze(self._dim)
+    def _one_sample(self, delta: Tensor, *inputs: Tensor) -> Tensor:
+        args = list(self._args)
+        for index, tensor in zip(self._batched, inputs, strict=True):
+            args[index] = tensor.unsqueeze(self._dim)
+        buffers = {name: b.clone() for name, b in self._module.named_buffers()}
 
-            def forward(parameter: Tensor) -> Tensor:
-                output = functional_call(
-                    self._call.module, {self._attribute: parameter}, tuple(args), dict(self._call.kwargs)
-                )
-                return next(tensors_in(output))
+        def forward(parameter: Tensor) -> Tensor:
+            swapped = {**buffers, self._attribute: parameter}
+            output = functional_call(self._module, swapped, tuple(args), self._kwargs, tie_weights=False)
+            return next(tensors_in(output))
 
-            pullback = vjp(forward, self._parameter)[1]
-            (gradient,) = pullback(delta.unsqueeze(self._dim).to(self._call.output_dtype))
-            return gradient  # type: ignore[no-any-return]
-
-        return pull
+        pullback = vjp(forward, self._parameter)[1]
+        (gradient,) = pullback(delta.unsqueeze(self._dim).to(self._dtype))
+        return gradient  # type: ignore[no-any-return]
 
 
-class without_hooks:  # noqa: N801 - a context manager
-    """Calls inside the block run no forward hook of the module or of anything in it.
-
-    Args:
-        module: The module.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._modules = list(module.modules())
-        self._saved: list[tuple[Any, Any]] = []
-
-    def __enter__(self) -> None:
-        self._saved = [(m._forward_hooks, m._forward_pre_hooks) for m in self._modules]
-        for m in self._modules:
-            m._forward_hooks, m._forward_pre_hooks = type(m._forward_hooks)(), type(m._forward_pre_hooks)()
-
-    def __exit__(self, *_: object) -> None:
-        for m, (hooks, pre_hooks) in zip(self._modules, self._saved, strict=True):
-            m._forward_hooks, m._forward_pre_hooks = hooks, pre_hooks
+def _uses_batch_statistics(module: nn.Module) -> bool:
+    """One sample alone would be normalised by itself, and nothing would fail."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return False
+    return module.training or module.running_mean is None

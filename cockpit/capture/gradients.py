@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.workspace import DEFAULT_LIMIT, Workspace
 
 
 class SampleGradients(ABC):
@@ -137,6 +137,37 @@ class Rows(SampleGradients):
         return self._rows @ direction.reshape(-1).to(self._rows.dtype)
 
 
+class Zeros(SampleGradients):
+    """No gradient came back for any sample.
+
+    Args:
+        like: A tensor of the parameter's shape, for its dtype and device.
+    """
+
+    def __init__(self, samples: int, like: Tensor) -> None:
+        super().__init__(samples, like.shape)
+        self._zero = like.new_zeros(())
+
+    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
+        """Zeros, a chunk of samples at a time."""
+        step = workspace.chunk(self.samples, self.numel * self._zero.element_size())
+        for start in range(0, self.samples, step):
+            stop = min(start + step, self.samples)
+            yield start, workspace.take("rows", (stop - start, self.numel), self._zero).zero_()
+
+    def nbytes(self) -> int:
+        """Next to nothing."""
+        return self._zero.element_size()
+
+    def sq_norms(self) -> Tensor:
+        """Zeros."""
+        return self._zero.expand(self.samples).double()
+
+    def dots(self, direction: Tensor) -> Tensor:
+        """Zeros."""
+        return self._zero.expand(self.samples)
+
+
 class OuterProducts(SampleGradients):
     """``G_n = Σ_t δ_nt a_ntᵀ`` of a linear map.
 
@@ -181,8 +212,14 @@ class OuterProducts(SampleGradients):
             return row_sq_norms(self.deltas[:, 0]) * row_sq_norms(self.inputs[:, 0])
         if self.materialises:
             return None
-        gram = torch.bmm(self.inputs, self.inputs.transpose(1, 2))
-        gram *= torch.bmm(self.deltas, self.deltas.transpose(1, 2))
+        pairs = 2 * self.positions**2 * self.deltas.element_size()
+        step = max(1, DEFAULT_LIMIT // pairs)
+        return torch.cat([self._grams(n, n + step) for n in range(0, self.samples, step)])
+
+    def _grams(self, start: int, stop: int) -> Tensor:
+        inputs, deltas = self.inputs[start:stop], self.deltas[start:stop]
+        gram = torch.bmm(inputs, inputs.transpose(1, 2))
+        gram *= torch.bmm(deltas, deltas.transpose(1, 2))
         # Equal to a squared norm, so negative only by rounding.
         return gram.sum((1, 2)).double().clamp_min(0)
 
@@ -207,21 +244,24 @@ class Sum(SampleGradients):
         self._parts = tuple(parts)
 
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
-        """Rows of every part, added, a chunk of samples at a time."""
-        step = workspace.chunk(self.samples, self.numel * 8)
-        for start in range(0, self.samples, step):
-            stop = min(start + step, self.samples)
-            total: Tensor | None = None
-            for part in self._parts:
-                for first, rows in part.rows(workspace):
-                    low, high = max(start, first), min(stop, first + len(rows))
-                    if low >= high:
-                        continue
-                    if total is None:
-                        total = workspace.take("sum", (stop - start, self.numel), rows).zero_()
-                    total[low - start : high - start] += rows[low - first : high - first]
-            if total is not None:
-                yield start, total
+        """Rows of every part, added, side by side: each part is run through once."""
+        rooms = [workspace.room(f"part {i}", len(self._parts)) for i in range(len(self._parts))]
+        streams = [part.rows(room) for part, room in zip(self._parts, rooms, strict=True)]
+        heads = [next(stream) for stream in streams]
+        start = 0
+        while start < self.samples:
+            stop = min(first + len(rows) for first, rows in heads)
+            pieces = [rows[start - first : stop - first] for first, rows in heads]
+            total = workspace.take("sum", pieces[0].shape, pieces[0]).copy_(pieces[0])
+            for piece in pieces[1:]:
+                total += piece
+            yield start, total
+            start = stop
+            if start < self.samples:
+                heads = [
+                    next(stream) if first + len(rows) == start else (first, rows)
+                    for stream, (first, rows) in zip(streams, heads, strict=True)
+                ]
 
     def nbytes(self) -> int:
         """Bytes held by all parts."""

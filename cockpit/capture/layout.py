@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cockpit.capture.batch_axis import BatchAxis, find_batch_axis
+from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.losses import Arrangement, LossCall
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.undisturbed import undisturbed
 
-Finding = tuple["BatchAxis | None", "str | None"]
+_FURTHER_SAMPLES = 8
+"""How many more samples are asked where the gradient of the first ones ends in dead units."""
+
+
+@dataclass
+class _Finding:
+    """What is known of one call: its batch axis, or why it has none."""
+
+    axis: BatchAxis | None = None
+    problem: str = "no gradient of a single sample's loss reaches it"
+    reached: bool = False
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way in which loss entries may be dealt out.
+
+    Args:
+        plausible: Whether it may be true even if some tensor has no batch axis.
+    """
+
+    arrangement: Arrangement
+    plausible: bool = False
+
+
+@dataclass
+class _Layout:
+    """How samples lie in one step's tensors, how often that was looked up, and what is left to find out."""
+
+    arrangement: Arrangement
+    findings: list[_Finding] = field(default_factory=list)
+    asked: int = 0
+
+    @property
+    def mixed(self) -> tuple[int, int]:
+        """How many tensors have no batch axis, and in how many samples reach each other."""
+        reached = [finding for finding in self.findings if finding.reached]
+        coupled = sum(finding.axis is not None and finding.axis.coupled for finding in reached)
+        return sum(finding.axis is None for finding in reached), coupled
+
+    def due(self) -> bool:
+        """Whether to measure anew: where nothing arrived, units may have come alive. Ever more rarely, since most often
+        such a call is simply not part of the loss; but at once if it was like that everywhere."""
+        self.asked += 1
+        reached = [finding.reached for finding in self.findings]
+        return not all(reached) and (not any(reached) or self.asked & (self.asked - 1) == 0)
 
 
 class Layouts:
     """Where the samples are, by the shapes of a step."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], tuple[Arrangement, list[Finding]]] = {}
+        self._known: dict[tuple[Any, ...], _Layout] = {}
         self._cotangents: dict[int, Tensor] | None = None
 
     @property
@@ -34,55 +83,68 @@ class Layouts:
         self._cotangents[id(call)] = delta
 
     def resolve(
-        self, loss: LossCall, calls: Sequence[ModuleCall], sizes: tuple[int, ...], parameters: Sequence[Tensor]
-    ) -> Arrangement | None:
-        """Gives every call recorded so far its batch axis, or the reason why it has none.
+        self,
+        loss: LossCall,
+        calls: Sequence[ModuleCall],
+        inputs: Sequence[Axes],
+        model: nn.Module,
+        parameters: Sequence[Tensor],
+    ) -> None:
+        """Gives the loss its arrangement, and every call that has no batch axis yet its own, or the reason why not.
 
         Args:
             loss: A loss call, its entries attached to the graph.
-            calls: Module calls of this step.
-            sizes: Candidates for the batch size.
+            calls: Module calls that a backward pass may still walk through.
+            inputs: Sizes of what each call of the model was given, the latest first.
+            model: The model.
             parameters: Parameters to differentiate for, so that the gradient passes through every call.
-
-        Returns:
-            How loss entries belong to samples; ``None`` without a candidate that fits.
         """
-        open_calls = [call for call in calls if call.axis is None]
-        key = (sizes, tuple(loss.entries.shape), *(call.signature() for call in open_calls))
-        if key not in self._known:
-            found = self._measure(loss, open_calls, sizes, parameters)
-            if found is None:
-                return None
-            self._known[key] = found
-        arrangement, findings = self._known[key]
-        for call, (axis, problem) in zip(open_calls, findings, strict=True):
-            call.axis, call.problem = axis, problem
-        return arrangement
+        own = loss.arrangement
+        key = (*inputs, own, tuple(loss.entries.shape), *(call.signature() for call in calls))
+        layout = self._known.get(key)
+        if layout is None or layout.due():
+            ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, plausible=True)]
+            with undisturbed(model):
+                measured = self._measure(loss, ways, calls, parameters)
+            if measured is None:
+                return
+            measured.asked = 1 if layout is None else layout.asked
+            layout = self._known[key] = measured
+        loss.arrangement = layout.arrangement
+        for call, finding in zip(calls, layout.findings, strict=True):
+            if call.axis is None:
+                call.axis, call.problem = finding.axis, finding.problem
 
     def _measure(
-        self, loss: LossCall, calls: Sequence[ModuleCall], sizes: tuple[int, ...], parameters: Sequence[Tensor]
-    ) -> tuple[Arrangement, list[Finding]] | None:
+        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], parameters: Sequence[Tensor]
+    ) -> _Layout | None:
         """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken."""
-        best: tuple[int, Arrangement, list[Finding]] | None = None
-        for arrangement in _candidates(sizes, loss):
-            findings = self._try(loss, arrangement, calls, parameters)
-            mixed = sum(axis is None or axis.coupled for axis, _ in findings)
-            if best is None or mixed < best[0]:
-                best = (mixed, arrangement, findings)
-            if mixed == 0:
+        best: _Layout | None = None
+        for way in ways:
+            layout = _Layout(way.arrangement, self._try(loss, way.arrangement, calls, parameters))
+            if (way.plausible or not layout.mixed[0]) and (best is None or layout.mixed < best.mixed):
+                best = layout
+            if best is not None and best.mixed == (0, 0):
                 break
-        return None if best is None else best[1:]
+        return best
 
     def _try(
         self, loss: LossCall, arrangement: Arrangement, calls: Sequence[ModuleCall], parameters: Sequence[Tensor]
-    ) -> list[Finding]:
-        N = arrangement.samples
+    ) -> list[_Finding]:
+        counted = arrangement.deal(loss.counts).sum(1).nonzero().flatten().tolist()
         cotangents: dict[int, list[tuple[int, Tensor]]] = {id(call): [] for call in calls}
-        for n in dict.fromkeys((N - 1, N // 2, N // 4)):
-            for identity, delta in self._single_sample(loss, arrangement, n, parameters).items():
-                if identity in cotangents:
-                    cotangents[identity].append((n, delta))
-        return [_finding(cotangents[id(call)], N) for call in calls]
+        enough = min(2, len(counted))
+        try:
+            for turn, n in enumerate(_spread(counted)):
+                if turn >= 3 and all(len(found) >= enough for found in cotangents.values()):
+                    break
+                for identity, delta in self._single_sample(loss, arrangement, n, parameters).items():
+                    if identity in cotangents and 0 < float(delta.double().abs().sum()) < math.inf:
+                        cotangents[identity].append((n, delta))
+        except Unavailable as reason:
+            return [_Finding(problem=str(reason), reached=True) for _ in calls]
+        found = [cotangents[id(call)] for call in calls]
+        return [_finding(f, arrangement.samples) if f and len(f) >= enough else _Finding() for f in found]
 
     def _single_sample(
         self, loss: LossCall, arrangement: Arrangement, n: int, parameters: Sequence[Tensor]
@@ -91,35 +153,54 @@ class Layouts:
         self._cotangents = {}
         try:
             with torch.enable_grad():
-                own = arrangement.deal(loss.entries, loss.sample_axis)[n].sum()
+                own = arrangement.deal(loss.entries)[n].sum()
                 if own.requires_grad and parameters:
                     # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
                     scale = torch.full_like(own, 256.0)
                     torch.autograd.grad(own, parameters, scale, retain_graph=True, allow_unused=True)
             return self._cotangents
+        except RuntimeError as error:  # a graph that may be walked only once, or only by backward
+            reason = str(error).splitlines()[0]
+            raise Unavailable(f"the gradient of a single sample's loss cannot be taken: {reason}") from error
         finally:
             self._cotangents = None
 
 
-def _candidates(sizes: tuple[int, ...], loss: LossCall) -> list[Arrangement]:
-    """Batch first, then sequence first; where positions are flattened, in either order."""
-    ways = [Arrangement(size, order) for size in sizes for order in ("block", "stride")]
-    fitting: list[Arrangement] = []
-    for way in ways:
-        try:
-            way.deal(loss.entries.detach(), loss.sample_axis)
-        except Unavailable:
-            continue
-        fitting.append(way)
-    if fitting and loss.entries.numel() == fitting[0].samples:
-        return fitting[:1]
-    return fitting
+def _spread(counted: Sequence[int]) -> Iterator[int]:
+    """Samples to ask: three far apart, then a few more, far apart too."""
+    if not counted:
+        return
+    last, N = len(counted) - 1, len(counted)
+    places = [last, N // 2, N // 4, *(last * k // _FURTHER_SAMPLES for k in range(_FURTHER_SAMPLES))]
+    yield from dict.fromkeys(counted[place] for place in places)
 
 
-def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> Finding:
-    if not cotangents:
-        return None, "no gradient of a single sample's loss reaches it"
+def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
+    """From likely to unlikely: a batch axis of the entries' own; samples and positions on one axis, in the input's
+    order; and in the other order."""
+    own = [
+        _Way(Arrangement(axes[place], axis), plausible=True)
+        for place in (0, 1)
+        for axes in (axes for tensors in inputs for axes in tensors if len(axes) > place)
+        for axis, length in enumerate(shape)
+        if length == axes[place]
+    ]
+    leading = [tensors[0] for tensors in inputs if tensors]
+    flat = [_Way(Arrangement(axes[0], order="block"), plausible=True) for axes in leading]
+    # Positions first: then there are about as many of them as the input has, or another axis is taken for the batch.
+    second = [axes[1] for axes in leading if len(axes) > 1 and 2 * shape.numel() >= axes[0] * axes[1]]
+    flat += [_Way(Arrangement(size, order="stride")) for size in second]
+    flat += [_Way(Arrangement(axes[0], order="stride")) for axes in leading]
+    flat += [_Way(Arrangement(size, order="block")) for size in second]
+    fitting: dict[Arrangement, _Way] = {}
+    for way in (*own, *flat):
+        if way.arrangement.fits(shape):
+            fitting.setdefault(way.arrangement, way)
+    return list(fitting.values())
+
+
+def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> _Finding:
     try:
-        return find_batch_axis(cotangents, samples), None
+        return _Finding(find_batch_axis(cotangents, samples), reached=True)
     except Unavailable as reason:
-        return None, str(reason)
+        return _Finding(problem=str(reason), reached=True)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import TorchFunctionMode
 
-from cockpit.capture.unavailable import Unavailable
+# How gradients are asked for: the first two accumulate them, the third hands them over.
+_BACKWARD = (torch.Tensor.backward, torch.autograd.backward)
 
 LOSS_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     function
@@ -46,33 +47,31 @@ class Arrangement:
 
     Args:
         samples: Batch size ``N``.
-        order: Where entries of all positions share one axis, whether a sample's stand together (``block``) or a
-            position's (``stride``).
+        axis: Axis of the entries that is the batch; ``None`` where samples and positions share one.
+        order: Where they share one, whether a sample's entries stand together (``block``) or a position's (``stride``).
     """
 
     samples: int
-    order: str = "block"
+    axis: int | None = None
+    order: Literal["block", "stride"] = "block"
 
-    def deal(self, entries: Tensor, axis: int | None = None) -> Tensor:
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether entries of this shape can be dealt out so."""
+        if self.axis is not None:
+            return self.axis < len(shape) and shape[self.axis] == self.samples
+        return len(shape) > 0 and shape.numel() > 0 and shape.numel() % self.samples == 0
+
+    def deal(self, entries: Tensor) -> Tensor:
         """Entries by sample, shape ``[N, k]``.
 
         Args:
-            entries: Loss entries of any shape.
-            axis: The batch axis of ``entries``, if known.
-
-        Raises:
-            Unavailable: If the entries cannot be shared out evenly.
+            entries: Loss entries of a shape that fits.
         """
-        N = self.samples
-        if axis is None and N in entries.shape:
-            axis = entries.shape.index(N)
-        if axis is not None and entries.shape[axis] == N:
-            return entries.movedim(axis, 0).reshape(N, -1)
-        if entries.dim() == 0 or entries.numel() % N:
-            raise Unavailable(f"{entries.numel()} loss entries cannot be shared out among {N} samples")
+        if self.axis is not None:
+            return entries.movedim(self.axis, 0).reshape(self.samples, -1)
         if self.order == "block":
-            return entries.reshape(N, -1)
-        return entries.reshape(-1, N).T
+            return entries.reshape(self.samples, -1)
+        return entries.reshape(-1, self.samples).T
 
 
 @dataclass(eq=False)
@@ -81,12 +80,14 @@ class LossCall:
 
     Args:
         name: How it was computed, ``cross_entropy``.
-        output: The tensor that the user got back, detached.
-        entries: Loss entries, still attached to the graph; any shape. For a reduced loss they are weighted as in it.
+        output: What the user got back, detached from it: what is done to it in place does not show here.
+        entries: Loss entries, attached to the graph until the batch axis is known; any shape. For a reduced loss they
+            are weighted as in it.
         counts: Each entry's weight in the mean (class weights, 0 for ignored targets), shape of ``entries``.
         total: What the user's own reduction is of the mean: 1 for a mean, ``Σ counts`` for a sum.
         reduced: Whether ``output`` is a single number; otherwise the gradient that arrives decides the weights.
-        sample_axis: Axis of ``entries`` that is the batch, where that is known (losses that the user registered).
+        arrangement: How the entries belong to samples; ``None`` where no batch was found.
+        superseded: Whether individual losses of the user's own took its place.
     """
 
     name: str
@@ -95,9 +96,34 @@ class LossCall:
     counts: Tensor
     total: float
     reduced: bool
-    sample_axis: int | None = None
+    arrangement: Arrangement | None = None
+    superseded: bool = False
     problem: str | None = None
     arrived: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def summed(self) -> bool:
+        """Whether the user's own reduction was a plain sum."""
+        if self.reduced:
+            return self.total != 1.0
+        assert self.arrived is not None
+        counted = self.arrived[self.arrived != 0]
+        return counted.numel() > 1 and bool((counted == 1).all())
+
+    def amount(self) -> float:
+        """What this loss adds to the number that ``backward`` was called on."""
+        assert self.arrived is not None
+        values = self.output if self.reduced else self.entries
+        return float((self.arrived.double() * values.double()).sum())
+
+    def scale(self) -> float:
+        """The gradient that arrived, for the mean: what the loss was multiplied with, times ``total``."""
+        assert self.arrived is not None
+        return float(self.arrived.double().sum()) * (self.total if self.reduced else 1.0)
+
+    def unit(self) -> float:
+        """The gradient that arrived, for the number that the user would name: a sum where it was a sum."""
+        return self.scale() / self.total if self.reduced else 1.0 if self.summed else self.scale()
 
 
 class LossWatch(TorchFunctionMode):
@@ -105,24 +131,78 @@ class LossWatch(TorchFunctionMode):
 
     Args:
         on_loss: Called after the call with function, arguments, keyword arguments and output.
-        on_backward: Called with the tensor whose ``backward`` is about to run.
+        on_backward: Called with what ``backward`` is about to start from, ``None`` where that is no tensor.
+        on_aside: Called with true before ``torch.autograd.grad``, and with false after it.
     """
 
-    def __init__(self, on_loss: Callable[..., None], on_backward: Callable[[Tensor], None]) -> None:
+    def __init__(
+        self,
+        on_loss: Callable[..., None],
+        on_backward: Callable[[Root | None], None],
+        on_aside: Callable[[bool], None],
+    ) -> None:
         super().__init__()
-        self._on_loss, self._on_backward = on_loss, on_backward
+        self._on_loss, self._on_backward, self._on_aside = on_loss, on_backward, on_aside
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Lets everything pass; losses are reported once they are computed."""
         kwargs = dict(kwargs or {})
-        if func is torch.Tensor.backward:
-            self._on_backward(args[0])
+        if func is torch.autograd.grad:
+            return self._aside(func, args, kwargs)
+        if func in _BACKWARD:
+            self._on_backward(_root(*args, **kwargs))
         result = func(*args, **kwargs)
         if func in LOSS_FUNCTIONS and isinstance(result, Tensor) and result.requires_grad:
             self._on_loss(func, args, kwargs, result)
         return result
+
+    def _aside(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._on_aside(True)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._on_aside(False)
+
+
+@dataclass(frozen=True)
+class Root:
+    """What a backward pass starts from.
+
+    Args:
+        value: The number, or the sum of several, each times the gradient that it was given.
+        factor: The constant tensor that it was multiplied with last, as gradient scalers do.
+    """
+
+    value: Tensor
+    factor: Tensor | None
+
+    def unscaled(self) -> float:
+        """The number before it was multiplied."""
+        return float(self.value) if self.factor is None else float(self.value) / float(self.factor)
+
+
+def _root(tensors: Any, gradients: Any = None, *_: Any, **named: Any) -> Root | None:
+    """What is differentiated, or ``None`` where that is no tensor."""
+    gradients = named.get("gradient", named.get("grad_tensors", gradients))
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    given = [gradients] * len(roots) if gradients is None or isinstance(gradients, Tensor) else list(gradients)
+    if not roots or not all(isinstance(root, Tensor) for root in roots) or len(given) != len(roots):
+        return None
+    weighted = [r.detach() if g is None else r.detach() * g.detach() for r, g in zip(roots, given, strict=True)]
+    value = torch.stack([part.sum().double() for part in weighted]).sum()
+    return Root(value, _last_factor(roots[0]) if len(roots) == 1 else None)
+
+
+def _last_factor(root: Tensor) -> Tensor | None:
+    """The constant in ``root = something * constant``; a number of Python's is the user's business."""
+    if root.grad_fn is None or root.grad_fn.name() != "MulBackward0":
+        return None
+    factor = getattr(root.grad_fn, "_saved_other", None)
+    if isinstance(factor, Tensor) and factor.dim() == 0 and factor.dtype == torch.float32 and not factor.requires_grad:
+        return factor
+    return None
 
 
 def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> LossCall:
@@ -145,7 +225,7 @@ def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
             arguments[legacy] = None
     entries = output if reduction == "none" else func(*bound.args, **bound.kwargs)
     counts = _counts(name, arguments, entries)
-    call = LossCall(name, output.detach(), entries, counts, 1.0, reduction != "none")
+    call = LossCall(name, output.detach().clone(), entries, counts, 1.0, reduction != "none")
     if reduction == "none":
         return call
     weight = counts.double().sum()
@@ -177,8 +257,10 @@ def registered(per_sample: Tensor) -> tuple[Tensor, LossCall]:
     if per_sample.dim() != 1:
         raise ValueError(f"step.losses needs one loss per sample, shape [N], got shape {list(per_sample.shape)}")
     mean = per_sample.mean()
-    counts = torch.ones_like(per_sample, requires_grad=False)
-    return mean, LossCall("step.losses", mean.detach(), per_sample, counts, 1.0, True, sample_axis=0)
+    counts = torch.ones_like(per_sample, requires_grad=False, dtype=torch.float64)
+    call = LossCall("step.losses", mean.detach().clone(), per_sample, counts, 1.0, True)
+    call.arrangement = Arrangement(len(per_sample), axis=0)
+    return mean, call
 
 
 @cache
@@ -194,16 +276,17 @@ def _reduction_of(arguments: Mapping[str, Any]) -> str:
 
 def _counts(name: str, arguments: Mapping[str, Any], entries: Tensor) -> Tensor:
     """Weight of each entry in the mean: class weights and ignored targets, as PyTorch defines the mean."""
-    counts = torch.ones_like(entries, requires_grad=False)
+    counts = torch.ones_like(entries, requires_grad=False, dtype=torch.float64)
     target: Tensor | None = arguments.get("target")
     weight: Tensor | None = arguments.get("weight")
     if name in ("mse_loss", "l1_loss", "huber_loss") and weight is not None:
         return weight.detach().to(counts.dtype).expand_as(counts)
     if "ignore_index" not in arguments or target is None:
         return counts
+    ignored: int | None = arguments["ignore_index"]
     if target.is_floating_point():  # class probabilities: the mean divides by the number of entries, weights or not
         return counts
-    kept: Tensor = target != arguments["ignore_index"]
+    kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     if weight is None:
         return kept.to(counts.dtype)
     labels = torch.where(kept, target, torch.zeros_like(target))

@@ -24,6 +24,7 @@ class Workspace:
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
         self._buffers: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._rooms: dict[tuple[str, int], Workspace] = {}
 
     def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
         """An uninitialised contiguous tensor; it overwrites what was taken under this name before."""
@@ -36,6 +37,10 @@ class Workspace:
             buffer = self._buffers[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
         return buffer[:numel].view(tuple(shape))
 
+    def room(self, name: str, parts: int) -> Workspace:
+        """One of several equal parts of this workspace, for those who work side by side; kept under its name."""
+        return self._rooms.setdefault((name, parts), Workspace(self.limit // parts))
+
     def chunk(self, samples: int, bytes_per_sample: int) -> int:
         """How many samples fit into one chunk: at least one, at most all of them."""
         return max(1, min(samples, self.limit // max(1, bytes_per_sample)))
@@ -43,3 +48,4 @@ class Workspace:
     def clear(self) -> None:
         """Gives all memory back."""
         self._buffers.clear()
+        self._rooms.clear()

@@ -11,6 +11,7 @@ from torch import Tensor
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.per_sample_moments import PerSampleMoments
 from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
 
 
@@ -26,6 +27,10 @@ class ProbeCollection:
         self._surroundings = surroundings
         self._failed: dict[Probe[Any], Unavailable] = {}
         self._collectors: dict[Probe[Any], Collector[Any]] = {}
+        probes = list(probes)
+        if any(probe.individual for probe in probes):
+            # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
+            probes = list(dict.fromkeys([PerSampleMoments(), *probes]))
         for probe in probes:
             self._attempt(probe, partial(self._begin, probe))
 
@@ -65,9 +70,8 @@ class ProbeCollection:
         try:
             reduce(gradients, [reduction for _, reduction in pairs], self._surroundings.workspace)
         except Exception as error:
-            for probe, _ in pairs:
-                reason = f"{self._surroundings.table[index].name}: {type(error).__name__}: {error}"
-                self._failed[probe] = Unavailable(reason)
+            # What was reduced before the error stays unused: a parameter that is left out enters no result.
+            self.left_out(index, f"{type(error).__name__}: {error}")
 
     def left_out(self, index: int, reason: str) -> None:
         """A parameter without individual gradients."""

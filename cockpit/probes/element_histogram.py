@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.kernels.histogram import Edges, count_outer, count_rows
-from cockpit.probes.per_sample_moments import require_coverage
+from cockpit.probes.per_sample_moments import covered
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 
 
@@ -55,7 +55,9 @@ class ElementHistogram(Probe[Counts]):
 
 class _HistogramReduction(Reduction):
     def __init__(self, edges: Edges, gradients: SampleGradients, factors: Tensor) -> None:
-        self._edges, self._gradients, self._factors = edges, gradients, factors
+        self._edges, self._factors = edges, factors
+        self._gradients: SampleGradients | None = gradients
+        self.samples = gradients.samples
         self.counts: NDArray[np.int64] = np.zeros(edges.bins, dtype=np.int64)
 
     def closed(self) -> bool:
@@ -75,13 +77,16 @@ class _HistogramReduction(Reduction):
     def rows(self, start: int, rows: Tensor) -> None:
         self.counts += count_rows(rows, self._factors[start : start + len(rows)], self._edges)
 
+    def finish(self) -> None:
+        self._gradients = None
+
 
 class _HistogramCollector(Collector[Counts]):
     def __init__(self, probe: ElementHistogram, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._edges = Edges.uniform(probe.low, probe.high, probe.bins)
         self._counts: dict[int, list[_HistogramReduction]] = {}
-        self._problem: str | None = None
+        self._passes: list[BackwardPass] = []
 
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
@@ -91,16 +96,17 @@ class _HistogramCollector(Collector[Counts]):
         return reduction
 
     def end_pass(self, backward: BackwardPass) -> None:
-        try:
-            backward.individual()
-        except Unavailable as reason:
-            self._problem = str(reason)
+        self._passes.append(backward)
 
     def result(self) -> Counts:
-        if self._problem is not None:
-            raise Unavailable(self._problem)
-        table, left_out = self._surroundings.table, self._surroundings.left_out
-        indices = [i for i in range(len(table)) if i in self._counts and i not in left_out]
-        require_coverage(self._surroundings, indices)
+        if not self._passes:
+            raise Unavailable("no backward pass was seen")
+        pooled_shares(self._passes)
+        samples = sum(len(backward.weights()) for backward in self._passes)
+        table, indices = self._surroundings.table, covered(self._surroundings, self._counts)
         layers = np.stack([np.sum([r.counts for r in self._counts[i]], axis=0) for i in indices])
+        for row, i in zip(layers, indices, strict=True):
+            # Micro-batches that did not use a parameter have no gradient there: zeros, as in one large batch.
+            unseen = samples - sum(reduction.samples for reduction in self._counts[i])
+            row[self._edges.bin_of(0.0)] += unseen * table[i].tensor.numel()
         return Counts(tuple(table[i].name for i in indices), layers, self._edges.values)

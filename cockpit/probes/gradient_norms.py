@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.accumulation import accumulated
+from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.probe import Collector, Probe, Surroundings
@@ -47,21 +48,20 @@ class _NormsCollector(Collector[Norms]):
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._squares: dict[int, Tensor] = {}
-        self._scales: list[float] = []
+        self._passes: list[BackwardPass] = []
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
-        if self._scales:
-            # Earlier passes of this step have left theirs where the optimizer will look for it.
-            accumulated = self._surroundings.table[index].tensor.grad
-            gradient = gradient if accumulated is None else accumulated.detach() + gradient
+        if self._passes:
+            gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.deferred)
         (self._squares[index],) = sq_norms([gradient])
 
     def end_pass(self, backward: BackwardPass) -> None:
-        self._scales.append(backward.scale())
+        self._passes.append(backward)
 
     def result(self) -> Norms:
         if not self._squares:
             raise Unavailable("no backward pass was seen")
+        whole, _ = pooled_shares(self._passes)
         indices = sorted(self._squares)
-        squares = torch.stack([self._squares[i] for i in indices]).cpu() / sum(self._scales) ** 2
+        squares = torch.stack([self._squares[i] for i in indices]).cpu() / whole**2
         return Norms(tuple(self._surroundings.table[i].name for i in indices), squares)

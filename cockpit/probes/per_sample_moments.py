@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.accumulation import accumulated
+from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
@@ -82,62 +83,57 @@ class _Sums:
     sq_norms: Tensor
     dots: Tensor
     grad_sq_norm: Tensor
-    total_sq_norm: Tensor
 
 
 class _MomentsReduction(Reduction):
     def __init__(self, gradients: SampleGradients, gradient: Tensor) -> None:
-        self._gradients = gradients
-        self._direction = gradient
+        self._gradients: SampleGradients | None = gradients
+        self.direction = gradient
         self.sq_norms: Tensor | None = None
         self.dots: Tensor | None = None
         self._pieces: list[tuple[Tensor, Tensor]] = []
 
     def closed(self) -> bool:
+        assert self._gradients is not None
         self.sq_norms = self._gradients.sq_norms()
         if self.sq_norms is None:
             return False
-        self.dots = self._gradients.dots(self._direction)
+        self.dots = self._gradients.dots(self.direction)
         return self.dots is not None
 
     def rows(self, start: int, rows: Tensor) -> None:
-        self._pieces.append((row_sq_norms(rows), rows @ self._direction.reshape(-1).to(rows.dtype)))
+        self._pieces.append((row_sq_norms(rows), rows @ self.direction.reshape(-1).to(rows.dtype)))
 
     def finish(self) -> None:
         if self._pieces:
             self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
             self.dots = torch.cat([dots for _, dots in self._pieces])
+        self._gradients = None
 
 
 class _MomentsCollector(Collector[Moments]):
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._open: dict[int, tuple[_MomentsReduction, Tensor]] = {}
+        self._open: dict[int, _MomentsReduction] = {}
         self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
-        self._earlier: dict[int, Tensor] = {}
+        self._totals: dict[int, Tensor] = {}
 
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
     ) -> Reduction | None:
-        reduction = _MomentsReduction(gradients, gradient)
-        self._open[index] = (reduction, self._total(index, gradient))
+        reduction = self._open[index] = _MomentsReduction(gradients, gradient)
+        parameter = self._surroundings.table[index].tensor
+        total = accumulated(parameter, gradient, included=backward.deferred) if self._passes else gradient
+        self._totals[index] = _sq_norm(total)
         return reduction
-
-    def _total(self, index: int, gradient: Tensor) -> Tensor:
-        """``‖Σ g‖²`` over this and all earlier passes of the step, raw."""
-        if not self._passes:
-            return _sq_norm(gradient)
-        # What the earlier passes left has been accumulated where the optimizer will look for it.
-        accumulated = self._surroundings.table[index].tensor.grad
-        return _sq_norm(gradient if accumulated is None else accumulated.detach() + gradient)
 
     def end_pass(self, backward: BackwardPass) -> None:
         sums: dict[int, _Sums] = {}
-        for index, (reduction, total) in self._open.items():
-            assert reduction.sq_norms is not None
-            assert reduction.dots is not None
-            grad_sq_norm = _sq_norm(reduction._direction)
-            sums[index] = _Sums(reduction.sq_norms, reduction.dots.double(), grad_sq_norm, total)
+        for index, reduction in self._open.items():
+            if index not in self._surroundings.left_out:
+                assert reduction.sq_norms is not None
+                assert reduction.dots is not None
+                sums[index] = _Sums(reduction.sq_norms, reduction.dots.double(), _sq_norm(reduction.direction))
         self._open.clear()
         self._withhold(sums, _lowest_precision(backward))
         self._passes.append((backward, sums))
@@ -162,48 +158,52 @@ class _MomentsCollector(Collector[Moments]):
     def result(self) -> Moments:
         if not self._passes:
             raise Unavailable("no backward pass was seen")
-        individuals = [backward.individual() for backward, _ in self._passes]
-        table, left_out = self._surroundings.table, self._surroundings.left_out
-        seen = [set(sums) for _, sums in self._passes]
-        indices = [i for i in range(len(table)) if all(i in s for s in seen) and i not in left_out]
-        require_coverage(self._surroundings, indices)
-        scales = [backward.scale() for backward, _ in self._passes]
-        whole = sum(scales)
-        weights = torch.cat([i.weights * (s / whole) for i, s in zip(individuals, scales, strict=True)]).cpu()
-        last = self._passes[-1][1]
+        passes = [backward for backward, _ in self._passes]
+        whole, shares = pooled_shares(passes)
+        weights = [backward.weights() * share for backward, share in zip(passes, shares, strict=True)]
+        table = self._surroundings.table
+        indices = covered(self._surroundings, self._totals)
         return Moments(
             tuple(table[i].name for i in indices),
-            weights,
+            torch.cat(weights).cpu(),
             self._stack(indices, "sq_norms", power=2),
-            None if len(self._passes) > 1 else self._stack(indices, "dots", power=1) / scales[0],
-            torch.stack([last[i].total_sq_norm for i in indices]).cpu() / whole**2,
+            None if len(passes) > 1 else self._stack(indices, "dots", power=1) / whole,
+            torch.stack([self._totals[i] for i in indices]).cpu() / whole**2,
         )
 
     def _stack(self, indices: Sequence[int], what: str, power: int) -> Tensor:
         """One copy to the host per pass, all parameters and samples together; shape ``[P, N]``."""
         pieces = []
         for backward, sums in self._passes:
-            raw = torch.stack([getattr(sums[i], what).double() for i in indices])
-            pieces.append((raw * backward.factors().to(raw.device) ** power).cpu())
+            factors = backward.factors()
+            nothing = torch.zeros_like(factors)  # a parameter that this micro-batch did not use
+            raw = torch.stack([getattr(sums[i], what).double() if i in sums else nothing for i in indices])
+            pieces.append((raw * factors.to(raw.device) ** power).cpu())
         return torch.cat(pieces, dim=1)
 
 
-def require_coverage(surroundings: Surroundings, indices: Sequence[int]) -> None:
-    """Refuses a network-wise reading that would stand for less than half of the network.
+def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:
+    """Parameters that a network-wise reading of individual gradients is made of, in the model's order.
+
+    Those that no gradient reached are not among them, and not missed.
 
     Args:
         surroundings: The step's.
-        indices: Parameters with individual gradients.
+        seen: Parameters whose individual gradients were seen.
 
     Raises:
-        Unavailable: With the most frequent reason.
+        Unavailable: If the reading would stand for less than half of the network; with the most frequent reason.
     """
-    table = surroundings.table
-    served = sum(table[i].tensor.numel() for i in indices)
-    if not indices or served < MINIMAL_COVERAGE * table.numel:
-        reasons = list(surroundings.left_out.values())
-        reason = max(reasons, key=reasons.count) if reasons else "no gradient arrived"
-        raise Unavailable(f"individual gradients cover {served / table.numel:.0%} of the parameters: {reason}")
+    table, left_out = surroundings.table, surroundings.left_out
+    indices = [i for i in range(len(table)) if i in seen and i not in left_out]
+    share = 1 - sum(table[i].tensor.numel() for i in left_out) / table.numel
+    if not indices or share < MINIMAL_COVERAGE:
+        reasons = list(left_out.values()) or ["no gradient arrived"]
+        share = share if indices else 0.0
+        raise Unavailable(
+            f"individual gradients cover {share:.0%} of the parameters: {max(reasons, key=reasons.count)}"
+        )
+    return indices
 
 
 def _sq_norm(tensor: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class _SlopesCollector(Collector[StepSlopes]):
         self._passes: list[BackwardPass] = []
         self._room = surroundings.workspace.limit
         self._start: Tensor | None = None
-        self._uncovered = 0.0
+        self._uncovered: list[float] = []
         self._length = 0.0
 
     def reduction(
@@ -128,6 +128,8 @@ class _SlopesCollector(Collector[StepSlopes]):
 
     def moved(self, steps: Sequence[Tensor]) -> None:
         self._length = float(torch.stack(sq_norms(steps)).sum().sqrt())
+        if self._surroundings.previous is not None:
+            self._require_whole_step(self._surroundings.previous)
         if self._start_wanted and len(self._passes) == 1 and self._length > 0:
             self._require_whole_step(steps)
             workspace = self._surroundings.workspace
@@ -141,10 +143,10 @@ class _SlopesCollector(Collector[StepSlopes]):
         return index not in self._surroundings.left_out
 
     def _require_whole_step(self, steps: Sequence[Tensor]) -> None:
-        """A slope along part of the step is a slope along another step."""
+        """A slope along part of the step is one along another step. Where no gradient arrived, it is zero."""
         squares = torch.stack(sq_norms(steps))
-        known = [i for i in self._reductions if self._served(i)]
-        self._uncovered = float(1 - squares[known].sum() / squares.sum())
+        unknown = [i for i in range(len(squares)) if not self._served(i)]
+        self._uncovered.append(float(squares[unknown].sum() / squares.sum()))
 
     def _sum(self, dots: dict[int, Tensor]) -> Tensor | None:
         """Over all parameters, of the unscaled individual losses, on the host."""
@@ -160,11 +162,11 @@ class _SlopesCollector(Collector[StepSlopes]):
             raise Unavailable(
                 "the batch came in several backward passes, and its individual slopes would need all of them at once"
             )
-        self._passes[0].individual()
-        if self._start_wanted and self._uncovered > UNCOVERED_STEP:
-            reasons = list(self._surroundings.left_out.values()) or ["no gradient arrived"]
+        self._passes[0].weights()
+        if any(share > UNCOVERED_STEP for share in self._uncovered):
+            reasons = list(self._surroundings.left_out.values())
             raise Unavailable(
-                f"{self._uncovered:.0%} of the step lies in parameters without individual gradients: {reasons[0]}"
+                f"{max(self._uncovered):.0%} of the step lies in parameters without individual gradients: {reasons[0]}"
             )
         dots = {i: r.dots for i, r in self._reductions.items() if r.dots is not None and self._served(i)}
         return StepSlopes(self._start, self._sum(dots), self._length)

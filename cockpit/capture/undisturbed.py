@@ -1,0 +1,52 @@
+"""Running parts of the user's network once more without leaving a trace."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Whatever runs inside the block leaves random generators and buffers as they were.
+
+    A backward pass runs forward passes again where activations are checkpointed, and these draw random numbers and
+    update running statistics.
+
+    Args:
+        model: Whose buffers to keep.
+    """
+    buffers = [(b, b._version, b.clone()) for b in model.buffers()]
+    devices = {p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}
+    kinds = {device.type for device in devices}
+    indices = sorted({device.index for device in devices})
+    try:
+        with torch.random.fork_rng(indices, device_type=kinds.pop() if len(kinds) == 1 else "cuda"):
+            yield
+    finally:
+        with torch.no_grad():
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.copy_(value)
+
+
+@contextmanager
+def without_hooks(module: nn.Module) -> Iterator[None]:
+    """Inside the block no hook of a module or its submodules runs; after it they have the attributes they had before.
+
+    Args:
+        module: The root of the tree.
+    """
+    saved = [(m, dict(m.__dict__)) for m in module.modules()]
+    try:
+        for m, _ in saved:
+            m._forward_hooks, m._forward_pre_hooks = OrderedDict(), OrderedDict()
+        yield
+    finally:
+        for m, attributes in saved:
+            m.__dict__.clear()
+            m.__dict__.update(attributes)
