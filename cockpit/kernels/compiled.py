@@ -25,8 +25,6 @@ except ImportError:  # the extra is not installed: the torch twins do the work
 _LOCK = threading.Lock()
 _announced = False
 _PROCESS = os.getpid()
-_ELEMENTWISE_OUTPUTS = 32
-"""Below about this many outputs a loop over the elements beats sorting the inputs."""
 _BISECTION = 50
 """A bisection costs as much as looking at about so many elements."""
 _WORTH_THREADS = 2_000_000
@@ -39,20 +37,16 @@ def usable(tensor: Tensor) -> bool:
     return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 
 
-def count_rows(rows: Tensor, factors: Tensor, inner: Tensor) -> NDArray[np.int64]:
-    """Counts of ``factors[n] · rows[n, j]`` between boundaries ``inner``."""
-    arrays = (rows.contiguous().numpy(), factors.contiguous().numpy(), inner.numpy())
-    return _run("count_rows", rows.numel(), *arrays)
+def count_rows(rows: Tensor, factors: Tensor, edges: Tensor) -> NDArray[np.int64]:
+    """Counts of ``factors[n] · rows[n, j]`` between open-ended edges."""
+    return _run("count_rows", rows.numel(), rows.contiguous().numpy(), factors.contiguous().numpy(), edges.numpy())
 
 
-def count_outer(inputs: Tensor, deltas: Tensor, inner: Tensor) -> NDArray[np.int64]:
-    """Counts of ``deltas[n, o] · inputs[n, i]`` between boundaries ``inner``."""
-    deltas = deltas.contiguous()
-    if deltas.shape[1] < _ELEMENTWISE_OUTPUTS or bool(inputs.isnan().any()):
-        work = inputs.numel() * deltas.shape[1]
-        return _run("count_products", work, inputs.contiguous().numpy(), deltas.numpy(), inner.numpy())
-    ordered = inputs.sort(dim=1).values
-    return _run("count_sorted", _BISECTION * deltas.numel(), ordered.numpy(), deltas.numpy(), inner.numpy())
+def count_outer(inputs: Tensor, deltas: Tensor, edges: Tensor) -> NDArray[np.int64]:
+    """Counts of ``deltas[n, o] · inputs[n, i]`` between open-ended edges."""
+    # NumPy sorts a hundred times faster than torch: it has vector instructions for it.
+    ordered = np.sort(inputs.numpy(), axis=1)
+    return _run("count_sorted", _BISECTION * deltas.numel(), ordered, deltas.contiguous().numpy(), edges.numpy())
 
 
 def _announce_compilation(cached: Callable[[], bool]) -> None:

@@ -22,10 +22,10 @@ _CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Edges:
-    """Bin boundaries. Bin ``b`` holds ``edges[b] <= x < edges[b+1]``; the end bins also hold what lies outside.
+    """Boundaries of equal bins. Bin ``b`` holds ``edges[b] <= x < edges[b+1]``; the end bins also what lies outside.
 
     Args:
-        values: Increasing, shape ``[bins + 1]``.
+        values: Increasing and equally spaced, shape ``[bins + 1]``.
     """
 
     values: NDArray[np.float64]
@@ -50,6 +50,11 @@ class Edges:
         """The boundaries between bins, in a tensor's precision and place. Shape ``[bins - 1]``."""
         return torch.as_tensor(self.values[1:-1]).to(like)
 
+    def open_ended(self, like: Tensor) -> Tensor:
+        """The same, after an edge that nothing lies below and before one that nothing reaches. Shape ``[bins + 1]``."""
+        ends = like.new_tensor([-torch.inf, torch.nan])  # no comparison with NaN holds, not even that of infinity
+        return torch.cat([ends[:1], self.inner(like), ends[1:]])
+
     def bin_of(self, value: float) -> int:
         """The bin of one value."""
         return int(np.searchsorted(self.values[1:-1], value, side="right"))
@@ -67,7 +72,7 @@ def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]
         Counts, shape ``[bins]``.
     """
     if compiled.usable(rows):
-        return compiled.count_rows(rows, factors.to(rows.dtype), edges.inner(rows))
+        return compiled.count_rows(rows, factors.to(rows.dtype), edges.open_ended(rows))
     return count_rows_torch(rows, factors, edges)
 
 
@@ -83,7 +88,7 @@ def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int6
         Counts, shape ``[bins]``.
     """
     if compiled.usable(inputs):
-        return compiled.count_outer(inputs, deltas, edges.inner(inputs))
+        return compiled.count_outer(inputs, deltas, edges.open_ended(inputs))
     return count_outer_torch(inputs, deltas, edges)
 
 

@@ -15,94 +15,85 @@ import numpy as np
 from numba import njit, prange
 
 
-def _bin(x, inner, low, inverse_width):  # type: ignore[no-untyped-def]
-    """Number of boundaries not above ``x``: guessed from the width, settled by comparison."""
-    top = len(inner)
+def _bin(x, edges, low, inverse_width):  # type: ignore[no-untyped-def]
+    """The bin of ``x``: guessed from the width, settled by comparison. Rounding puts the guess off by one at most."""
     guess = (x - low) * inverse_width
-    # Compared before it becomes an integer: of an infinity there is none.
-    b = 0 if guess < 0 else top if guess > top else int(guess)
-    while b < top and inner[b] <= x:
-        b += 1
-    while b > 0 and inner[b - 1] > x:
-        b -= 1
-    return b
+    b = np.int32(min(max(guess, edges.dtype.type(0)), edges.dtype.type(len(edges) - 2)))
+    return b + np.int32(edges[b + 1] <= x) - np.int32(edges[b] > x)
 
 
-def _grid(inner):  # type: ignore[no-untyped-def]
-    """Where a uniform grid with these boundaries begins, and how many bins there are to a unit."""
-    top = len(inner)
-    width = (inner[top - 1] - inner[0]) / max(1, top - 1)
-    return inner[0] - width, (1 / width if width > 0 else 0.0)
+def _grid(edges):  # type: ignore[no-untyped-def]
+    """Where the first bin begins, and how many bins there are to a unit; the outermost edges are open ends."""
+    inner = len(edges) - 2
+    if inner == 1:  # two bins have no width of their own
+        return edges[1], edges.dtype.type(1)
+    width = (edges[inner] - edges[1]) / edges.dtype.type(inner - 1)
+    return edges[1] - width, 1 / width
 
 
-def _count_line(factor, line, inner, counts):  # type: ignore[no-untyped-def]
-    """Counts of ``factor · line[j]``.
+def _count_line(factor, line, edges, counts, bins):  # type: ignore[no-untyped-def]
+    """Counts of ``factor · line[j]``, a few hundred at a time; ``bins`` is scratch for as many.
 
-    Almost everything lies in the bin of zero or in the one below it: count those without branching, 512 at a time, and
-    look one by one only at the others.
+    Almost everything lies in the bin of zero or in the one below it, and those are counted without looking up a bin.
     """
-    low, inverse_width = grid(inner)
-    top, real = len(inner), line.dtype.type
-    zero = bin_of(real(0), inner, low, inverse_width)
-    middle = inner[zero - 1] if zero > 0 else real(-np.inf)
-    below = inner[zero - 2] if zero > 1 else real(-np.inf)
-    above = inner[zero] if zero < top else real(np.inf)
-    for start in range(0, len(line), 512):
-        stop = min(start + 512, len(line))
+    low, inverse_width = grid(edges)
+    last, real = np.int32(len(edges) - 2), line.dtype.type
+    zero = bin_of(real(0), edges, low, inverse_width)
+    below, middle, above = edges[max(zero - 1, 0)], edges[zero], edges[zero + 1]
+    for start in range(0, len(line), len(bins)):
+        block = line[start : start + len(bins)]
         left = np.int32(0)
         right = np.int32(0)
-        for j in range(start, stop):
-            x = factor * line[j]
+        for j in range(len(block)):
+            x = factor * block[j]
             left += np.int32((x >= below) & (x < middle))
             right += np.int32((x >= middle) & (x < above))
-        counts[zero] += right
-        if zero > 0:
-            counts[zero - 1] += left
-        if left + right < stop - start:
-            for j in range(start, stop):
-                x = factor * line[j]
-                if (x < below or x >= above) and x == x:
-                    counts[bin_of(x, inner, low, inverse_width)] += 1
+        if left + right == len(block):
+            counts[zero] += right
+            counts[max(zero - 1, 0)] += left
+            continue
+        for j in range(len(block)):
+            guess = (factor * block[j] - low) * inverse_width
+            bins[j] = np.int32(min(max(guess, real(0)), real(last)))
+        for j in range(len(block)):
+            x = factor * block[j]
+            b = bins[j]
+            if x == x:  # a NaN is in no bin
+                counts[b + np.int32(edges[b + 1] <= x) - np.int32(edges[b] > x)] += 1
 
 
-def _count_rows(rows, factors, inner):  # type: ignore[no-untyped-def]
-    counts = np.zeros((len(rows), len(inner) + 1), np.int64)
+def _count_rows(rows, factors, edges):  # type: ignore[no-untyped-def]
+    counts = np.zeros((len(rows), len(edges) - 1), np.int64)
     for n in prange(len(rows)):
-        count_line(factors[n], rows[n], inner, counts[n])
+        count_line(factors[n], rows[n], edges, counts[n], np.empty(512, np.int32))
     return counts
 
 
-def _count_products(inputs, deltas, inner):  # type: ignore[no-untyped-def]
-    counts = np.zeros((len(inputs), len(inner) + 1), np.int64)
-    for n in prange(len(inputs)):
-        for o in range(deltas.shape[1]):
-            count_line(deltas[n, o], inputs[n], inner, counts[n])
-    return counts
-
-
-def _count_sorted(inputs, deltas, inner):  # type: ignore[no-untyped-def]
+def _count_sorted(inputs, deltas, edges):  # type: ignore[no-untyped-def]
     """For one ``δ`` the bin is monotone in the input: bisect the boundaries among the sorted inputs."""
     N, m = inputs.shape
-    counts = np.zeros((N, len(inner) + 1), np.int64)
-    low, inverse_width = grid(inner)
+    counts = np.zeros((N, len(edges) - 1), np.int64)
+    low, inverse_width = grid(edges)
     for n in prange(N):
-        smallest, largest = inputs[n, 0], inputs[n, m - 1]
+        line = inputs[n]
+        bins = np.empty(512, np.int32)
+        smallest, largest = line[0], line[m - 1]  # NaNs are sorted to the end
         for o in range(deltas.shape[1]):
             d = deltas[n, o]
-            if not np.isfinite(d):
-                count_line(d, inputs[n], inner, counts[n])
+            if not (np.isfinite(d) and np.isfinite(smallest) and np.isfinite(largest)):
+                count_line(d, line, edges, counts[n], bins)
                 continue
             rising = d >= 0
-            first = bin_of(d * (smallest if rising else largest), inner, low, inverse_width)
-            last = bin_of(d * (largest if rising else smallest), inner, low, inverse_width)
+            first = bin_of(d * (smallest if rising else largest), edges, low, inverse_width)
+            last = bin_of(d * (largest if rising else smallest), edges, low, inverse_width)
             done = 0
             for b in range(first, last):
                 # How many products lie below the upper boundary of bin b.
                 i, j = done, m
                 while i < j:
                     half = (i + j) // 2
-                    x = d * (inputs[n, half] if rising else inputs[n, m - 1 - half])
-                    if x < inner[b]:
+                    x = d * (line[half] if rising else line[m - 1 - half])
+                    if x < edges[b + 1]:
                         i = half + 1
                     else:
                         j = half
@@ -129,7 +120,6 @@ def _build(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 count_rows_serial, count_rows_parallel = _build(_count_rows)
-count_products_serial, count_products_parallel = _build(_count_products)
 count_sorted_serial, count_sorted_parallel = _build(_count_sorted)
 
 
