@@ -64,7 +64,7 @@ def _panels(instruments: Sequence[Instrument]) -> dict[str, Panel]:
     """Each instrument's own panel, and the shared ones that find something to read."""
     panels = {i.name: _with_keys(i) for i in instruments if i.panel is not None}
     keys = {i.name for i in instruments} | set(KEYS)
-    shared = {name: panel for name, panel in PANELS.items() if keys & set(panel.keys)}
+    shared = {name: panel for name, panel in PANELS.items() if panel.user_metrics or keys & set(panel.keys)}
     drawn = {key for panel in (panels | shared).values() for key in panel.keys}
     # What nobody draws still deserves a plain curve: a user's instrument need not declare a panel.
     plain = {
