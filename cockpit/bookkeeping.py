@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from cockpit.coverage import Coverage
 from cockpit.open_step import OpenStep
 from cockpit.pace import Pace
+from cockpit.places import OpenedLog
 from cockpit.reading import Reading
 from cockpit.step import Step
-from cockpit.store import Writer
 
 KEYS = ("learning_rate", "batch_size", "cockpit.overhead")
 """Log keys that every run has."""
@@ -20,14 +20,13 @@ class Bookkeeping:
     """Keeps the books of one run.
 
     Args:
-        writer: Takes the coverage.
+        log: Takes the coverage.
         pace: Knows the cost.
         headline: What is on, to be printed once coverage is known.
-        run: Where the run is logged.
     """
 
-    def __init__(self, writer: Writer, pace: Pace, headline: str, run: object) -> None:
-        self._writer, self._pace, self._headline, self._run = writer, pace, headline, run
+    def __init__(self, log: OpenedLog, pace: Pace, headline: str) -> None:
+        self._log, self._pace, self._headline = log, pace, headline
         self._coverage: Coverage | None = None
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:
@@ -50,8 +49,8 @@ class Bookkeeping:
         coverage = Coverage.of(step.surroundings, step.coupled) if step.looked_at_samples else None
         if coverage is not None and coverage != self._coverage:
             self._coverage = coverage
-            self._writer.document("coverage", coverage.to_json())
+            self._log.writer.document("coverage", coverage.to_json())
         if self._headline:
             covered = "" if coverage is None else f", {coverage}"
-            print(f"cockpit: {self._headline}{covered} -> {self._run}", file=sys.stderr)
+            print(f"cockpit: {self._headline}{covered} -> {self._log.place}", file=sys.stderr)
             self._headline = ""

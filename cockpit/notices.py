@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from cockpit.parameters import ParameterTable
 from cockpit.store import Writer
@@ -57,11 +59,18 @@ class Notices:
                 self._writer.event(step, self._seconds(), "warning", reason, name)
             self._untold.append(f"step {step} gives no reading of {', '.join(names)}: {reason}")
 
-    def failed(self, step: int, name: str, error: Exception) -> None:
-        """Something of the cockpit's raised: an instrument, a schedule, the capture."""
-        if self._is_new(name, type(error).__name__):
-            text = f"{name} failed: {type(error).__name__}: {error}"
-            self._say(step, "error", text, name, "; training goes on, and so does everything else")
+    def failed(self, step: int, what: str, error: Exception, subject: str = "") -> None:
+        """Something that is not the user's training raised: an instrument, a schedule, the capture.
+
+        Args:
+            step: The step that gives no reading for it.
+            what: What raised.
+            error: What it raised.
+            subject: Instrument that is concerned, if it is one.
+        """
+        if self._is_new(what, type(error).__name__):
+            text = f"{what} failed at step {step}: {type(error).__name__}: {error}{_place_of(error)}"
+            self._say(step, "error", text, subject, "; training goes on")
 
     def tell(self) -> None:
         """Gives the warnings that have come together, at the line of the user's own code that is running."""
@@ -79,6 +88,12 @@ class Notices:
     def _say(self, step: int | None, kind: str, text: str, subject: str = "", more: str = "") -> None:
         self._writer.event(step, self._seconds(), kind, text, subject)
         self._untold.append(text + more)
+
+
+def _place_of(error: Exception) -> str:
+    """The line that raised, for whoever wrote it."""
+    lines = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(lines[-1].filename).name}, line {lines[-1].lineno})" if lines else ""
 
 
 def _depth_of_the_users_code() -> int:

@@ -162,4 +162,10 @@ class OpenStep:
 
 
 def _rates(optimizer: Optimizer) -> list[float]:
-    return [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    """The learning rates that are numbers: whatever else an optimizer keeps there must not stop it."""
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return [
+        float(rate)
+        for rate in rates
+        if isinstance(rate, (int, float)) or (isinstance(rate, Tensor) and rate.numel() == 1)
+    ]

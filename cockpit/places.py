@@ -53,22 +53,25 @@ def open_log(run: str | Path | None, header: Header, resume: bool) -> OpenedLog:
         The log: with a suffix to its name where that belongs to a finished run, and that is printed.
 
     Raises:
-        ValueError: If a run without a name is to be continued.
+        ValueError: If a run without a name is to be continued, or ``run`` names no directory.
         RunIsLive: If the named run is being written.
         UnreadableLog: If there is a file in its place that is no log.
         OSError: If the place cannot be written.
     """
     if run is None and resume:
         raise ValueError("resume=True needs the run to continue: run='runs/<name>'")
-    wanted = default_run() if run is None else Path(run)
+    wanted = default_run() if run is None else Path(run).expanduser()
+    if not wanted.name:
+        raise ValueError(f"run must name a directory for the log, such as 'runs/mnist-sgd', got {str(run)!r}")
     place, attempt = wanted, 1
     while True:
         try:
-            writer = Writer(place, dataclasses.replace(header, name=place.name), resume=resume)
+            # Where the training script changes its directory later, the log stays where it is.
+            writer = Writer(place.absolute(), dataclasses.replace(header, name=place.name), resume=resume)
         except RunExists:
             pass
         except RunIsLive:
-            if run is not None:
+            if run is not None and place == wanted:
                 raise
         else:
             break

@@ -105,8 +105,7 @@ class Cockpit:
         self._notices = Notices(self._writer, self._seconds)
         self._windows = Windows(watching, schedule, self._notices)
         self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
-        headline = f"{len(watching)} instrument{'s' if len(watching) > 1 else ''}, {describe(schedule)}"
-        self._books = Bookkeeping(self._writer, self._pace, headline, self.run)
+        self._books = Bookkeeping(log, self._pace, f"{_count(watching)}, {describe(schedule)}")
         self._inside, self._entered = False, 0.0
         self._unsettled: OpenStep | None = None
         self._previous: Sequence[Tensor] | None = None
@@ -225,7 +224,7 @@ class Cockpit:
     def _leave(self, step: OpenStep | None, failed: bool) -> None:
         """Ends the user's block. Where the optimizer steps later, the reading waits for it."""
         self._inside = False
-        if failed:
+        if failed or self._closed:
             # Neither counted nor logged: what was captured may be half of a step.
             self._windows.forget()
             if step is not None:
@@ -298,6 +297,10 @@ class Cockpit:
     def _require_running(self) -> None:
         if self._closed:
             raise RuntimeError(f"the cockpit of {self.run} is closed; make a new one to go on")
+
+
+def _count(instruments: Sequence[Instrument]) -> str:
+    return "1 instrument" if len(instruments) == 1 else f"{len(instruments)} instruments"
 
 
 def _state_after(error: BaseException | None) -> str:

@@ -84,7 +84,7 @@ def check_training_untouched(
     with _recorded(watched[0]) as readings, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", CockpitWarning)
         touched = trajectory(training, device, instruments=watched, run=run, track=training.track)
-    errors = [str(warning.message) for warning in said if " failed: " in str(warning.message)]
+    errors = [str(warning.message) for warning in said if " failed at step " in str(warning.message)]
     _require(not errors, f"{training}: {'; '.join(errors)}")
     for step, (mine, theirs) in enumerate(zip(touched, untouched(training, device), strict=True)):
         differing = [name for name in theirs if mine.get(name) != theirs[name]]

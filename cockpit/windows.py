@@ -64,18 +64,20 @@ class Windows:
     def begin(self, index: int) -> Audience:
         """Who looks at the step that begins now."""
         continuing = tuple(instrument for instrument, _ in self._open)
-        due = self._asked("track", self._schedule, index)
+        due = self._asked("the schedule given as track", self._schedule, index)
         beginning = tuple(
-            i for i in self._instruments if (due if i.schedule is None else self._asked(i.name, i.schedule, index))
+            i
+            for i in self._instruments
+            if (due if i.schedule is None else self._asked(f"the schedule of {i.name}", i.schedule, index, i.name))
         )
         self._open += [(instrument, []) for instrument in beginning]
         return Audience(beginning, continuing)
 
-    def _asked(self, name: str, schedule: Schedule, index: int) -> bool:
+    def _asked(self, what: str, schedule: Schedule, index: int, subject: str = "") -> bool:
         try:
             return bool(schedule(index))
         except Exception as error:
-            self._notices.failed(index, name, error)
+            self._notices.failed(index, what, error, subject)
             return False
 
     def forget(self) -> None:
@@ -113,7 +115,7 @@ class Windows:
         except Unavailable as reason:
             missing.setdefault(first, {})[instrument.name] = str(reason)
         except Exception as error:
-            self._notices.failed(first, instrument.name, error)
+            self._notices.failed(first, instrument.name, error, instrument.name)
         return Reading(None)
 
 

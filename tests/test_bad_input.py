@@ -1,6 +1,7 @@
 """What goes wrong is told in words, and neither training nor the log suffers."""
 
 import argparse
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -436,14 +437,18 @@ class Broken(Instrument):
         raise RuntimeError(f"broken at step {steps[0].index}")
 
 
+THIS = Path(__file__).name
+BROKEN = inspect.getsourcelines(Broken.compute)[1] + 1
+
+
 def test_an_instrument_that_raises_is_told_once_and_the_others_go_on(loop, begin, tmp_path):
     cockpit = begin(loop, instruments=["economy", Broken()])
     with pytest.warns(CockpitWarning) as told:
         loop.steps(cockpit, 4)
     cockpit.close()
     assert [str(warning.message) for warning in told] == [
-        "broken failed: RuntimeError: broken at step 0; training goes on, and so does everything else",
-        "broken failed: KeyError: 'something else'; training goes on, and so does everything else",
+        f"broken failed at step 0: RuntimeError: broken at step 0 ({THIS}, line {BROKEN + 2}); training goes on",
+        f"broken failed at step 2: KeyError: 'something else' ({THIS}, line {BROKEN + 1}); training goes on",
     ]
     run = load_run(tmp_path / "run")
     assert run["broken"].missing.all()
@@ -451,8 +456,8 @@ def test_an_instrument_that_raises_is_told_once_and_the_others_go_on(loop, begin
     assert not any(run[key].missing.any() for key in ("loss", "norm_test", "alpha", "grad_norm"))
     said = [(event.step, event.kind, event.subject, event.text) for event in events(tmp_path)]
     assert said == [
-        (0, "error", "broken", "broken failed: RuntimeError: broken at step 0"),
-        (2, "error", "broken", "broken failed: KeyError: 'something else'"),
+        (0, "error", "broken", str(told[0].message).removesuffix("; training goes on")),
+        (2, "error", "broken", str(told[1].message).removesuffix("; training goes on")),
     ]
 
 
@@ -513,7 +518,9 @@ def test_a_probe_that_raises_takes_only_its_own_instrument_along(where, loop, be
 
 def test_a_schedule_that_raises_is_told_once_and_reads_nothing(loop, begin, tmp_path):
     cockpit = begin(loop, instruments=["loss", NormTest(track=lambda step: 1 / 0)])
-    with pytest.warns(CockpitWarning, match="norm_test failed: ZeroDivisionError: division by zero") as told:
+    with pytest.warns(
+        CockpitWarning, match="the schedule of norm_test failed at step 0: ZeroDivisionError: division by zero"
+    ) as told:
         loop.steps(cockpit, 3)
     cockpit.close()
     assert len(told) == 1
@@ -526,7 +533,7 @@ def test_a_parameter_that_changes_its_shape_stops_the_readings_and_not_the_train
     loop.steps(cockpit, 2)
     loop.model[0].weight.data, loop.model[0].bias.data = torch.randn(6, 4), torch.randn(6)
     loop.model[2].weight.data = torch.randn(3, 6)
-    with pytest.warns(CockpitWarning, match="the capture failed: RuntimeError"):
+    with pytest.warns(CockpitWarning, match="the capture failed at step 2: RuntimeError: .*; training goes on"):
         loop.steps(cockpit, 3)
     no_trace(cockpit, loop)
     loop.update()

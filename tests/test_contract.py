@@ -126,8 +126,8 @@ class ReturnsAWord(Probing):
 @pytest.mark.parametrize(
     ("instrument", "words"),
     [
-        (Raises, "probing failed: ZeroDivisionError: nobody is perfect"),
-        (ReturnsAWord, "probing failed: TypeError: an instrument returns a number, .* got 'high'"),
+        (Raises, "probing failed at step 0: ZeroDivisionError: nobody is perfect"),
+        (ReturnsAWord, "probing failed at step 0: TypeError: an instrument returns a number, .* got 'high'"),
         (SaysNothing, "probing never gave a reading"),
     ],
 )

@@ -154,6 +154,33 @@ def test_resume_without_a_name_is_refused(loop):
         Cockpit(loop.model, loop.optimizer, resume=True)
 
 
+def test_a_live_runs_suffix_is_passed_over(begin, loop, tmp_path):
+    begin().close()
+    begin()
+    assert begin().run == tmp_path / "run-3"
+
+
+def test_a_run_without_a_directory_is_refused(loop):
+    with pytest.raises(ValueError, match="run must name a directory for the log, such as 'runs/mnist-sgd', got ''"):
+        Cockpit(loop.model, loop.optimizer, run="")
+
+
+def test_a_run_in_the_home_directory_is_found_there(loop, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Cockpit(loop.model, loop.optimizer, run="~/runs/x") as cockpit:
+        assert cockpit.run == tmp_path / "runs" / "x"
+
+
+def test_the_log_stays_where_it_is_if_the_script_goes_elsewhere(loop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with Cockpit(loop.model, loop.optimizer, run="run", track=1, instruments="loss") as cockpit:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        loop.steps(cockpit, 3)
+    assert len(load_run(tmp_path / "run")["loss"].steps) == 3
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 # Turned off
 
 
@@ -361,6 +388,16 @@ class Pair(nn.Module):
         return self.discriminator(self.generator(z)).squeeze(1)
 
 
+def test_a_learning_rate_that_is_no_number_is_left_out(begin, loop, tmp_path):
+    loop.optimizer.param_groups[0]["lr"] = torch.tensor(0.5)
+    loop.optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)], "lr": "as before"})
+    loop.optimizer.param_groups[1]["params"] = []
+    cockpit = begin(instruments="loss")
+    loop.steps(cockpit, 2)
+    cockpit.close()
+    assert list(load_run(tmp_path / "run")["learning_rate"].values) == [0.5, 0.5]
+
+
 def test_two_optimizers_are_watched_together(tmp_path):
     torch.manual_seed(0)
     model = Pair()
@@ -390,7 +427,7 @@ def test_an_adversarial_step_of_two_backward_passes_goes_through(tmp_path):
     model = Pair()
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in (model.discriminator, model.generator)]
     instruments = "loss+update_size+grad_norm"
-    with (
+    with (  # noqa: PT031 - the step is what warns, and it is a block
         pytest.warns(CockpitWarning, match="gradients were cleared or changed between two backward passes"),
         Cockpit(model, optimizers, run=tmp_path / "run", track=1, instruments=instruments) as cockpit,
     ):
@@ -583,6 +620,20 @@ def test_a_closed_cockpit_says_so(begin, tmp_path):
         raise AssertionError("the block is not entered")
     with pytest.raises(RuntimeError, match="is closed"):
         cockpit.log({"a": 1.0})
+
+
+@pytest.mark.parametrize("track", [1, 2])
+def test_closing_within_a_step_leaves_no_trace_of_it(track, begin, loop, tmp_path):
+    cockpit = begin(track=track, instruments="loss+update_size")
+    loop.steps(cockpit, 2)
+    with cockpit.step():
+        loop.backward()
+        cockpit.close()
+    assert hooks(loop.model, loop.optimizer) == 0
+    assert _get_current_function_mode_stack() == []
+    run = load_run(tmp_path / "run")
+    assert run.state == "finished"
+    assert run["loss"].steps[-1] < 2
 
 
 def test_an_unknown_end_is_refused_and_the_run_goes_on(begin, loop, tmp_path):
