@@ -44,7 +44,7 @@ def norm_test_theta(
     (N,) = sq_norms.shape
     if N < 2:
         raise ValueError(f"the norm test needs at least 2 samples, got {N}")
-    if weights is None or bool((weights == weights[0]).all()):
+    if weights is None or _equal(weights):
         spread = (sq_norms.sum() - N * grad_sq_norm) / (N * (N - 1))
     elif dots is None:
         raise ValueError("with unequal weights the norm test needs the inner products with the mean gradient")
@@ -70,13 +70,28 @@ class NormTest(Instrument):
             ),
             "grad_sq_norm": dict(zip(moments.names, moments.layer_grad_sq_norms.tolist(), strict=True)),
         }
-        if moments.samples < 2:
-            return Reading(None, parts=parts, reason="a single sample says nothing about noise")
-        return Reading(_theta(moments), parts=parts)
+        reason = _reason(moments)
+        if reason is not None:
+            return Reading(None, parts=parts, reason=reason)
+        dots = None if moments.layer_dots is None else moments.dots
+        theta = norm_test_theta(moments.sq_norms, moments.grad_sq_norm, moments.weights, dots)
+        return Reading(theta.item(), parts=parts)
 
 
-def _theta(moments: Moments) -> float | None:
+def _reason(moments: Moments) -> str | None:
+    """Why there is no norm test, if there is none."""
+    if moments.samples < 2:
+        return "a single sample says nothing about noise"
     if float(moments.sq_norms.sum()) == 0:
-        return None
-    dots = None if moments.layer_dots is None else moments.dots
-    return norm_test_theta(moments.sq_norms, moments.grad_sq_norm, moments.weights, dots).item()
+        return "every individual gradient is zero"
+    if moments.layer_dots is None and not _equal(moments.weights):
+        return (
+            "the batch came in several backward passes of unequal weight, and the inner products with its mean "
+            "gradient would need all of them at once"
+        )
+    return None
+
+
+def _equal(weights: Tensor) -> bool:
+    """Up to the rounding of what micro-batches are multiplied with."""
+    return bool(((weights - weights[0]).abs() <= 1e-6 * weights[0]).all())

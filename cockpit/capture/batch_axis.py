@@ -77,9 +77,9 @@ def _mostly_own(axis: BatchAxis, energies: Sequence[tuple[int, Tensor]], samples
 
     Coupled samples leave most of it with their owner; a tensor without a batch axis leaves a share of ``1/N`` anywhere.
     """
-    if len(energies) < 2:
+    if len(energies) < 3:
         return False
-    enough = 0.75 if samples == 2 else min(0.5, max(0.1, 2 / samples))
+    enough = min(0.5, max(0.1, 2 / samples))
     shares = [(n, _shares(axis, energy, samples)) for n, energy in energies]
     return all(int(share.argmax()) == n and float(share[n]) >= enough for n, share in shares)
 

@@ -93,7 +93,7 @@ class Capture:
     def open(self) -> None:
         """Installs the hooks; the function mode is entered last."""
         if self._individual:
-            self._recorder.attach(lambda module: form_of(module, "weight") is None)
+            self._recorder.attach(_may_be_repeated)
         self._handles.append(
             self._model.register_forward_pre_hook(self._guard(self._model_called), with_kwargs=True, prepend=True)
         )
@@ -261,3 +261,8 @@ class Capture:
                 self._receiver.left_out(index, str(reason))
             else:
                 self._receiver.individual(index, gradients, gradient, backward)
+
+
+def _may_be_repeated(module: nn.Module) -> bool:
+    """Whether a parameter of a module has no closed form, so that the module may have to be called again."""
+    return any(form_of(module, attribute) is None for attribute, p in module._parameters.items() if p is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,7 +82,8 @@ class VectorisedGradients(SampleGradients):
         # Where autocast lowered the output, it has to do so again.
         lowered = self._dtype in (torch.float16, torch.bfloat16) and self._parameter.dtype != self._dtype
         autocast = torch.autocast(device, dtype=self._dtype if lowered else None, enabled=lowered)
-        with torch.enable_grad(), autocast, without_hooks(self._module):
+        with torch.enable_grad(), autocast, without_hooks(self._module), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # a loop is what is expected here
             pulled: Tensor = vmap(self._one_sample, randomness="error")(self._delta[start:stop], *inputs)
         return working(pulled.detach())
 
@@ -89,9 +91,9 @@ class VectorisedGradients(SampleGradients):
         args = list(self._args)
         for index, tensor in zip(self._batched, inputs, strict=True):
             args[index] = tensor.unsqueeze(self._dim)
-        buffers = {name: b.clone() for name, b in self._module.named_buffers()}
 
         def forward(parameter: Tensor) -> Tensor:
+            buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
             swapped = {**buffers, self._attribute: parameter}
             output = functional_call(self._module, swapped, tuple(args), self._kwargs, tie_weights=False)
             return next(tensors_in(output))

@@ -26,7 +26,7 @@ class _Finding:
     """What is known of one call: its batch axis, or why it has none."""
 
     axis: BatchAxis | None = None
-    problem: str = "no gradient of a single sample's loss reaches it"
+    problem: str = "no gradient of the samples that were asked reached it"
     reached: bool = False
 
 
@@ -56,6 +56,11 @@ class _Layout:
         reached = [finding for finding in self.findings if finding.reached]
         coupled = sum(finding.axis is not None and finding.axis.coupled for finding in reached)
         return sum(finding.axis is None for finding in reached), coupled
+
+    def one_to_one(self, calls: Sequence[ModuleCall]) -> bool:
+        """Whether some tensor's batch axis holds each sample once; if none was reached, there is nothing to doubt."""
+        axes = [(f.axis, call) for f, call in zip(self.findings, calls, strict=True) if f.axis is not None]
+        return not axes or any(call.output_shape[axis.dim] == self.arrangement.samples for axis, call in axes)
 
     def due(self) -> bool:
         """Whether to measure anew: where nothing arrived, units may have come alive. Ever more rarely, since most often
@@ -105,7 +110,7 @@ class Layouts:
         if layout is None or layout.due():
             ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, plausible=True)]
             with undisturbed(model):
-                measured = self._measure(loss, ways, calls, parameters)
+                measured = self._measure(loss, ways, calls, parameters, 0 if layout is None else layout.asked)
             if measured is None:
                 return
             measured.asked = 1 if layout is None else layout.asked
@@ -116,27 +121,39 @@ class Layouts:
                 call.axis, call.problem = finding.axis, finding.problem
 
     def _measure(
-        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], parameters: Sequence[Tensor]
+        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], parameters: Sequence[Tensor], turn: int
     ) -> _Layout | None:
-        """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken."""
+        """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken.
+
+        Samples keep apart in groups as well. They were grouped if no tensor has just as many entries along its batch
+        axis as there are groups; then a way that finds such a tensor is better.
+        """
+        apart: list[_Layout] = []
         best: _Layout | None = None
         for way in ways:
-            layout = _Layout(way.arrangement, self._try(loss, way.arrangement, calls, parameters))
+            layout = _Layout(way.arrangement, self._try(loss, way.arrangement, calls, parameters, turn))
             if (way.plausible or not layout.mixed[0]) and (best is None or layout.mixed < best.mixed):
                 best = layout
-            if best is not None and best.mixed == (0, 0):
-                break
-        return best
+            if layout.mixed == (0, 0):
+                if layout.one_to_one(calls):
+                    return layout
+                apart.append(layout)
+        return apart[0] if apart else best
 
     def _try(
-        self, loss: LossCall, arrangement: Arrangement, calls: Sequence[ModuleCall], parameters: Sequence[Tensor]
+        self,
+        loss: LossCall,
+        arrangement: Arrangement,
+        calls: Sequence[ModuleCall],
+        parameters: Sequence[Tensor],
+        turn: int,
     ) -> list[_Finding]:
         counted = arrangement.deal(loss.counts).sum(1).nonzero().flatten().tolist()
         cotangents: dict[int, list[tuple[int, Tensor]]] = {id(call): [] for call in calls}
         enough = min(2, len(counted))
         try:
-            for turn, n in enumerate(_spread(counted)):
-                if turn >= 3 and all(len(found) >= enough for found in cotangents.values()):
+            for place, n in enumerate(_spread(counted, turn)):
+                if place >= 3 and all(len(found) >= enough for found in cotangents.values()):
                     break
                 for identity, delta in self._single_sample(loss, arrangement, n, parameters).items():
                     if identity in cotangents and 0 < float(delta.double().abs().sum()) < math.inf:
@@ -166,13 +183,13 @@ class Layouts:
             self._cotangents = None
 
 
-def _spread(counted: Sequence[int]) -> Iterator[int]:
-    """Samples to ask: three far apart, then a few more, far apart too."""
+def _spread(counted: Sequence[int], turn: int) -> Iterator[int]:
+    """Samples to ask: three far apart, then a few more, far apart too; others at every turn."""
     if not counted:
         return
     last, N = len(counted) - 1, len(counted)
     places = [last, N // 2, N // 4, *(last * k // _FURTHER_SAMPLES for k in range(_FURTHER_SAMPLES))]
-    yield from dict.fromkeys(counted[place] for place in places)
+    yield from dict.fromkeys(counted[(place + turn) % N] for place in places)
 
 
 def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
