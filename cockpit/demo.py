@@ -115,11 +115,12 @@ def _optimizer(model: nn.Sequential, frozen: bool) -> torch.optim.SGD:
 def _batches(
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]], images: Images, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless shuffled mini-batches, the same ones for the same seed."""
+    """Endless shuffled mini-batches of one size, the same ones for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     x, y = images.x_train, torch.from_numpy(images.y_train)
+    whole = len(x) // BATCH_SIZE * BATCH_SIZE
     while True:
-        for chosen in torch.randperm(len(x), generator=generator).split(BATCH_SIZE):
+        for chosen in torch.randperm(len(x), generator=generator)[:whole].split(BATCH_SIZE):
             yield torch.from_numpy(prepare(x[chosen.numpy()])), y[chosen]
 
 
