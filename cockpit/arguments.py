@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 STATES = ("finished", "interrupted", "crashed")
+"""How a run can end."""
 
 
 def turned_off() -> bool:
@@ -107,6 +108,13 @@ def checked_scalars(values: object, taken: Sequence[str]) -> dict[str, float | N
         if key in taken:
             raise ValueError(f"{key!r} is a log key of the cockpit's own; choose another name, such as 'train/{key}'")
     return {key: _number(key, value) for key, value in values.items()}
+
+
+def state_after(error: BaseException | None) -> str:
+    """One of :data:`STATES`: how a run ended, from what leaves its ``with`` block."""
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "finished"
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "crashed"
 
 
 def _number(key: str, value: object) -> float | None:

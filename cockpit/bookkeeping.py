@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from cockpit.coverage import Coverage
+from cockpit.instrument import Instrument
 from cockpit.open_step import OpenStep
 from cockpit.pace import Pace
 from cockpit.places import OpenedLog
 from cockpit.reading import Reading
+from cockpit.schedule import Schedule, describe
 from cockpit.step import Step
 
 KEYS = ("learning_rate", "batch_size", "cockpit.overhead")
@@ -22,11 +24,14 @@ class Bookkeeping:
     Args:
         log: Takes the coverage.
         pace: Knows the cost.
-        headline: What is on, to be printed once coverage is known.
+        instruments: What is on.
+        schedule: How often it is read.
     """
 
-    def __init__(self, log: OpenedLog, pace: Pace, headline: str) -> None:
-        self._log, self._pace, self._headline = log, pace, headline
+    def __init__(self, log: OpenedLog, pace: Pace, instruments: Sequence[Instrument], schedule: Schedule) -> None:
+        self._log, self._pace = log, pace
+        number = len(instruments)
+        self._headline = f"{number} instrument{'s' if number > 1 else ''}, {describe(schedule)}"
         self._coverage: Coverage | None = None
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:

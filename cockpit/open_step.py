@@ -58,7 +58,6 @@ class OpenStep:
         self._rates: dict[Optimizer, list[float]] = {}
         self._stepped: set[Optimizer] = set()
         self._after: Callable[[], None] | None = None
-        self.settled = False
         self.steps: Sequence[Tensor] | None = None
 
     @property
@@ -93,11 +92,22 @@ class OpenStep:
         self._after = then
 
     def detach(self) -> None:
-        """Takes the hooks off the optimizers. Not to be called from one of them: others may be waiting in line."""
-        for handle in self._handles:
+        """Takes the hooks off the optimizers."""
+        for handle in self.disarm():
             handle.remove()
-        self._handles.clear()
-        self._after = None
+
+    def disarm(self) -> list[RemovableHandle]:
+        """As :meth:`detach`, but from one of the hooks, while others may be waiting in line.
+
+        Returns:
+            Hooks that do nothing and hold nothing, to be removed later.
+        """
+        handles, self._handles, self._after = self._handles, [], None
+        for handle in handles:
+            hooks = handle.hooks_dict_ref()
+            if hooks is not None and handle.id in hooks:
+                hooks[handle.id] = _nothing
+        return handles
 
     def abandon(self) -> None:
         """Drops everything without a reading."""
@@ -110,7 +120,6 @@ class OpenStep:
         Args:
             seconds: Since the run began.
         """
-        self.settled = True
         with torch.no_grad():
             if self._displacement is not None:
                 self.steps = self._displacement.measure()
@@ -159,6 +168,10 @@ class OpenStep:
             return reason
         weights = [part.weights * share for part, share in zip(parts, shares, strict=True)]
         return IndividualLosses(torch.cat([part.values for part in parts]).cpu(), torch.cat(weights).cpu())
+
+
+def _nothing(*_: Any) -> None:
+    """What is left of a hook until it can be removed."""
 
 
 def _rates(optimizer: Optimizer) -> list[float]:

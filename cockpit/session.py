@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from cockpit.arguments import (
     STATES,
@@ -21,6 +22,7 @@ from cockpit.arguments import (
     checked_optimizers,
     checked_scalars,
     checked_tags,
+    state_after,
     turned_off,
 )
 from cockpit.bookkeeping import KEYS, Bookkeeping
@@ -35,7 +37,7 @@ from cockpit.pace import Pace
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.places import PROGRESS, open_log
 from cockpit.probes.probe import Surroundings
-from cockpit.schedule import Schedule, as_schedule, describe, every
+from cockpit.schedule import Schedule, as_schedule, every
 from cockpit.step_context import StepContext
 from cockpit.windows import Windows
 
@@ -105,9 +107,10 @@ class Cockpit:
         self._notices = Notices(self._writer, self._seconds)
         self._windows = Windows(watching, schedule, self._notices)
         self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
-        self._books = Bookkeeping(log, self._pace, f"{_count(watching)}, {describe(schedule)}")
+        self._books = Bookkeeping(log, self._pace, watching, schedule)
         self._inside, self._entered = False, 0.0
         self._unsettled: OpenStep | None = None
+        self._leftover: list[RemovableHandle] = []
         self._previous: Sequence[Tensor] | None = None
         self._closed = False
         self._at_exit = functools.partial(_interrupt, weakref.ref(self))
@@ -179,7 +182,7 @@ class Cockpit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(_state_after(error))
+        self.close(state_after(error))
 
     # The order of events in a step, from here on.
 
@@ -254,20 +257,25 @@ class Cockpit:
             raise
 
     def _optimizers_stepped(self) -> None:
-        """All optimizers stepped after the block. Their hooks are running, so these go later, in :meth:`_settle`."""
-        assert self._unsettled is not None
-        began = time.perf_counter()
-        self._finish(self._unsettled)
-        self._pace.settled(time.perf_counter() - began)
+        """All optimizers stepped after the block. Their hooks are running, so they are removed later."""
+        if self._unsettled is not None:
+            self._leftover = self._unsettled.disarm()
+        self._finish_unsettled()
 
     def _settle(self) -> None:
         """Ends a step whose optimizers stepped after the block, or not at all."""
+        for handle in self._leftover:
+            handle.remove()
+        self._leftover = []
+        if self._unsettled is not None:
+            self._unsettled.detach()
+        self._finish_unsettled()
+
+    def _finish_unsettled(self) -> None:
         step, self._unsettled = self._unsettled, None
         if step is not None:
             began = time.perf_counter()
-            step.detach()
-            if not step.settled:
-                self._finish(step)
+            self._finish(step)
             self._pace.settled(time.perf_counter() - began)
 
     def _finish(self, step: OpenStep) -> None:
@@ -297,17 +305,6 @@ class Cockpit:
     def _require_running(self) -> None:
         if self._closed:
             raise RuntimeError(f"the cockpit of {self.run} is closed; make a new one to go on")
-
-
-def _count(instruments: Sequence[Instrument]) -> str:
-    return "1 instrument" if len(instruments) == 1 else f"{len(instruments)} instruments"
-
-
-def _state_after(error: BaseException | None) -> str:
-    """How a run ended, from what leaves its ``with`` block."""
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return "finished"
-    return "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "crashed"
 
 
 def _interrupt(reference: weakref.ref[Cockpit]) -> None:

@@ -20,6 +20,7 @@ from torch.overrides import _get_current_function_mode_stack
 
 from cockpit import Cockpit, CockpitWarning, Instrument, every, list_runs, load_run, log_spaced
 from cockpit.instruments import Alpha, GradNorm, Loss, NormTest
+from cockpit.open_step import OpenStep
 from cockpit.store import Reader, RunIsLive
 
 ECONOMY = {
@@ -468,6 +469,41 @@ def test_an_optimizer_may_step_after_the_block(optimizers, tmp_path):
     for key, values in readings[0].items():
         np.testing.assert_array_equal(values, readings[1][key])
     assert len(readings[1]["update_size"]) == 5
+
+
+def test_a_step_is_let_go_once_its_optimizer_has_stepped(begin, loop):
+    cockpit = begin()
+    for _ in range(2):
+        with cockpit.step():
+            loop.backward()
+        assert open_steps() == 1
+        loop.optimizer.step()
+        assert open_steps() == 0
+    loop.steps(cockpit, 1)
+    assert open_steps() == 0
+
+
+def open_steps() -> int:
+    gc.collect()
+    return sum(type(found) is OpenStep for found in gc.get_objects())
+
+
+@pytest.mark.parametrize(("factor", "skipped"), [(1.0, False), (float("inf"), True)])
+def test_a_step_that_a_gradient_scaler_skips_moves_nothing(factor, skipped, begin, loop, tmp_path):
+    scaler = torch.amp.GradScaler("cpu")
+    cockpit = begin(instruments="loss+update_size+grad_norm")
+    for _ in range(2):
+        with cockpit.step():
+            loop.optimizer.zero_grad()
+            loss = F.cross_entropy(loop.model(torch.randn(8, 4)), torch.randint(3, (8,)))
+            scaler.scale(loss * factor).backward()
+            scaler.step(loop.optimizer)
+            scaler.update()
+    cockpit.close()
+    run = load_run(tmp_path / "run")
+    assert ((run["update_size"].values == 0) == skipped).all()
+    assert len(run["update_size"].steps) == 2
+    assert hooks(loop.model, loop.optimizer) == 0
 
 
 def test_an_optimizer_may_have_other_hooks_that_come_after(begin, loop):
