@@ -256,18 +256,19 @@ def holds(
             assert gaps.sum() <= on_the_edge * len(truth.losses) * D, f"{gaps.sum()} elements in another bin"
         else:
             assert found == pytest.approx(expected(truth, key), rel=rel), key
+    layers = {
+        "grad_norm": ("grad_norm", lambda name: truth.grad_norm([name]), rel * size),
+        "norm_test.mean_sq_norm": ("norm_test", lambda name: truth.mean_sq_norm([name]), rel * size**2),
+        "norm_test.grad_sq_norm": ("norm_test", lambda name: truth.grad_norm([name]) ** 2, rel * size**2),
+    }
     for name in truth.gradients:
-        if "grad_norm" in keys:
-            assert by_layer(run, "grad_norm", step)[name] == pytest.approx(truth.grad_norm([name]), rel=rel, abs=rel * size)
-        if "norm_test" in keys:
-            for part, value in (
-                ("mean_sq_norm", truth.mean_sq_norm([name])),
-                ("grad_sq_norm", truth.grad_norm([name]) ** 2),
-            ):
-                assert by_layer(run, f"norm_test.{part}", step)[name] == pytest.approx(value, rel=rel, abs=rel * size**2)
+        for key, (instrument, value, absolute) in layers.items():
+            if instrument in keys:
+                found = by_layer(run, key, step)[name]
+                assert found == pytest.approx(value(name), rel=rel, abs=absolute), f"{key} of {name}"
         if "grad_hist_1d" in keys:
             gaps = np.abs(np.cumsum(by_layer(run, "grad_hist_1d", step)[name] - truth.histogram(only=[name])))
-            assert gaps.sum() <= on_the_edge * len(truth.losses) * D
+            assert gaps.sum() <= on_the_edge * len(truth.losses) * D, name
 
 
 def reasons(run: Run) -> dict[str, str]:

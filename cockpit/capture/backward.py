@@ -111,8 +111,9 @@ class BackwardPass:
         return self._shared_out()[1]
 
     def _shared_out(self) -> tuple[IndividualLosses, Tensor]:
-        if self.problem is not None:
-            raise Unavailable(self.problem)
+        problem = self.severed or self.problem
+        if problem is not None:
+            raise Unavailable(problem)
         if not self.losses:
             raise Unavailable(f"no loss of torch.nn or torch.nn.functional was seen; {REGISTER}")
         # Every parameter asks; only another loss could change the answer.

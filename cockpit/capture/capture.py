@@ -26,13 +26,14 @@ from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
-from cockpit.capture.losses import LossCall, LossWatch, Root, registered, take_apart
+from cockpit.capture.losses import LossCall, LossWatch, Root, registered, root_of, take_apart
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter, ParameterTable
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 _TWICE = "the same graph was walked backwards twice in one step"
+_BROKEN = "a backward pass of this step did not come to its end"
 
 
 class Receiver(Protocol):
@@ -77,7 +78,12 @@ class Capture:
         self._recorder = CallRecorder(
             table.modules(model), self._guard(self._delta_arrived), lambda: self._muted, on_failure
         )
-        self._watch = LossWatch(self._guard(self._loss_seen), self._guard(self._backward_called), self._stand_aside)
+        self._watch = LossWatch(
+            self._guard(self._loss_seen),
+            self._guard(self._backward_called),
+            self._stand_aside,
+            self._backward_broke_off,
+        )
         self._accumulation = Accumulation(p.tensor for p in table)
         self._watching = False
         self._handles: list[RemovableHandle] = []
@@ -85,6 +91,7 @@ class Capture:
         self._registered = False
         self._inside_optimizer = False
         self._aside = False
+        self._broken: str | None = None
         self._root: Root | None = None
         self._waiting: list[LossCall] = []
         self._current: BackwardPass | None = None
@@ -194,11 +201,16 @@ class Capture:
             if p.tensor.requires_grad and any(id(module) in owners for module, _ in p.owners)
         ]
 
-    def _backward_called(self, root: Root | None) -> None:
-        self._root = root
+    def _backward_called(self, *args: Any, **kwargs: Any) -> None:
+        self._root = root_of(*args, **kwargs)
+
+    def _backward_broke_off(self) -> None:
+        """It raised. If the user goes on, what it left cannot be told from what comes then."""
+        if self._current is not None:
+            self._broken, self._current = _BROKEN, None
 
     def _begin(self, deferred: bool) -> BackwardPass:
-        self._current = BackwardPass(self._root, deferred, self._accumulation.begin())
+        self._current = BackwardPass(self._root, deferred, self._accumulation.begin() or self._broken)
         self.passes.append(self._current)
         Variable._execution_engine.queue_callback(self._guard(self._end_pass))
         return self._current

@@ -176,8 +176,8 @@ class Layouts:
                     scale = torch.full_like(own, 256.0)
                     torch.autograd.grad(own, parameters, scale, retain_graph=True, allow_unused=True)
             return self._cotangents
-        except RuntimeError as error:  # a graph that may be walked only once, or only by backward
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # a graph that may be walked only by backward, or a hook of the user's
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise Unavailable(f"the gradient of a single sample's loss cannot be taken: {reason}") from error
         finally:
             self._cotangents = None

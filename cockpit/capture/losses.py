@@ -131,18 +131,20 @@ class LossWatch(TorchFunctionMode):
 
     Args:
         on_loss: Called after the call with function, arguments, keyword arguments and output.
-        on_backward: Called with what ``backward`` is about to start from, ``None`` where that is no tensor.
+        on_backward: Called with what ``backward`` is about to be called with.
         on_aside: Called with true before ``torch.autograd.grad``, and with false after it.
+        on_broken: Called if ``backward`` raises.
     """
 
     def __init__(
         self,
         on_loss: Callable[..., None],
-        on_backward: Callable[[Root | None], None],
+        on_backward: Callable[..., None],
         on_aside: Callable[[bool], None],
+        on_broken: Callable[[], None],
     ) -> None:
         super().__init__()
-        self._on_loss, self._on_backward, self._on_aside = on_loss, on_backward, on_aside
+        self._on_loss, self._on_backward, self._on_aside, self._on_broken = on_loss, on_backward, on_aside, on_broken
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -152,11 +154,19 @@ class LossWatch(TorchFunctionMode):
         if func is torch.autograd.grad:
             return self._aside(func, args, kwargs)
         if func in _BACKWARD:
-            self._on_backward(_root(*args, **kwargs))
+            return self._backward(func, args, kwargs)
         result = func(*args, **kwargs)
         if func in LOSS_FUNCTIONS and isinstance(result, Tensor) and result.requires_grad:
             self._on_loss(func, args, kwargs, result)
         return result
+
+    def _backward(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._on_backward(*args, **kwargs)
+        try:
+            return func(*args, **kwargs)
+        except BaseException:
+            self._on_broken()
+            raise
 
     def _aside(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._on_aside(True)
@@ -183,8 +193,8 @@ class Root:
         return float(self.value) if self.factor is None else float(self.value) / float(self.factor)
 
 
-def _root(tensors: Any, gradients: Any = None, *_: Any, **named: Any) -> Root | None:
-    """What is differentiated, or ``None`` where that is no tensor."""
+def root_of(tensors: Any, gradients: Any = None, *_: Any, **named: Any) -> Root | None:
+    """What a call of ``backward`` differentiates, ``None`` where that is no tensor; takes the call's own arguments."""
     gradients = named.get("gradient", named.get("grad_tensors", gradients))
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     given = [gradients] * len(roots) if gradients is None or isinstance(gradients, Tensor) else list(gradients)

@@ -20,7 +20,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Args:
         model: Whose buffers to keep.
     """
-    buffers = [(b, b._version, b.clone()) for b in model.buffers()]
+    buffers = [(b, b.clone()) for b in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type not in ("cpu", "meta")}
     kinds = {device.type for device in devices}
     indices = sorted({device.index for device in devices})
@@ -28,10 +28,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         with torch.random.fork_rng(indices, device_type=kinds.pop() if len(kinds) == 1 else "cuda"):
             yield
     finally:
-        with torch.no_grad():
-            for buffer, version, value in buffers:
-                if buffer._version != version:
-                    buffer.copy_(value)
+        for buffer, value in buffers:
+            if not torch.equal(buffer, value):
+                buffer.data.copy_(value)  # unnoticed by autograd, as batch normalisation moves them unnoticed by it
 
 
 @contextmanager

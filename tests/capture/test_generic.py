@@ -200,7 +200,7 @@ def test_own_parameter_around_batch_statistics_is_not_repeated_sample_by_sample(
             self.norm = nn.BatchNorm2d(4, affine=False, track_running_stats=track)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.norm((x * self.factor.view(-1, 1, 1))).relu().mean((2, 3)))
+            return self.head(self.norm(x * self.factor.view(-1, 1, 1)).relu().mean((2, 3)))
 
     refused(Around(), torch.randn(N, 4, 3, 3), "factor", "mixes samples")
 
