@@ -11,6 +11,7 @@ In a test of your own::
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import tempfile
 import warnings
@@ -24,7 +25,7 @@ import torch
 from cockpit.instrument import Instrument, resolve
 from cockpit.notices import CockpitWarning
 from cockpit.reading import Histogram, Reading
-from cockpit.run import Run, load_run
+from cockpit.run import Quantity, Run, load_run
 from cockpit.step import Step
 from cockpit.trajectory import TRAININGS as TRAININGS
 from cockpit.trajectory import Training as Training
@@ -103,16 +104,17 @@ def check_log(run: Run, name: str, readings: Mapping[int, Reading]) -> None:
     Raises:
         AssertionError: If a value, a layer or a part differs.
     """
+    found = functools.cache(run.__getitem__)
     for step, reading in readings.items():
-        _require(_same(_logged(run, name, step), reading.value), f"step {step}: {name} does not survive the log")
+        _require(_same(_logged(found(name), step), reading.value), f"step {step}: {name} does not survive the log")
         parts = {f"{name}.{part}": value for part, value in reading.parts.items()}
         for key, value in {name: reading.layers, **parts}.items():
             if isinstance(value, Mapping):
                 for layer, number in value.items():
-                    survives = _same(_logged(run, key, step, layer), number)
+                    survives = _same(_logged(found(key), step, layer), number)
                     _require(survives, f"step {step}: {key} of {layer} does not survive the log")
             else:
-                _require(_same(_logged(run, key, step), value), f"step {step}: {key} does not survive the log")
+                _require(_same(_logged(found(key), step), value), f"step {step}: {key} does not survive the log")
 
 
 def check_panel(run: Path, name: str) -> None:
@@ -157,13 +159,11 @@ def _recorded(instrument: Instrument) -> Iterator[dict[int, Reading]]:
         del instrument.compute
 
 
-def _logged(run: Run, key: str, step: int, layer: str | None = None) -> object:
+def _logged(logged: Quantity, step: int, layer: str | None = None) -> object:
     """What the log holds at a step; ``None`` where that is missing."""
-    quantity: Any = run[key]
-    if layer is not None:
-        quantity = quantity.layers
+    quantity: Any = logged if layer is None else logged.layers
     rows = np.flatnonzero(quantity.steps == step)
-    _require(len(rows) == 1, f"{key} is logged {len(rows)} times at step {step}")
+    _require(len(rows) == 1, f"{logged.key} is logged {len(rows)} times at step {step}")
     index: Any = rows[0] if layer is None else (rows[0], quantity.names.index(layer))
     if quantity.missing[index]:
         return None
