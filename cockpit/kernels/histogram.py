@@ -55,6 +55,12 @@ class Edges:
         ends = like.new_tensor([-torch.inf, torch.nan])  # no comparison with NaN holds, not even that of infinity
         return torch.cat([ends[:1], self.inner(like), ends[1:]])
 
+    def told_apart(self, dtype: torch.dtype) -> bool:
+        """Whether bins are wide enough for a bin to be worked out from the width, in a precision."""
+        info = torch.finfo(dtype)
+        width = (self.values[-1] - self.values[0]) / self.bins
+        return bool(width > 32 * max(info.eps * np.abs(self.values).max(), info.tiny))
+
     def bin_of(self, value: float) -> int:
         """The bin of one value."""
         return int(np.searchsorted(self.values[1:-1], value, side="right"))
@@ -71,7 +77,7 @@ def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]
     Returns:
         Counts, shape ``[bins]``.
     """
-    if compiled.usable(rows):
+    if compiled.usable(rows) and edges.told_apart(rows.dtype):
         return compiled.count_rows(rows, factors.to(rows.dtype), edges.open_ended(rows))
     return count_rows_torch(rows, factors, edges)
 
@@ -87,7 +93,7 @@ def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int6
     Returns:
         Counts, shape ``[bins]``.
     """
-    if compiled.usable(inputs):
+    if compiled.usable(inputs) and edges.told_apart(inputs.dtype):
         return compiled.count_outer(inputs, deltas, edges.open_ended(inputs))
     return count_outer_torch(inputs, deltas, edges)
 
