@@ -14,6 +14,7 @@ from cockpit.capture.backward import pooled_loss, pooled_shares
 from cockpit.capture.capture import Capture
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
+from cockpit.capture.module_hook import nothing
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.collection import ProbeCollection
 from cockpit.probes.probe import Probe, Surroundings
@@ -106,12 +107,13 @@ class OpenStep:
         for handle in handles:
             hooks = handle.hooks_dict_ref()
             if hooks is not None and handle.id in hooks:
-                hooks[handle.id] = _nothing
+                hooks[handle.id] = nothing
         return handles
 
     def abandon(self) -> None:
         """Drops everything without a reading."""
         self.capture.close()
+        self._collection.forget()
         self.detach()
 
     def settle(self, seconds: float) -> Step:
@@ -168,10 +170,6 @@ class OpenStep:
             return reason
         weights = [part.weights * share for part, share in zip(parts, shares, strict=True)]
         return IndividualLosses(torch.cat([part.values for part in parts]).cpu(), torch.cat(weights).cpu())
-
-
-def _nothing(*_: Any) -> None:
-    """What is left of a hook until it can be removed."""
 
 
 def _rates(optimizer: Optimizer) -> list[float]:

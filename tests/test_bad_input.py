@@ -1,6 +1,7 @@
 """What goes wrong is told in words, and neither training nor the log suffers."""
 
 import argparse
+import gc
 import inspect
 import os
 import warnings
@@ -420,6 +421,22 @@ def test_an_exception_in_the_users_code_passes_through_and_the_step_never_was(
     assert not run["loss"].missing.any()
     assert not run["norm_test"].missing.any()
     assert events(tmp_path) == []
+
+
+def test_a_step_that_failed_holds_no_tensors_although_its_loss_is_kept(loop, begin):
+    cockpit = begin(loop)
+    losses = []
+
+    def fails():
+        losses.append(F.cross_entropy(loop.model(torch.randn(64, 4)), torch.randint(3, (64,))))
+        losses[0].backward()
+        raise MemoryError
+
+    with pytest.raises(MemoryError), cockpit.step():
+        fails()
+    gc.collect()
+    tensors = [found for found in gc.get_objects() if type(found) is torch.Tensor]
+    assert [found.shape for found in tensors if found.dim() > 1 and found.shape[0] == 64] == []
 
 
 # Failures of the cockpit's own

@@ -738,6 +738,42 @@ def test_models_can_be_copied_and_saved_within_a_run(begin, loop):
         loop.steps(cockpit, 1 + step)
 
 
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+def test_models_can_be_copied_and_saved_within_a_step(moment, begin, loop, tmp_path):
+    def copies():
+        saved = io.BytesIO()
+        torch.save(loop.model, saved)
+        torch.save(loop.optimizer, io.BytesIO())
+        copy.deepcopy(loop.optimizer)
+        saved.seek(0)
+        made.extend([copy.deepcopy(loop.model), copy.copy(loop.model), torch.load(saved, weights_only=False)])
+
+    made = []
+    cockpit = begin()
+    with cockpit.step():
+        for now in ("before", "between", "after"):
+            if moment == now:
+                copies()
+            if now == "before":
+                loss = F.cross_entropy(loop.model(torch.randn(8, 4)), torch.randint(3, (8,)))
+            elif now == "between":
+                loss.backward()
+                loop.optimizer.step()
+    assert hooks(loop.model, loop.optimizer) == 0
+    for other in made:
+        F.cross_entropy(other(torch.randn(4, 4)), torch.randint(3, (4,))).backward()
+    with cockpit.step():
+        loop.update()
+        for other in made:
+            other(torch.randn(4, 4))
+    del loss  # its graph has hooks
+    assert open_steps() == 0
+    cockpit.close()
+    run = load_run(tmp_path / "run")
+    assert not run["norm_test"].missing.any()
+    assert not run["alpha"].missing.any()
+
+
 def test_a_closed_cockpit_lets_go_of_the_model(loop, tmp_path):
     cockpit = Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", track=1)
     loop.steps(cockpit, 3)

@@ -12,6 +12,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.batch_axis import BatchAxis
+from cockpit.capture.module_hook import ModuleHook
 
 
 @dataclass(eq=False)
@@ -95,10 +96,10 @@ class CallRecorder:
         foreign = {module for module in self._modules.values() if any(map(_hooked, module.modules()))}
         for name, module in self._modules.items():
             if may_be_repeated(module):
-                self._handles.append(module.register_forward_pre_hook(self._remember))
+                self._handles.append(module.register_forward_pre_hook(ModuleHook(self._remember)))
             hook = self._forward_hook(name, module in foreign)
             # First in line: a hook of the user's may replace the output, and the closed forms know only the raw one.
-            self._handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+            self._handles.append(module.register_forward_hook(ModuleHook(hook), with_kwargs=True, prepend=True))
 
     def detach(self) -> None:
         """Removes every hook and forgets the calls."""
@@ -106,6 +107,8 @@ class CallRecorder:
             handle.remove()
         self._handles.clear()
         self._before.clear()
+        for call in self.calls:  # those that no backward pass came to; the user may keep their graph
+            call.release()
         self.calls = []
 
     def _remember(self, module: nn.Module, args: Any) -> None:

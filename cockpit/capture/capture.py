@@ -27,6 +27,7 @@ from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import LossCall, LossWatch, Root, registered, root_of, take_apart
+from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter, ParameterTable
 
@@ -101,9 +102,8 @@ class Capture:
         """Installs the hooks; the function mode is entered last."""
         if self._individual:
             self._recorder.attach(_may_be_repeated)
-        self._handles.append(
-            self._model.register_forward_pre_hook(self._guard(self._model_called), with_kwargs=True, prepend=True)
-        )
+        model_hook = ModuleHook(self._guard(self._model_called))
+        self._handles.append(self._model.register_forward_pre_hook(model_hook, with_kwargs=True, prepend=True))
         for index, parameter in enumerate(self._table):
             if parameter.tensor.requires_grad:
                 hook = self._guard(functools.partial(self._leaf_arrived, index, parameter))

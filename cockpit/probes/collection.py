@@ -54,6 +54,10 @@ class ProbeCollection:
         for probe in self._collectors:
             self._failed.setdefault(probe, Unavailable(f"the capture failed: {type(error).__name__}: {error}"))
 
+    def forget(self) -> None:
+        """Drops what was collected, with the tensors it refers to."""
+        self._collectors.clear()
+
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         """Passes on a parameter's gradient."""
         for probe, collector in self._collectors.items():
