@@ -13,7 +13,7 @@ from cockpit.capture.calls import ModuleCall
 from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall, Root
 from cockpit.capture.unavailable import Unavailable
 
-REGISTER = "register individual losses with step.losses"
+REGISTER = "register individual losses with `loss = step.losses(per_sample)`, shape [N]"
 
 
 @dataclass(eq=False)
