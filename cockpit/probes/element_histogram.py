@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import OuterProducts, SampleGradients
+from cockpit.capture.gradients import OuterProducts, SampleGradients, Zeros
 from cockpit.capture.unavailable import Unavailable
 from cockpit.kernels.histogram import Edges, count_outer, count_rows
 from cockpit.probes.per_sample_moments import covered
@@ -65,6 +65,9 @@ class _HistogramReduction(Reduction):
         if isinstance(gradients, OuterProducts) and gradients.positions == 1:
             inputs, deltas = gradients.inputs[:, 0], gradients.deltas[:, 0]
             self.counts += count_outer(inputs, deltas * self._factors.to(deltas.dtype).unsqueeze(1), self._edges)
+            return True
+        if isinstance(gradients, Zeros):
+            self.counts[self._edges.bin_of(0.0)] += gradients.samples * gradients.numel
             return True
         if isinstance(gradients, EmbeddingGradients):
             touched = gradients.touched

@@ -1,0 +1,369 @@
+"""Alpha: the parabola, its special cases, and the measured step of any optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from harness import logged, reasons, record, record_steps
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reference import Truth, alpha, alpha_of, one_at_a_time, parabola, token_losses
+from torch import Tensor, nn
+
+from cockpit import Cockpit, load_run
+from cockpit.instruments import Alpha, Loss
+from cockpit.instruments._alpha import Observation, fit_parabola, position
+
+N, C = 6, 4
+
+
+def fit(*observations: tuple[float, float]) -> np.ndarray | None:
+    return fit_parabola(*(Observation(mean, variance) for mean, variance in observations))
+
+
+def exact(f: Callable[[float], float], slope: Callable[[float], float], variances=(1.0, 1.0, 1.0, 1.0)):
+    means = (f(0.0), f(1.0), slope(0.0), slope(1.0))
+    return list(zip(means, variances, strict=True))
+
+
+# The parabola
+
+
+@pytest.mark.parametrize("w", [(1.0, -2.0, 1.0), (0.3, -0.1, 2.0), (-5.0, 3.0, 0.5), (0.0, 1.0, -1.0)])
+@pytest.mark.parametrize("variances", [(1.0, 1.0, 1.0, 1.0), (1e-3, 5.0, 0.2, 7.0), (0.0, 0.0, 0.0, 0.0)])
+def test_noiseless_observations_give_the_parabola_they_lie_on(w: tuple[float, ...], variances) -> None:
+    observations = exact(lambda u: w[0] + w[1] * u + w[2] * u**2, lambda u: w[1] + 2 * w[2] * u, variances)
+    np.testing.assert_allclose(fit(*observations), w, rtol=1e-9, atol=1e-9)
+
+
+numbers = st.floats(-10, 10)
+variances = st.floats(1e-6, 1e3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(*[st.tuples(numbers, variances)] * 4))
+def test_fit_is_the_weighted_least_squares_solution(observations) -> None:
+    found, expected = fit(*observations), parabola(observations)
+    scale = max(abs(mean) for mean, _ in observations)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7 * scale + 1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(*[st.tuples(numbers, variances)] * 4), st.floats(1e-3, 1e3))
+def test_unit_of_the_loss_does_not_matter(observations, unit: float) -> None:
+    w2, w3 = (Fraction(w) for w in parabola(observations)[1:])
+    assume(abs(w2) > Fraction(1, 1000) and abs(w3) > Fraction(1, 1000))
+    scaled = [(mean * unit, variance * unit**2) for mean, variance in observations]
+    assert position(fit(*scaled)).alpha == pytest.approx(position(fit(*observations)).alpha, rel=1e-5)
+
+
+def test_surer_observations_pull_harder() -> None:
+    """Loss and slope at the start say a floor at 1/2; the slope at the end says it has not been reached."""
+    at_start = ((1.0, 1e-4), (1.0, 1.0), (-1.0, 1e-4), (-0.5, 1e-4))
+    at_end = ((1.0, 1e-4), (1.0, 1e-4), (-1.0, 1e-4), (-0.5, 1.0))
+    assert position(fit(*at_start)).alpha < 0 < position(fit(*at_end)).alpha
+    for observations in (at_start, at_end):
+        assert position(fit(*observations)).alpha == pytest.approx(alpha_of(observations)[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_one_exact_observation_is_met(place: int) -> None:
+    observations = [(1.0, 1.0), (0.2, 1.0), (-1.0, 1.0), (0.4, 1.0)]
+    observations[place] = (observations[place][0], 0.0)
+    w1, w2, w3 = fit(*observations)
+    fitted = (w1, w1 + w2 + w3, w2, w2 + 2 * w3)
+    assert fitted[place] == pytest.approx(observations[place][0], abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", range(4))
+def test_observation_that_is_no_number_gives_no_parabola(bad: float, place: int) -> None:
+    observations = [(1.0, 1.0), (0.2, 1.0), (-1.0, 1.0), (0.4, 1.0)]
+    observations[place] = (bad, 1.0)
+    assert fit(*observations) is None
+    observations[place] = (1.0, bad)
+    assert fit(*observations) is None
+
+
+# Where the step ends
+
+
+@pytest.mark.parametrize("floor", [0.25, 0.5, 1.0, 2.0, 100.0])
+def test_position_counts_from_the_floor(floor: float) -> None:
+    where = position(np.array([0.0, -2 * floor, 1.0]))
+    assert where.alpha == pytest.approx(1 / floor - 1)
+    assert (where.concave, where.uphill) == (False, False)
+
+
+@pytest.mark.parametrize("w", [(0.0, -1.0, -1.0), (0.0, 1.0, -1.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)])
+def test_without_a_floor_the_step_is_still_going_downhill(w: tuple[float, ...]) -> None:
+    where = position(np.array(w))
+    assert (where.alpha, where.concave, where.uphill) == (-1.0, True, False)
+
+
+@pytest.mark.parametrize("floor", [-0.01, -1.0, -100.0])
+def test_step_away_from_the_floor_is_told_apart(floor: float) -> None:
+    where = position(np.array([0.0, -2 * floor, 1.0]))
+    assert where.uphill
+    assert not where.concave
+    assert where.alpha == pytest.approx(1 / floor - 1)
+
+
+def test_floor_at_the_start_is_uphill_without_end() -> None:
+    where = position(np.array([0.0, 0.0, 1.0]))
+    assert (where.alpha, where.uphill) == (math.inf, True)
+
+
+def test_flat_line_has_no_position() -> None:
+    assert position(np.array([1.0, 0.0, 0.0])) is None
+
+
+# Any optimizer
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, C))
+
+
+def truth_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Truth:
+    x, y = batch
+    return one_at_a_time(model, lambda m: token_losses(m(x.double()).unsqueeze(1), y.unsqueeze(1))[0])
+
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.3),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "ascent": lambda p: torch.optim.SGD(p, lr=0.1, maximize=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.05),
+    "adamw-one-by-one": lambda p: torch.optim.AdamW(p, lr=0.05, foreach=False),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.02),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+    "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0),
+    "rprop": lambda p: torch.optim.Rprop(p, lr=0.01),
+    "asgd": lambda p: torch.optim.ASGD(p, lr=0.1),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.5, max_iter=3),
+    "two-groups": lambda p: torch.optim.SGD([{"params": p[:1], "lr": 0.5}, {"params": p[1:], "lr": 0.01}]),
+}
+
+
+def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False, **options):
+    """Trains under a cockpit; truths, steps and the log."""
+    truths, steps = [], []
+    cockpit = Cockpit(model, optimizer, run=path / "run", track=1, **options)
+    with cockpit:
+        for batch in batches:
+            truths.append(truth_of(model, batch))
+            before = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+            def closure(batch=batch) -> Tensor:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(batch[0]), batch[1])
+                loss.backward()
+                return loss
+
+            with cockpit.step():
+                if isinstance(optimizer, torch.optim.LBFGS):
+                    optimizer.step(closure)
+                else:
+                    closure()
+                    if not outside:
+                        optimizer.step()
+            if outside:
+                optimizer.step()
+            steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+    return truths, steps, load_run(path / "run")
+
+
+def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float) -> None:
+    for t in range(len(steps) - 1):
+        value, concave, uphill = alpha(truths[t], truths[t + 1], steps[t])
+        assert logged(run, "alpha", t) == pytest.approx(value, rel=rel)
+        assert (logged(run, "alpha.concave", t), logged(run, "alpha.uphill", t)) == (concave, uphill)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["double", "single"])
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_alpha_of_the_step_that_the_optimizer_made(make, dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = network().to(dtype)
+    batches = [(torch.randn(N, 5, dtype=dtype), torch.randint(C, (N,))) for _ in range(4)]
+    truths, steps, run = walk(model, make(list(model.parameters())), batches, tmp_path)
+    check(truths, steps, run, rel=1e-6 if dtype == torch.float64 else 1e-3)
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_optimizer_may_step_after_the_block(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = network().double()
+    batches = [(torch.randn(N, 5).double(), torch.randint(C, (N,))) for _ in range(4)]
+    check(*walk(model, OPTIMIZERS[name](list(model.parameters())), batches, tmp_path, outside=True), rel=1e-6)
+
+
+def test_alpha_of_convolutions_whose_rows_are_kept_or_not(tmp_path: Path) -> None:
+    """Kept until the optimizer has stepped where they fit, and contracted by convolving again where they do not."""
+    found = []
+    for limit in (1, 1 << 28):
+        torch.manual_seed(2)
+        model = nn.Sequential(
+            nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 2, stride=2), nn.Flatten(), nn.Linear(12, C)
+        )
+        model = model.double()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+        batches = [(torch.randn(N, 2, 6, 6).double(), torch.randint(C, (N,))) for _ in range(3)]
+        cockpit = Cockpit(model, optimizer, run=tmp_path / str(limit), track=1)
+        cockpit._workspace.limit = limit
+        truths, steps = [], []
+        with cockpit:
+            for x, y in batches:
+                truths.append(truth_of(model, (x, y)))
+                before = {name: p.detach().clone() for name, p in model.named_parameters()}
+                with cockpit.step():
+                    optimizer.zero_grad()
+                    F.cross_entropy(model(x), y).backward()
+                    optimizer.step()
+                steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+        run = load_run(tmp_path / str(limit))
+        check(truths, steps, run, rel=1e-6)
+        found.append(run["alpha"].values)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+
+
+def test_batches_of_different_size(tmp_path: Path) -> None:
+    """Each mean is as sure as its own batch makes it."""
+    torch.manual_seed(3)
+    model = network().double()
+    batches = [(torch.randn(n, 5).double(), torch.randint(C, (n,))) for n in (4, 16, 3)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    check(*walk(model, optimizer, batches, tmp_path), rel=1e-6)
+
+
+@pytest.mark.parametrize("track", [2, 3])
+def test_alpha_is_logged_under_the_step_it_measures(track: int, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    model = network()
+    batches = [(torch.randn(N, 5), torch.randint(C, (N,)))] * 7
+    run = record(
+        tmp_path, model, batches, lambda m, b: F.cross_entropy(m(b[0]), b[1]), track=track, instruments="alpha+loss"
+    )
+    assert list(run["alpha"].steps) == [t for t in range(0, 7, track) if t + 1 < 7]
+    assert list(run["loss"].steps) == list(range(0, 7, track))
+
+
+def test_full_batch_descent_with_a_tiny_step_has_hardly_moved(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    model, batch = network().double(), (torch.randn(32, 5).double(), torch.randint(C, (32,)))
+    run = record(
+        tmp_path, model, [batch] * 3, lambda m, b: F.cross_entropy(m(b[0]), b[1]),
+        torch.optim.SGD(model.parameters(), lr=1e-4), instruments="alpha",
+    )  # fmt: skip
+    assert logged(run, "alpha", 0) == pytest.approx(-1, abs=1e-2)
+
+
+# No reading
+
+
+def missing(run, words: str, step: int = 0) -> None:
+    assert logged(run, "alpha", step) is None
+    assert words in reasons(run)["alpha"]
+
+
+def test_parameters_that_did_not_move_have_no_alpha(tmp_path: Path) -> None:
+    model, batch = network(), (torch.randn(N, 5), torch.randint(C, (N,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    missing(
+        record(tmp_path, model, [batch] * 2, lambda m, b: F.cross_entropy(m(b[0]), b[1]), optimizer), "did not move"
+    )
+
+
+@pytest.mark.parametrize("sizes", [(1, 4), (4, 1)])
+def test_single_sample_has_no_alpha(sizes: tuple[int, int], tmp_path: Path) -> None:
+    model = network()
+    batches = [(torch.randn(n, 5), torch.randint(C, (n,))) for n in sizes]
+    missing(record(tmp_path, model, batches, lambda m, b: F.cross_entropy(m(b[0]), b[1])), "single sample")
+
+
+def test_micro_batches_have_no_alpha(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(_: int) -> None:
+        optimizer.zero_grad()
+        for _ in range(2):
+            (F.cross_entropy(model(torch.randn(N, 5)), torch.randint(C, (N,))) / 2).backward()
+        optimizer.step()
+
+    missing(record_steps(tmp_path, model, optimizer, range(2), step), "several backward passes")
+
+
+def test_loss_that_is_not_the_whole_has_no_alpha(tmp_path: Path) -> None:
+    model, batch = network(), (torch.randn(N, 5), torch.randint(C, (N,)))
+
+    def loss(m: nn.Module, b: tuple[Tensor, Tensor]) -> Tensor:
+        out = m(b[0])
+        return F.cross_entropy(out, b[1]) + 0.1 * out.square().sum(1).mean()
+
+    missing(record(tmp_path, model, [batch] * 2, loss), "is not 'cross_entropy' alone")
+
+
+def test_step_that_lies_elsewhere_has_no_alpha(tmp_path: Path) -> None:
+    """A slope along the readable part of a step would be a slope along another step."""
+
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.head = nn.Linear(5, 8), nn.Linear(8, C)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.linear(x, self.hidden.weight).tanh())
+
+    model = Functional()
+    model.head = nn.Linear(8, C)
+    batch = (torch.randn(N, 5), torch.randint(C, (N,)))
+    run = record(tmp_path, model, [batch] * 2, lambda m, b: F.cross_entropy(m(b[0]), b[1]))
+    missing(run, "individual gradients")
+
+
+def test_parameters_without_gradient_that_move_are_no_gap(tmp_path: Path) -> None:
+    """A branch that sits out keeps moving by its momentum; along that way no loss of this batch has a slope."""
+
+    class Branched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.branch, self.head = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, C)
+
+        def forward(self, x: Tensor, branch: bool = False) -> Tensor:
+            h = self.trunk(x).tanh()
+            return self.head(h + self.branch(h) if branch else h)
+
+    torch.manual_seed(6)
+    model = Branched().double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batches = [(torch.randn(N, 5).double(), torch.randint(C, (N,))) for _ in range(3)]
+    truths, steps = [], []
+
+    def step(t: int) -> None:
+        x, y = batches[t]
+        used = t == 0
+        truths.append(one_at_a_time(model, lambda m: token_losses(m(x, used).unsqueeze(1), y.unsqueeze(1))[0]))
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        optimizer.zero_grad(set_to_none=False)
+        F.cross_entropy(model(x, used), y).backward()
+        optimizer.step()
+        steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+
+    run = record_steps(tmp_path, model, optimizer, range(3), step)
+    assert steps[1]["branch.weight"].norm() > 0
+    check(truths, steps, run, rel=1e-6)
+
+
+def test_instrument_and_function_share_their_names() -> None:
+    assert Alpha.name == "alpha"
+    assert Alpha.window == 2
+    assert Loss.window == 1
