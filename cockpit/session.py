@@ -70,6 +70,16 @@ class Cockpit:
         OSError: If the log cannot be written.
     """
 
+    run: Path | None = None
+    """Directory of the log; ``None`` where the cockpit is turned off."""
+
+    _closed = False
+    _inside = False  # a step
+    _entered = 0.0
+    _previous: Sequence[Tensor] | None = None  # what the parameters moved by in the step before
+    _unsettled: OpenStep | None = None  # a step whose optimizers are still to come
+    _leftover: Sequence[RemovableHandle] = ()
+
     def __init__(
         self,
         model: nn.Module,
@@ -85,15 +95,14 @@ class Cockpit:
         enabled: bool = True,
     ) -> None:
         self.enabled = enabled and not turned_off()
-        self.run: Path | None = None
         if not self.enabled:
             return
         self._model, self._optimizers = checked_model(model), checked_optimizers(optimizer)
         watching = resolve(instruments)
         schedule = every(DEFAULT_TRACK) if track is None else as_schedule(track)
         self._table = ParameterTable(model, self._optimizers)
-        moving = any(probe.movement for instrument in watching for probe in instrument.probes())
-        self._displacement = Displacement(self._table) if moving else None
+        moves = any(probe.movement for instrument in watching for probe in instrument.probes())
+        self._displacement = Displacement(self._table) if moves else None
         self._own_keys = (*(instrument.name for instrument in watching), *KEYS)
         header = describe_run(
             model, self._table, self._optimizers, watching, schedule, checked_config(config), checked_tags(tags)
@@ -108,11 +117,6 @@ class Cockpit:
         self._windows = Windows(watching, schedule, self._notices)
         self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
         self._books = Bookkeeping(log, self._pace, watching, schedule)
-        self._inside, self._entered = False, 0.0
-        self._unsettled: OpenStep | None = None
-        self._leftover: list[RemovableHandle] = []
-        self._previous: Sequence[Tensor] | None = None
-        self._closed = False
         self._at_exit = functools.partial(_interrupt, weakref.ref(self))
         atexit.register(self._at_exit)  # runs before the writer's own, which is older
         self._notices.unheld(self._table)
@@ -266,7 +270,7 @@ class Cockpit:
         """Ends a step whose optimizers stepped after the block, or not at all."""
         for handle in self._leftover:
             handle.remove()
-        self._leftover = []
+        self._leftover = ()
         if self._unsettled is not None:
             self._unsettled.detach()
         self._finish_unsettled()

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+
+from cockpit.open_step import OpenStep
+from cockpit.store import Event, Reader
+
+ECONOMY = {
+    *("alpha", "distance", "grad_hist_1d", "grad_norm", "inner_test", "loss", "norm_test", "ortho_test", "time"),
+    "update_size",
+}
+NEED_INDIVIDUAL = {"alpha", "grad_hist_1d", "inner_test", "norm_test", "ortho_test"}
 
 torch.set_num_threads(1)  # networks of a few numbers: a second thread would only be waited for
 
@@ -65,6 +78,24 @@ def hooks(model: nn.Module, *optimizers: torch.optim.Optimizer) -> int:
     for p in model.parameters():
         found += len(p._backward_hooks or ()) + len(p._post_accumulate_grad_hooks or ())
     return found
+
+
+def no_trace(loop: Loop) -> None:
+    """Between steps nothing of the cockpit's is to be found."""
+    assert hooks(loop.model, loop.optimizer) == 0
+    assert _get_current_function_mode_stack() == []
+
+
+def open_steps(loop: Loop) -> int:
+    """How many tracked steps of this model are held by anybody."""
+    gc.collect()
+    steps = [found for found in gc.get_objects() if type(found) is OpenStep]
+    return sum(step.capture._model is loop.model for step in steps)
+
+
+def events(path: Path) -> list[Event]:
+    """Warnings and errors in the log of the run in ``path / "run"``."""
+    return [event for event in Reader(path / "run").events() if event.kind in ("warning", "error")]
 
 
 def _unused() -> nn.Parameter:
