@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cockpit.instrument import Instrument as Instrument
     from cockpit.instrument import register as register
-    from cockpit.notices import CockpitWarning as CockpitWarning
     from cockpit.panel import Panel as Panel
     from cockpit.reading import Histogram as Histogram
     from cockpit.reading import Reading as Reading
@@ -21,12 +20,13 @@ if TYPE_CHECKING:
     from cockpit.schedule import every as every
     from cockpit.schedule import log_spaced as log_spaced
     from cockpit.session import Cockpit as Cockpit
+    from cockpit.tracking.notices import CockpitWarning as CockpitWarning
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Cockpit": "cockpit.session",
-    "CockpitWarning": "cockpit.notices",
+    "CockpitWarning": "cockpit.tracking.notices",
     "Histogram": "cockpit.reading",
     "Instrument": "cockpit.instrument",
     "Panel": "cockpit.panel",

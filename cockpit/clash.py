@@ -6,7 +6,7 @@ import warnings
 from importlib import metadata
 from pathlib import Path
 
-from cockpit.notices import CockpitWarning
+from cockpit.tracking.notices import CockpitWarning
 
 OTHERS = {
     "cockpit": "an unrelated package",

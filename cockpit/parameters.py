@@ -142,6 +142,10 @@ class Displacement:
         torch._foreach_sub_(buffers, self._before)
         return buffers
 
+    def sizes(self) -> list[Tensor]:
+        """``‖θ(t)‖²`` per parameter, of the remembered ``θ(t)``."""
+        return sq_norms(self._before)
+
     def from_start(self) -> list[Tensor]:
         """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``.
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.arguments import (
+from cockpit.capture.layout import Layouts
+from cockpit.capture.workspace import Workspace
+from cockpit.clash import check_for_clash
+from cockpit.instrument import Instrument, resolve
+from cockpit.parameters import Displacement, ParameterTable
+from cockpit.probes.probe import Surroundings
+from cockpit.schedule import Schedule, as_schedule, every
+from cockpit.tracking.arguments import (
     STATES,
     checked_config,
     checked_model,
@@ -25,21 +32,14 @@ from cockpit.arguments import (
     state_after,
     turned_off,
 )
-from cockpit.bookkeeping import KEYS, Bookkeeping
-from cockpit.capture.layout import Layouts
-from cockpit.capture.workspace import Workspace
-from cockpit.clash import check_for_clash
-from cockpit.description import describe_run
-from cockpit.instrument import Instrument, resolve
-from cockpit.notices import Notices
-from cockpit.open_step import OpenStep
-from cockpit.pace import Pace
-from cockpit.parameters import Displacement, ParameterTable
-from cockpit.places import PROGRESS, open_log
-from cockpit.probes.probe import Surroundings
-from cockpit.schedule import Schedule, as_schedule, every
-from cockpit.step_context import StepContext
-from cockpit.windows import Windows
+from cockpit.tracking.bookkeeping import KEYS, Bookkeeping
+from cockpit.tracking.description import describe_run
+from cockpit.tracking.notices import Notices
+from cockpit.tracking.open_step import OpenStep
+from cockpit.tracking.pace import Pace
+from cockpit.tracking.places import PROGRESS, open_log
+from cockpit.tracking.step_context import StepContext
+from cockpit.tracking.windows import Windows
 
 DEFAULT_TRACK = 10
 

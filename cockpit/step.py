@@ -24,12 +24,14 @@ class Step:
         time: Seconds since the run began, at the step's end.
         loss: The user's number: a mean or a sum, as it was computed; ``None`` if no backward pass was seen.
         samples: Batch size; ``None`` if it was not found.
+        learning_rates: By parameter, as the optimizers state them; those are left out that state no number.
     """
 
     index: int
     time: float
     loss: float | None
     samples: int | None
+    learning_rates: Mapping[str, float]
     _individual: IndividualLosses | Unavailable = field(repr=False)
     _results: Mapping[Probe[Any], Any] = field(repr=False)
 

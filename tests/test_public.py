@@ -65,7 +65,9 @@ def test_the_version_is_the_distributions():
     assert metadata.version("cockpit-debugger") == cockpit.__version__
 
 
-@pytest.mark.parametrize("module", ["cockpit.testing", "cockpit.session", "cockpit.windows", "cockpit.notices"])
+@pytest.mark.parametrize(
+    "module", ["cockpit.testing", "cockpit.session", "cockpit.tracking.windows", "cockpit.tracking.notices"]
+)
 def test_everything_public_in_a_module_says_what_it_is(module):
     for name, found in vars(importlib.import_module(module)).items():
         if not name.startswith("_") and getattr(found, "__module__", None) == module:

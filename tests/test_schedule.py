@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from cockpit import every, log_spaced
-from cockpit.pace import Pace
 from cockpit.schedule import as_schedule, describe
+from cockpit.tracking.pace import Pace
 
 
 def due(schedule, steps=50):

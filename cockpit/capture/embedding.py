@@ -48,6 +48,12 @@ class EmbeddingGradients(SampleGradients):
     def _per_sample(self, values: Tensor) -> Tensor:
         return values.new_zeros(self.samples).index_add_(0, self.sample_of, values)
 
+    def weighted_squares(self, coefficients: Tensor) -> Tensor:
+        """Scatter-add of the touched rows' squares."""
+        own = coefficients.to(self.touched.dtype)[self.sample_of].unsqueeze(1)
+        table = self.touched.new_zeros(*self.shape)
+        return table.index_add_(0, self.index_of, self.touched.square() * own).reshape(-1)
+
     def sq_norms(self) -> Tensor:
         """Squares of the touched rows, by sample."""
         return self._per_sample(row_sq_norms(self.touched))

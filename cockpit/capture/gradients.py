@@ -97,6 +97,17 @@ class SampleGradients(ABC):
         """
         return None
 
+    def weighted_squares(self, coefficients: Tensor) -> Tensor | None:
+        """``Σ_n c_n G_nj²`` for every ``j`` without materialising rows; ``None`` where only the rows can tell.
+
+        Args:
+            coefficients: ``c``, shape ``[N]``.
+
+        Returns:
+            Shape ``[numel]``.
+        """
+        return None
+
 
 def row_sq_norms(rows: Tensor) -> Tensor:
     """Squared norms of rows, shape ``[n, m] -> [n]``, in float64 from sums that do not lose digits to length."""
@@ -127,6 +138,10 @@ class Rows(SampleGradients):
     def nbytes(self) -> int:
         """Bytes of the rows."""
         return self._rows.numel() * self._rows.element_size()
+
+    def weighted_squares(self, coefficients: Tensor) -> Tensor:
+        """One matrix-vector product."""
+        return coefficients.to(self._rows.dtype) @ self._rows.square()
 
     def sq_norms(self) -> Tensor:
         """Row by row."""
@@ -205,6 +220,13 @@ class OuterProducts(SampleGradients):
     def nbytes(self) -> int:
         """Bytes of inputs and output gradients."""
         return (self.inputs.numel() + self.deltas.numel()) * self.deltas.element_size()
+
+    def weighted_squares(self, coefficients: Tensor) -> Tensor | None:
+        """``(c δ²)ᵀ a²`` for one position."""
+        if self.positions > 1:
+            return None
+        deltas = self.deltas[:, 0].square() * coefficients.to(self.deltas.dtype).unsqueeze(1)
+        return (deltas.T @ self.inputs[:, 0].square()).reshape(-1)
 
     def sq_norms(self) -> Tensor | None:
         """``‖δ_n‖²‖a_n‖²`` for one position; for few positions the sum over pairs; ``None`` where rows are cheaper."""

@@ -42,6 +42,18 @@ class _UpdateCollector(Collector[Norms]):
 
 
 @dataclass(frozen=True)
+class WeightNorms(Probe[Norms]):
+    """``‖θ(t)‖²`` per parameter, before the step."""
+
+    movement: ClassVar[bool] = True
+
+    def collector(self, surroundings: Surroundings) -> Collector[Norms]:
+        """Begins a step."""
+        assert surroundings.displacement is not None
+        return _NormsBefore(surroundings, surroundings.displacement.sizes())
+
+
+@dataclass(frozen=True)
 class DistanceNorms(Probe[Norms]):
     """``‖θ(t) − θ(0)‖²`` per parameter."""
 
@@ -49,14 +61,16 @@ class DistanceNorms(Probe[Norms]):
 
     def collector(self, surroundings: Surroundings) -> Collector[Norms]:
         """Begins a step."""
-        return _DistanceCollector(surroundings)
-
-
-class _DistanceCollector(Collector[Norms]):
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._names = tuple(p.name for p in surroundings.table)
         assert surroundings.displacement is not None
-        self._squares = surroundings.displacement.from_start()
+        return _NormsBefore(surroundings, surroundings.displacement.from_start())
+
+
+class _NormsBefore(Collector[Norms]):
+    """Norms that are known before anything happens."""
+
+    def __init__(self, surroundings: Surroundings, squares: list[Tensor]) -> None:
+        self._names = tuple(p.name for p in surroundings.table)
+        self._squares = squares
 
     def result(self) -> Norms:
         return Norms(self._names, torch.stack(self._squares).cpu())

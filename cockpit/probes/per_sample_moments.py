@@ -14,6 +14,7 @@ from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+from cockpit.statistics import mean
 
 MINIMAL_COVERAGE = 0.5
 """Share of the parameters below which no network-wise reading of individual gradients is given."""
@@ -41,6 +42,11 @@ class Moments:
     def samples(self) -> int:
         """Number of samples that have a loss."""
         return int((self.weights > 0).sum())
+
+    @property
+    def mean_sq_norm(self) -> Tensor:
+        """``Σ_n w_n ‖g_n‖²`` over all parameters, shape ``[]``."""
+        return mean(self.sq_norms, self.weights)
 
     @property
     def sq_norms(self) -> Tensor:

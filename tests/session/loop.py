@@ -10,14 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from cockpit.open_step import OpenStep
 from cockpit.store import Event, Reader
+from cockpit.tracking.open_step import OpenStep
 
 ECONOMY = {
     *("alpha", "distance", "grad_hist_1d", "grad_norm", "inner_test", "loss", "norm_test", "ortho_test", "time"),
     "update_size",
+    *("noise_scale", "sample_grad_norm", "update_weight_ratio"),
 }
-NEED_INDIVIDUAL = {"alpha", "grad_hist_1d", "inner_test", "norm_test", "ortho_test"}
+NEED_INDIVIDUAL = {
+    *("alpha", "grad_hist_1d", "inner_test", "noise_scale", "norm_test", "ortho_test", "sample_grad_norm"),
+}
 
 torch.set_num_threads(1)  # networks of a few numbers: a second thread would only be waited for
 

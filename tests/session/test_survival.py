@@ -237,7 +237,7 @@ def test_another_distribution_of_the_same_import_name_is_pointed_out_at_import(c
     code = "import sys; sys.path.append(sys.argv[1]); from cockpit import Cockpit"
     _, err = child(code, tmp_path).communicate(timeout=100)
     said = err.strip().splitlines()[-1]
-    assert said.startswith("cockpit.notices.CockpitWarning: the distribution 'cockpit-for-pytorch' (the ancestor")
+    assert said.startswith("cockpit.CockpitWarning: the distribution 'cockpit-for-pytorch' (the ancestor")
     assert f"in {tmp_path} is imported as 'cockpit', too" in said
     assert said.endswith("pip uninstall cockpit-for-pytorch")
 

@@ -111,7 +111,7 @@ def test_the_start_is_told_in_one_line(begin, loop, tmp_path, capsys):
     cockpit = begin()
     assert capsys.readouterr().err == ""
     loop.steps(cockpit, 5)
-    words = f"cockpit: 10 instruments, every step, 100 % of parameters -> {tmp_path / 'run'}\n"
+    words = f"cockpit: {len(ECONOMY)} instruments, every step, 100 % of parameters -> {tmp_path / 'run'}\n"
     assert capsys.readouterr().err == words
 
 

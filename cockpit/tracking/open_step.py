@@ -127,11 +127,20 @@ class OpenStep:
                 self.steps = self._displacement.measure()
                 self._collection.moved(self.steps)
             results = self._collection.results()
-            return Step(self.index, seconds, self._loss(), self._samples(), self._individual(), results)
+            rates = self._rates_by_parameter()
+            return Step(self.index, seconds, self._loss(), self._samples(), rates, self._individual(), results)
 
     def learning_rates(self) -> list[float]:
         """One for each group of parameters, as the optimizers found them when they stepped."""
         return [rate for optimizer in self._optimizers for rate in self._rates.get(optimizer, _rates(optimizer))]
+
+    def _rates_by_parameter(self) -> dict[str, float]:
+        names = {id(p.tensor): p.name for p in self.surroundings.table}
+        found: dict[str, float] = {}
+        for optimizer in self._optimizers:
+            for group, rate in zip(optimizer.param_groups, self._rates.get(optimizer, _rates(optimizer)), strict=False):
+                found.update({names[id(p)]: rate for p in group["params"] if id(p) in names})
+        return found
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         self._rates.setdefault(optimizer, _rates(optimizer))

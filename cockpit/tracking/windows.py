@@ -13,11 +13,11 @@ from torch import Tensor
 
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
-from cockpit.notices import Notices
 from cockpit.probes.probe import Probe
 from cockpit.reading import Histogram, Reading
 from cockpit.schedule import Schedule
 from cockpit.step import Step
+from cockpit.tracking.notices import Notices
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cockpit.bookkeeping import KEYS
 from cockpit.instrument import Instrument
 from cockpit.panel import Panel
 from cockpit.parameters import ParameterTable
 from cockpit.schedule import Schedule, describe
 from cockpit.screens import PANELS, SCREENS
 from cockpit.store import Header
+from cockpit.tracking.bookkeeping import KEYS
 
 
 def describe_run(

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from cockpit.instrument import Instrument, resolve
-from cockpit.notices import CockpitWarning
 from cockpit.reading import Histogram, Reading
 from cockpit.run import Quantity, Run, load_run
 from cockpit.step import Step
-from cockpit.trajectory import TRAININGS as TRAININGS
-from cockpit.trajectory import Training as Training
-from cockpit.trajectory import trajectory, untouched
+from cockpit.testing.trajectory import TRAININGS as TRAININGS
+from cockpit.testing.trajectory import Training as Training
+from cockpit.testing.trajectory import trajectory, untouched
+from cockpit.tracking.notices import CockpitWarning
 
 
 def check_instrument(

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from torch import Tensor
 
-from cockpit.open_step import OpenStep
+from cockpit.tracking.open_step import OpenStep
 
 
 class StepContext:

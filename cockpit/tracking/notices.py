@@ -18,6 +18,8 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 class CockpitWarning(UserWarning):
     """Something that a cockpit cannot do, or that looks like a mistake."""
 
+    __module__ = "cockpit"  # where users find it
+
 
 class Notices:
     """Says everything once. Events go to the log at once; warnings wait for :meth:`tell`.

@@ -20,7 +20,7 @@ from torch.optim.optimizer import ParamsT
 from torch.overrides import _get_current_function_mode_stack
 
 from cockpit.session import Cockpit
-from cockpit.step_context import StepContext
+from cockpit.tracking.step_context import StepContext
 
 STEPS = 10
 BATCH, CLASSES = 8, 3

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cockpit.coverage import Coverage
 from cockpit.instrument import Instrument
-from cockpit.open_step import OpenStep
-from cockpit.pace import Pace
-from cockpit.places import OpenedLog
 from cockpit.reading import Reading
 from cockpit.schedule import Schedule, describe
 from cockpit.step import Step
+from cockpit.tracking.coverage import Coverage
+from cockpit.tracking.open_step import OpenStep
+from cockpit.tracking.pace import Pace
+from cockpit.tracking.places import OpenedLog
 
 KEYS = ("learning_rate", "batch_size", "cockpit.overhead")
 """Log keys that every run has."""

@@ -1,0 +1,44 @@
+"""Early stopping without a validation set: is the gradient distinguishable from noise?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.coordinates import Coordinates
+from cockpit.reading import Reading
+from cockpit.step import Step
+
+
+@register
+class EarlyStopping(Instrument):
+    r"""Evidence that the mini-batch gradient is nothing but noise, averaged over the coordinates that have variance.
+
+    .. math::
+        1 - \frac{N (N - 1)}{D} \sum_j \frac{g_j^2}{\sum_n g_{nj}^2 - N g_j^2}
+
+    Mahsereci et al., *Early stopping without a validation set* (2017), eq. (10); eq. (C.11) of the Cockpit paper. The
+    share of coordinates without variance, which are left out, is the part ``left_out``.
+    """
+
+    name = "early_stopping"
+    configuration = "business"
+    needs = (Coordinates,)
+    panel = Panel(
+        title="Early stopping",
+        kind="lines",
+        group="generalisation",
+        ylabel="evidence",
+        references=((0.0, "stop above"),),
+        how_to_read="Below 0 the gradient still carries signal; steadily above 0, training only follows noise.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        sums = step[Coordinates]
+        varied = float(sums.varied.sum())
+        left_out = 1 - varied / float(sums.numel.sum())
+        if varied == 0:
+            return Reading(None, parts={"left_out": left_out}, reason="no coordinate of the gradient varies")
+        return Reading(1 - float(sums.evidence.sum()) / varied, parts={"left_out": left_out})

@@ -1,0 +1,62 @@
+"""Norms of the individual gradients: does one sample drive the step?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.per_sample_moments import PerSampleMoments
+from cockpit.reading import Reading
+from cockpit.step import Step
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def largest_share(sq_norms: Tensor) -> tuple[float, int]:
+    r"""The sample with the largest gradient.
+
+    Args:
+        sq_norms: :math:`\lVert g_n \rVert^2`, shape ``[N]``.
+
+    Returns:
+        Its share of :math:`\sum_n \lVert g_n \rVert^2`, NaN where all gradients are zero, and its index in the batch.
+
+    Example:
+        >>> largest_share(torch.tensor([1.0, 3.0]))
+        (0.75, 1)
+    """
+    index = int(sq_norms.argmax())
+    return float(sq_norms[index] / sq_norms.sum()), index
+
+
+@register
+class SampleGradNorm(Instrument):
+    """Median of ``‖g_n‖`` over the batch; its other quantiles, the largest sample's share and index as parts."""
+
+    name = "sample_grad_norm"
+    configuration = "economy"
+    needs = (PerSampleMoments,)
+    panel = Panel(
+        title="Gradient norm by sample",
+        kind="lines",
+        keys=("sample_grad_norm", "sample_grad_norm.q95", "sample_grad_norm.largest_share"),
+        group="gradients",
+        yscale="log",
+        how_to_read="A largest share far above 1/N means that one sample, perhaps mislabelled, drives the step.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        moments = step[PerSampleMoments]
+        squares = moments.sq_norms[moments.weights > 0]
+        if not bool(squares.isfinite().all()):
+            return Reading(float("nan"))
+        quantiles = torch.quantile(squares.sqrt(), torch.tensor(QUANTILES, dtype=squares.dtype)).tolist()
+        parts = {f"q{round(100 * q):02d}": value for q, value in zip(QUANTILES, quantiles, strict=True)}
+        if float(squares.sum()) > 0:
+            parts["largest_share"], parts["largest_index"] = largest_share(moments.sq_norms)
+        return Reading(parts.pop("q50"), parts=parts)

@@ -1,0 +1,205 @@
+"""Readings of gradient noise and of relative step sizes, from the training loop to the log, against brute force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from harness import by_layer, logged, record
+from reference import Truth, one_at_a_time
+from torch import Tensor, nn
+
+from cockpit.instruments import NoiseScale
+from cockpit.instruments._cabs import cabs_batch_size
+from cockpit.instruments._noise_scale import noise_and_signal
+from cockpit.instruments._update_weight_ratio import ratio
+from cockpit.run import Run
+
+N, C = 6, 4
+KEYS = ["sample_grad_norm", "noise_scale", "cabs", "early_stopping", "mean_gsnr", "update_weight_ratio"]
+Setting = tuple[Run, Truth, float]
+
+
+class Network(nn.Module):
+    """Every way to second moments: a table, a normalisation, linear maps at one position and many, a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm = nn.Embedding(12, 6), nn.LayerNorm(6)
+        self.mix, self.conv, self.head = nn.Linear(6, 6), nn.Conv1d(5, 3, 2), nn.Linear(15, C)
+
+    def forward(self, words: Tensor) -> Tensor:
+        h = self.mix(self.norm(self.table(words))).tanh()
+        return self.head(self.conv(h).flatten(1).tanh())
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network()
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.randint(0, 7, (N, 5)), torch.randint(0, C, (N,))
+
+
+def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def truth_of(model: nn.Module) -> Truth:
+    words, y = batch()
+    return one_at_a_time(model, lambda m: F.cross_entropy(m(words), y, reduction="none"))
+
+
+def recorded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Run:
+    return record(path, model, [batch()], loss, optimizer, instruments=KEYS)
+
+
+@pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> Setting:
+    model = network().to(request.param)
+    truth = truth_of(model)
+    tolerance = 1e-7 if request.param == torch.float64 else 1e-3
+    return recorded(tmp_path, model), truth, tolerance
+
+
+def elements(truth: Truth) -> tuple[Tensor, Tensor]:
+    """All individual gradients, and their mean, of the coordinates that vary."""
+    rows, g = truth.flat(), truth.mean_gradient()
+    second = truth.weights @ rows.square()
+    varied = second - g.square() > 1e-5 * second
+    return rows[:, varied], g[varied]
+
+
+def test_early_stopping_is_that_of_brute_force(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    rows, g = elements(truth)
+    spread = rows.square().sum(0) - N * g.square()
+    evidence = 1 - N * (N - 1) / len(g) * float((g.square() / spread).sum())
+    assert logged(run, "early_stopping", 0) == pytest.approx(evidence, rel=tolerance)
+
+
+def test_mean_gsnr_is_that_of_brute_force(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    rows, g = elements(truth)
+    expected = float((g.square() / (rows.square().mean(0) - g.square())).mean())
+    assert logged(run, "mean_gsnr", 0) == pytest.approx(expected, rel=tolerance)
+    left_out = 1 - len(g) / truth.flat().shape[1]
+    assert left_out > 0, "words that do not occur have no variance"
+    assert logged(run, "mean_gsnr.left_out", 0) == pytest.approx(left_out, rel=1e-12)
+
+
+def test_unequal_weights_enter_both_criteria(tmp_path: Path) -> None:
+    model, (words, y) = network().double(), batch()
+    weight = torch.tensor([0.5, 2.0, 1.0, 3.0]).double()
+    truth = one_at_a_time(
+        model, lambda m: F.cross_entropy(m(words), y, reduction="none"), weight[y] / weight[y].sum()
+    )  # fmt: skip
+    rows, g = elements(truth)
+    variance = N / (N - 1) * (truth.weights.square() @ (rows - g).square())
+    run = record(
+        tmp_path, model, [batch()], lambda m, b: F.cross_entropy(m(b[0]), b[1], weight=weight), instruments=KEYS
+    )
+    evidence = 1 - float((g.square() / variance).mean())
+    assert logged(run, "early_stopping", 0) == pytest.approx(evidence, rel=1e-7)
+    gsnr = float((g.square() / (truth.weights @ rows.square() - g.square())).mean())
+    assert logged(run, "mean_gsnr", 0) == pytest.approx(gsnr, rel=1e-7)
+
+
+def test_cabs_is_that_of_brute_force(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    spread = (truth.flat() - truth.mean_gradient()).square().sum(1).mean()
+    assert logged(run, "cabs", 0) == pytest.approx(0.1 * float(spread) / truth.loss(), rel=tolerance)
+
+
+def test_cabs_weighs_parameter_groups_with_their_own_learning_rates(tmp_path: Path) -> None:
+    model = network().double()
+    truth = truth_of(model)
+    head = {"params": list(model.head.parameters()), "lr": 0.5}
+    rest = {"params": [p for name, p in model.named_parameters() if not name.startswith("head")]}
+    run = recorded(tmp_path, model, torch.optim.SGD([head, rest], lr=0.1))
+    total = 0.0
+    for name in truth.gradients:
+        spread = (truth.flat([name]) - truth.mean_gradient([name])).square().sum(1).mean()
+        total += (0.5 if name.startswith("head") else 0.1) * float(spread)
+    assert logged(run, "cabs", 0) == pytest.approx(total / truth.loss(), rel=1e-7)
+
+
+def test_cabs_refuses_a_loss_that_is_not_positive() -> None:
+    with pytest.raises(ValueError, match="positive loss"):
+        cabs_batch_size(torch.ones(1), torch.ones(1), torch.tensor(0.0))
+
+
+def test_sample_norms_are_those_of_brute_force(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    norms = truth.flat().norm(dim=1)
+    assert logged(run, "sample_grad_norm", 0) == pytest.approx(float(norms.quantile(0.5)), rel=tolerance)
+    for q in (0.05, 0.25, 0.75, 0.95):
+        found = logged(run, f"sample_grad_norm.q{round(100 * q):02d}", 0)
+        assert found == pytest.approx(float(norms.quantile(q)), rel=tolerance)
+    share = float(norms.max() ** 2 / norms.square().sum())
+    assert logged(run, "sample_grad_norm.largest_share", 0) == pytest.approx(share, rel=tolerance)
+    assert logged(run, "sample_grad_norm.largest_index", 0) == int(norms.argmax())
+
+
+def test_noise_scale_is_that_of_brute_force(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    rows, g = truth.flat(), truth.mean_gradient()
+    noise = float((rows - g).square().sum() / (N - 1))
+    signal = float(g @ g) - noise / N
+    assert logged(run, "noise_scale.noise", 0) == pytest.approx(noise, rel=tolerance)
+    assert logged(run, "noise_scale.signal", 0) == pytest.approx(signal, rel=tolerance)
+    found = logged(run, "noise_scale", 0)
+    assert found == pytest.approx(noise / signal, rel=tolerance) if signal > 0 else found is None
+
+
+def test_noise_and_signal_are_unbiased() -> None:
+    generator = torch.Generator().manual_seed(0)
+    expectation, batches, size = torch.tensor([0.3, -0.2, 0.1]), 20_000, 4
+    rows = expectation + torch.randn(batches, size, 3, generator=generator)
+    found = torch.stack(noise_and_signal(rows.square().sum(2).mean(1), rows.mean(1).square().sum(1), size), 1)
+    truth = torch.tensor([3.0, float(expectation @ expectation)])
+    error = found.std(0) / batches**0.5
+    assert bool(((found.mean(0) - truth).abs() < 3 * error).all())
+
+
+def test_noise_scale_is_missing_where_the_signal_cannot_be_resolved(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(model.weight)
+    x, y = torch.eye(2).double().repeat(2, 1), torch.tensor([[1.0], [1.0], [-1.0], [-0.9]]).double()
+    run = record(tmp_path, model, [(x, y)], lambda m, b: F.mse_loss(m(b[0]), b[1]), instruments=[NoiseScale()])
+    assert logged(run, "noise_scale", 0) is None
+    assert logged(run, "noise_scale.signal", 0) < 0
+
+
+def test_identical_samples_have_no_coordinate_that_varies(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2).double()
+    x, y = torch.randn(1, 3).double().expand(N, 3), torch.zeros(N, dtype=torch.long)
+    run = record(tmp_path, model, [(x, y)], loss, instruments=["early_stopping", "mean_gsnr"])
+    assert logged(run, "early_stopping", 0) is None
+    assert logged(run, "mean_gsnr", 0) is None
+    assert logged(run, "mean_gsnr.left_out", 0) == 1.0
+
+
+def test_update_weight_ratio_is_measured(setting: Setting) -> None:
+    run, truth, tolerance = setting
+    layers = by_layer(run, "update_weight_ratio", 0)
+    squares = [0.0, 0.0]
+    # Rounding the parameters to their dtype is part of the step, where that is small beside them.
+    tolerance = max(tolerance, 1e-6)
+    for name, parameter in network().named_parameters():
+        step, weight = 0.1 * truth.mean_gradient([name]), parameter.detach().double()
+        squares[0] += float(step @ step)
+        squares[1] += float(weight.square().sum())
+        expected = None if not weight.any() else pytest.approx(float(step.norm() / weight.norm()), rel=tolerance)
+        assert layers.get(name) == expected
+    expected = (squares[0] / squares[1]) ** 0.5
+    assert logged(run, "update_weight_ratio", 0) == pytest.approx(expected, rel=tolerance)
+
+
+def test_zero_weights_have_no_ratio() -> None:
+    assert ratio(1.0, 0.0) is None
+    assert ratio(1.0, 2.0) == 0.5
