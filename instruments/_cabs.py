@@ -54,7 +54,6 @@ class CABS(Instrument):
     panel = Panel(
         title="CABS batch size",
         kind="lines",
-        keys=("cabs", "batch_size"),
         group="gradients",
         yscale="log",
         ylabel="samples",

@@ -79,9 +79,8 @@ class NoiseScale(Instrument):
     configuration = "economy"
     needs = (PerSampleMoments,)
     panel = Panel(
-        title="Batch size against noise scale",
+        title="Noise scale",
         kind="lines",
-        keys=("noise_scale", "batch_size"),
         group="gradients",
         yscale="log",
         ylabel="samples",

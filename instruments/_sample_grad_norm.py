@@ -43,7 +43,7 @@ class SampleGradNorm(Instrument):
     panel = Panel(
         title="Gradient norm by sample",
         kind="lines",
-        keys=("sample_grad_norm", "sample_grad_norm.q95", "sample_grad_norm.largest_share"),
+        keys=("sample_grad_norm", "sample_grad_norm.largest_share"),
         group="gradients",
         yscale="log",
         how_to_read="A largest share far above 1/N means that one sample, perhaps mislabelled, drives the step.",
