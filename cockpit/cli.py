@@ -114,8 +114,8 @@ def _dashboard(options: argparse.Namespace) -> None:
     if not options.logdir.is_dir():
         raise UsageError(f"there is no directory {options.logdir}; runs are where `Cockpit(..., run=...)` put them")
     with serve(Store(options.logdir), host=options.host, port=options.port) as server:
-        print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt):  # it may come as soon as it is offered
+            print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
             server.wait()
 
 

@@ -178,8 +178,8 @@ def run(options: Options) -> None:
                 runs.enter_context(trainees[-1].cockpit)
             train(trainees, options.steps)
         if not options.exit:
-            print("Training is done; the dashboard stays until Ctrl-C.", flush=True)
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt):  # it may come as soon as it is offered
+                print("Training is done; the dashboard stays until Ctrl-C.", flush=True)
                 server.wait()
 
 
