@@ -37,8 +37,6 @@ class EarlyStopping(Instrument):
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         sums = step[Coordinates]
-        varied = float(sums.varied.sum())
-        left_out = 1 - varied / float(sums.numel.sum())
-        if varied == 0:
-            return Reading(None, parts={"left_out": left_out}, reason="no coordinate of the gradient varies")
-        return Reading(1 - float(sums.evidence.sum()) / varied, parts={"left_out": left_out})
+        mean, left_out = sums.mean(sums.evidence)
+        reason = "no coordinate of the gradient varies" if mean is None else None
+        return Reading(None if mean is None else 1 - mean, parts={"left_out": left_out}, reason=reason)

@@ -56,8 +56,6 @@ class InnerTest(Instrument):
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         moments = step[PerSampleMoments]
-        if moments.samples < 2:
-            return Reading(None, reason="a single sample says nothing about noise")
-        if float(moments.grad_sq_norm) == 0:
-            return Reading(None, reason="the mean gradient is zero")
+        if (reason := moments.directionless()) is not None:
+            return Reading(None, reason=reason)
         return Reading(inner_test_theta(moments.dots, moments.grad_sq_norm, moments.weights).item())

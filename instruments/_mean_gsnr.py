@@ -37,8 +37,6 @@ class MeanGSNR(Instrument):
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         sums = step[Coordinates]
-        varied = float(sums.varied.sum())
-        left_out = 1 - varied / float(sums.numel.sum())
-        if varied == 0:
-            return Reading(None, parts={"left_out": left_out}, reason="no coordinate of the gradient varies")
-        return Reading(float(sums.signal_to_noise.sum()) / varied, parts={"left_out": left_out})
+        mean, left_out = sums.mean(sums.signal_to_noise)
+        reason = "no coordinate of the gradient varies" if mean is None else None
+        return Reading(mean, parts={"left_out": left_out}, reason=reason)

@@ -36,6 +36,16 @@ class CoordinateSums:
     signal_to_noise: Tensor
     evidence: Tensor
 
+    def mean(self, sums: Tensor) -> tuple[float | None, float]:
+        """A mean over all coordinates that have variance, ``None`` if none has, and the share of the others.
+
+        Args:
+            sums: Sums over the coordinates of each parameter, shape ``[P]``.
+        """
+        varied = float(self.varied.sum())
+        left_out = 1 - varied / float(self.numel.sum())
+        return (float(sums.sum()) / varied if varied else None), left_out
+
 
 @dataclass(frozen=True)
 class Coordinates(Probe[CoordinateSums]):

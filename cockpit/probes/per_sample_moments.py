@@ -43,6 +43,12 @@ class Moments:
         """Number of samples that have a loss."""
         return int((self.weights > 0).sum())
 
+    def directionless(self) -> str | None:
+        """Why noise cannot be measured against the mean gradient; ``None`` where it can."""
+        if self.samples < 2:
+            return "a single sample says nothing about noise"
+        return "the mean gradient is zero" if float(self.grad_sq_norm) == 0 else None
+
     @property
     def mean_sq_norm(self) -> Tensor:
         """``Σ_n w_n ‖g_n‖²`` over all parameters, shape ``[]``."""
