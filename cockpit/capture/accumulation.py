@@ -35,9 +35,13 @@ class Accumulation:
             return None
         if self._left_over and bool(torch.stack([left.cpu() for left in self._left_over]).any()):
             return "the step began with gradients of an earlier one, and several backward passes were added to them"
-        if list(map(_mark, self._parameters)) != self._marks:
+        if self.disturbed():
             return "gradients were cleared or changed between two backward passes of the step"
         return None
+
+    def disturbed(self) -> bool:
+        """Whether gradients were cleared or changed since the last pass ended."""
+        return self._marks is not None and list(map(_mark, self._parameters)) != self._marks
 
     def end(self) -> None:
         """The pass is over, and its gradients have been added."""

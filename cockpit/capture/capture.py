@@ -90,7 +90,7 @@ class Capture:
         self._handles: list[RemovableHandle] = []
         self._inputs: list[Axes] = []
         self._registered = False
-        self._inside_optimizer = False
+        self._inside_optimizer = self._evaluated = False
         self._aside = False
         self._broken: str | None = None
         self._root: Root | None = None
@@ -163,15 +163,21 @@ class Capture:
     def _muted(self) -> bool:
         """Whether what happens now is not the reading: our own passes, gradients that the user takes aside, or an
         optimizer's further evaluations."""
-        further = self._inside_optimizer and bool(self.passes) and self._current is None
-        return self._layouts.measuring or self._aside or further
+        return self._layouts.measuring or self._aside or self._evaluated_again()
+
+    def _evaluated_again(self) -> bool:
+        """Whether an optimizer calls its closure once more: that clears the gradients first, micro-batches do not."""
+        if not self._inside_optimizer or self._current is not None:
+            return False
+        self._evaluated = self._evaluated or self._accumulation.disturbed()
+        return self._evaluated
 
     def _stand_aside(self, aside: bool) -> None:
         self._aside = aside
 
     def optimizer_steps(self, inside: bool) -> None:
         """Told when an optimizer begins and ends its step: of the evaluations of a closure only the first is read."""
-        self._inside_optimizer = inside
+        self._inside_optimizer, self._evaluated = inside, False
 
     def _loss_seen(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor

@@ -369,6 +369,32 @@ def test_first_evaluation_of_a_closure_is_the_reading(model: nn.Module, x: Tenso
         holds(run, t, truths[t])
 
 
+@pytest.mark.parametrize("clear_to", [None, 0.0])
+def test_closure_may_take_its_batch_in_parts(
+    clear_to: float | None, model: nn.Module, x: Tensor, tmp_path: Path
+) -> None:
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=4)
+    truths = []
+
+    def step(_: int) -> None:
+        truths.append(truth_of(model, x))
+
+        def closure() -> Tensor:
+            optimizer.zero_grad(set_to_none=clear_to is None)
+            total = torch.zeros(())
+            for part, labels in zip(x.chunk(2), Y.chunk(2), strict=True):
+                loss = F.cross_entropy(model(part), labels) / 2
+                loss.backward()
+                total = total + loss.detach()
+            return total
+
+        optimizer.step(closure)
+
+    run = record_steps(tmp_path, model, optimizer, range(2), step)
+    for t in range(2):
+        holds(run, t, truths[t], keys=["loss", "grad_norm", "norm_test", "grad_hist_1d"])
+
+
 def test_evaluation_without_a_gradient_is_invisible(model: nn.Module, x: Tensor, tmp_path: Path) -> None:
     def step() -> None:
         with torch.no_grad():
