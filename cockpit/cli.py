@@ -113,10 +113,10 @@ def _dashboard(options: argparse.Namespace) -> None:
 
     if not options.logdir.is_dir():
         raise UsageError(f"there is no directory {options.logdir}; runs are where `Cockpit(..., run=...)` put them")
-    with serve(Store(options.logdir), host=options.host, port=options.port) as server:
-        with suppress(KeyboardInterrupt):  # it may come as soon as it is offered
-            print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
-            server.wait()
+    server = serve(Store(options.logdir), host=options.host, port=options.port)
+    with server, suppress(KeyboardInterrupt):  # it may come as soon as it is offered
+        print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
+        server.wait()
 
 
 def _runs(options: argparse.Namespace) -> None:

@@ -67,6 +67,9 @@ def test_the_overhead_is_the_extra_time_of_all_tracked_steps():
     pace = Pace()
     for seconds in (1.0, 1.0, 9.0, 1.0):  # one of them was disturbed
         pace.untracked(seconds)
+    for seconds in (60.0, 5.0):  # compilation, and the search for the batch axis
+        pace.tracked(seconds)
+        pace.settled(1.0)
     assert pace.overhead() is None
     pace.tracked(2.0)
     assert pace.overhead() == pytest.approx(1 / 5)
@@ -78,5 +81,5 @@ def test_the_overhead_is_never_negative():
     pace = Pace()
     for _ in range(3):
         pace.untracked(1.0)
-    pace.tracked(0.5)
+        pace.tracked(0.5)
     assert pace.overhead() == 0
