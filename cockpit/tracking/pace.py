@@ -7,7 +7,7 @@ from statistics import median
 
 _MEMORY = 200
 _WARM_UP = 2
-"""Tracked steps that compile loops, find the batch axis and touch memory for the first time: no measure of the others."""
+"""Tracked steps that compile loops, find the batch axis and touch memory first: no measure of the others."""
 
 
 class Pace:
