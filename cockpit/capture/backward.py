@@ -32,6 +32,7 @@ class BackwardPass:
     losses: list[LossCall] = field(default_factory=list)
     gradients: list[tuple[int, Tensor]] = field(default_factory=list)
     walked: list[ModuleCall] = field(default_factory=list)
+    reached: set[int] = field(default_factory=set)
     problem: str | None = None
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
 

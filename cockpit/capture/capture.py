@@ -34,6 +34,10 @@ from cockpit.parameters import Parameter, ParameterTable
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 _TWICE = "the same graph was walked backwards twice in one step"
+_APART = (
+    "the backward passes of this step reach different parameters, so they are no parts of one batch; "
+    "give each a step of its own, or add the losses"
+)
 _BROKEN = "a backward pass of this step did not come to its end"
 
 
@@ -246,6 +250,7 @@ class Capture:
             return
         # A parameter may be reached before the loss is: through a penalty, or where no loss was recognised.
         current = self._current or self._begin(deferred=bool(self._waiting))
+        current.reached.add(index)
         if current.deferred:
             current.gradients.append((index, gradient.detach()))
         else:
@@ -255,6 +260,9 @@ class Capture:
         backward, self._current = self._current, None
         assert backward is not None
         self._accumulation.end()
+        earlier = self.passes[:-1]
+        if earlier and backward.reached.isdisjoint(set().union(*(other.reached for other in earlier))):
+            backward.severed = backward.severed or _APART
         for index, gradient in backward.gradients:
             self._hand_over(index, gradient, backward)
         backward.gradients.clear()

@@ -35,11 +35,13 @@ class _Way:
     """One way in which loss entries may be dealt out.
 
     Args:
-        plausible: Whether it may be true even if some tensor has no batch axis.
+        leading: Whether the batch size is the length of the first axis of the first input.
+        likely: Whether it may be true even if some tensor has no batch axis.
     """
 
     arrangement: Arrangement
-    plausible: bool = False
+    leading: bool = False
+    likely: bool = False
 
 
 @dataclass
@@ -108,7 +110,7 @@ class Layouts:
         key = (*inputs, own, tuple(loss.entries.shape), *(call.signature() for call in calls))
         layout = self._known.get(key)
         if layout is None or layout.due():
-            ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, plausible=True)]
+            ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, leading=True, likely=True)]
             with undisturbed(model):
                 measured = self._measure(loss, ways, calls, parameters, 0 if layout is None else layout.asked)
             if measured is None:
@@ -132,10 +134,13 @@ class Layouts:
         best: _Layout | None = None
         for way in ways:
             layout = _Layout(way.arrangement, self._try(loss, way.arrangement, calls, parameters, turn))
-            if (way.plausible or not layout.mixed[0]) and (best is None or layout.mixed < best.mixed):
+            one_to_one = layout.one_to_one(calls)
+            if not (way.leading or one_to_one) or (layout.mixed[0] and not way.likely):
+                continue
+            if best is None or layout.mixed < best.mixed:
                 best = layout
             if layout.mixed == (0, 0):
-                if layout.one_to_one(calls):
+                if one_to_one:
                     return layout
                 apart.append(layout)
         return apart[0] if apart else best
@@ -196,18 +201,19 @@ def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
     """From likely to unlikely: a batch axis of the entries' own; samples and positions on one axis, in the input's
     order; and in the other order."""
     own = [
-        _Way(Arrangement(axes[place], axis), plausible=True)
+        _Way(Arrangement(axes[place], axis), leading=place == position == 0, likely=True)
         for place in (0, 1)
-        for axes in (axes for tensors in inputs for axes in tensors if len(axes) > place)
+        for tensors in inputs
+        for position, axes in enumerate(tensors)
         for axis, length in enumerate(shape)
-        if length == axes[place]
+        if len(axes) > place and length == axes[place]
     ]
-    leading = [tensors[0] for tensors in inputs if tensors]
-    flat = [_Way(Arrangement(axes[0], order="block"), plausible=True) for axes in leading]
+    first = [tensors[0] for tensors in inputs if tensors]
     # Positions first: then there are about as many of them as the input has, or another axis is taken for the batch.
-    second = [axes[1] for axes in leading if len(axes) > 1 and 2 * shape.numel() >= axes[0] * axes[1]]
+    second = [axes[1] for axes in first if len(axes) > 1 and 2 * shape.numel() >= axes[0] * axes[1]]
+    flat = [_Way(Arrangement(axes[0], order="block"), leading=True, likely=True) for axes in first]
     flat += [_Way(Arrangement(size, order="stride")) for size in second]
-    flat += [_Way(Arrangement(axes[0], order="stride")) for axes in leading]
+    flat += [_Way(Arrangement(axes[0], order="stride"), leading=True) for axes in first]
     flat += [_Way(Arrangement(size, order="block")) for size in second]
     fitting: dict[Arrangement, _Way] = {}
     for way in (*own, *flat):

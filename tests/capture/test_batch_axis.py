@@ -145,6 +145,22 @@ def test_labelled_and_unlabelled_batches_of_different_size_are_not_paired_up() -
     assert "different batch sizes" in str(told.problem)
 
 
+@pytest.mark.parametrize("features", [3, 8])
+def test_loss_in_chunks_of_the_batch_is_not_folded_together(features: int) -> None:
+    """Four losses of eight samples each; eight may be the number of features too, and still is no batch size."""
+    torch.manual_seed(7)
+    model = nn.Sequential(nn.Linear(features, 4), nn.Tanh(), nn.Linear(4, C))
+    x, y = torch.randn(32, features), torch.randint(C, (32,))
+
+    def loss(_: object) -> None:
+        parts = zip(model(x).chunk(4), y.chunk(4), strict=True)
+        (sum(F.cross_entropy(logits, labels) for logits, labels in parts) / 4).backward()
+
+    told = captured(model, loss)
+    assert told.gradients == {}
+    assert "batch size" in str(told.problem)
+
+
 def test_graphs_batched_as_nodes_are_not_paired_up() -> None:
     """Four graphs of four nodes: 16 nodes go in, 4 losses come out, and the nodes' 2 features are no batch of two."""
     torch.manual_seed(7)

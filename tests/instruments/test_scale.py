@@ -178,6 +178,36 @@ def test_gradients_cleared_between_two_passes_are_not_put_together(x: Tensor, y:
     assert logged(run, "update_size", 0) > 0
 
 
+def test_losses_of_two_networks_are_no_micro_batches(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+    """Each network's gradient is its own loss's, whole; as halves of one batch they would read half as long."""
+    model = nn.ModuleDict({"actor": mlp(), "critic": mlp()})
+
+    def step(_: object) -> None:
+        F.cross_entropy(model["actor"](x), y).backward()
+        F.mse_loss(model["critic"](x), torch.zeros(N, C)).backward()
+
+    run = train(tmp_path, model, step)
+    for key in GRADIENT_KEYS:
+        assert logged(run, key, 0) is None, key
+    assert "reach different parameters" in reasons(run)["grad_norm"]
+
+
+def test_losses_of_two_networks_may_be_added(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+    model = nn.ModuleDict({"actor": mlp(), "critic": mlp()}).double()
+
+    def apart(m: nn.Module) -> Tensor:
+        values = m["critic"](x.double())
+        return token_losses(m["actor"](x.double()).unsqueeze(1), y.unsqueeze(1))[0] + values.square().mean(1)
+
+    truth = one_at_a_time(model, apart)
+
+    def step(_: object) -> None:
+        values = model["critic"](x.double())
+        (F.cross_entropy(model["actor"](x.double()), y) + F.mse_loss(values, torch.zeros_like(values))).backward()
+
+    holds(train(tmp_path, model, step), 0, truth)
+
+
 @pytest.mark.parametrize("clear", ["to none", "to zeros"])
 def test_micro_batches_after_gradients_were_cleared(clear: str, x: Tensor, y: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
