@@ -53,7 +53,7 @@ class Page:
         self.page = page
         self.trouble: list[str] = []
         self.requests: list[str] = []
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.trouble.append(f"exception: {error}"))
         page.on("dialog", self._dismiss)
@@ -98,7 +98,7 @@ class Page:
         """Something of the panel's figure as it is drawn: ``graph`` in a JavaScript expression."""
         return self.panel(title).locator(".js-plotly-plot").evaluate(f"graph => {expression}")
 
-    def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+    def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, "it did not happen in time"
