@@ -274,3 +274,28 @@ def holds(
 def reasons(run: Run) -> dict[str, str]:
     """Why each instrument had no reading, by name: the events that stand on the panels."""
     return {event.subject: event.text for event in run._reader.events() if event.subject}
+
+
+INDIVIDUAL = ("norm_test", "inner_test", "ortho_test", "grad_hist_1d")
+
+
+def one_step(path: Path, model: nn.Module, step: Callable[[], object]) -> Run:
+    """A step that does not move, so that the truth can be asked for afterwards."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def whole(_: int) -> None:
+        optimizer.zero_grad()
+        step()
+        optimizer.step()
+
+    return record_steps(path, model, optimizer, range(1), whole)
+
+
+def withheld(run: Run, words: str) -> None:
+    """Everything from individual gradients is missing, and the reason has these words in it."""
+    for key in INDIVIDUAL:
+        assert logged(run, key, 0) is None, key
+        assert words in reasons(run)[key]
+
+
+# More than one walk through a graph

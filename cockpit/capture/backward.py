@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall, Root
+from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.watch import Root
 
 REGISTER = "register individual losses with `loss = step.losses(per_sample)`, shape [N]"
 

@@ -26,9 +26,10 @@ from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
-from cockpit.capture.losses import LossCall, LossWatch, Root, registered, root_of, take_apart
+from cockpit.capture.losses import LossCall, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.watch import LossWatch, Root, root_of
 from cockpit.parameters import Parameter, ParameterTable
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])

@@ -1,0 +1,93 @@
+"""Activations that are computed again in the backward pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from harness import holds, logged, one_step, record_steps, withheld
+from reference import by_copies, one_at_a_time, token_losses
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+N, C = 6, 4
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(N, 5).double()
+
+
+Y = torch.arange(N) % C
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool, dropout: float = 0.0, norm: bool = False) -> None:
+        super().__init__()
+        middle = nn.BatchNorm1d(6) if norm else nn.Identity()
+        self.inner = nn.Sequential(nn.Linear(6, 6), middle, nn.Tanh(), nn.Dropout(dropout), nn.Linear(6, 6))
+        self.first, self.last, self.reentrant = nn.Linear(5, 6), nn.Linear(6, C), reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(checkpoint(self.inner, self.first(x).tanh(), use_reentrant=self.reentrant))
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "batch-norm"])
+def test_checkpointed_layers_are_read(norm: bool, x: Tensor, tmp_path: Path) -> None:
+    model = Checkpointed(reentrant=False, norm=norm).double()
+    run = one_step(tmp_path, model, lambda: F.cross_entropy(model(x), Y).backward())
+    plain = lambda m: m.last(m.inner(m.first(x).tanh()))  # noqa: E731
+
+    def apart(m: nn.Module) -> Tensor:
+        return token_losses(plain(m).unsqueeze(1), Y.unsqueeze(1))[0]
+
+    truth = by_copies(model, apart, N) if norm else one_at_a_time(model, apart)
+    holds(run, 0, truth)
+
+
+def test_layers_checkpointed_reentrantly_are_withheld_with_a_reason(x: Tensor, tmp_path: Path) -> None:
+    model = Checkpointed(reentrant=True).double()
+    run = one_step(tmp_path, model, lambda: F.cross_entropy(model(x), Y).backward())
+    withheld(run, "use_reentrant=True")
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    assert logged(run, "grad_norm", 0) == pytest.approx(float(norm), rel=1e-9)
+    assert logged(run, "loss", 0) is not None
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("preserve", [True, False])
+def test_checkpointed_training_is_the_same_to_the_last_bit(reentrant: bool, preserve: bool, tmp_path: Path) -> None:
+    """A recomputed forward pass draws random numbers and moves running statistics; measuring must not add to them."""
+
+    def train(watched: bool) -> list[Tensor]:
+        torch.manual_seed(1)
+        model = Checkpointed(reentrant, dropout=0.5, norm=True)
+        model.forward = lambda x: model.last(
+            checkpoint(model.inner, model.first(x).tanh(), use_reentrant=reentrant, preserve_rng_state=preserve)
+        )
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(_: int) -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(N, 5)), Y).backward()
+            optimizer.step()
+
+        if watched:
+            record_steps(tmp_path, model, optimizer, range(3), step)
+        else:
+            for i in range(3):
+                step(i)
+        return [*(t.clone() for t in model.state_dict().values()), torch.get_rng_state()]
+
+    for mine, plain in zip(train(True), train(False), strict=True):
+        assert torch.equal(mine, plain)
+
+
+# Closures
