@@ -99,11 +99,11 @@ def sq_norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _sq_norm(tensor: Tensor) -> Tensor:
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
     if tensor.numel() <= 1 << 16:
-        norm: Tensor = torch.linalg.vector_norm(tensor)
+        norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32 if half else None)
         return norm.double().square()
-    values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    total: Tensor = values.square().sum().double()
+    total: Tensor = (tensor.float() if half else tensor).square().sum().double()
     return total
 
 

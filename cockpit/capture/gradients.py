@@ -112,12 +112,14 @@ class SampleGradients(ABC):
 def row_sq_norms(rows: Tensor) -> Tensor:
     """Squared norms of rows, shape ``[n, m] -> [n]``, in float64 from sums that do not lose digits to length."""
     n, m = rows.shape
+    # A norm in half precision has three digits, and may be too large for it.
+    dtype = torch.float32 if rows.dtype in (torch.float16, torch.bfloat16) else None
     if m <= 1 << 17:
-        norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
         return norms.double().square()
     # One long running sum in float32 drifts (1e-4 at three million terms): sum pieces, then the pieces in float64.
-    pieces = rows.split(1 << 16, dim=1)
-    return sum((torch.linalg.vector_norm(p, dim=1).double().square() for p in pieces), rows.new_zeros(n).double())
+    pieces = (torch.linalg.vector_norm(p, dim=1, dtype=dtype) for p in rows.split(1 << 16, dim=1))
+    return sum((piece.double().square() for piece in pieces), rows.new_zeros(n, dtype=torch.float64))
 
 
 class Rows(SampleGradients):
