@@ -123,7 +123,8 @@ class _CoordinatesCollector(Collector[CoordinateSums]):
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
-        self._sums.update({index: reduction.sums() for index, reduction in self._open.items()})
+        left_out = self._surroundings.left_out
+        self._sums.update({i: reduction.sums() for i, reduction in self._open.items() if i not in left_out})
         self._open.clear()
 
     def result(self) -> CoordinateSums:
