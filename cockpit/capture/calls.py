@@ -72,6 +72,7 @@ class CallRecorder:
         modules: Modules by dotted name.
         on_delta: Called with a call and the gradient at its output, in the output's own layout.
         muted: Asked at each call whether to let it pass unrecorded.
+        again: Asked at each call whether it is made in a backward pass, where activations are computed again.
         on_failure: Told of an error, which must not reach the user's forward pass.
     """
 
@@ -80,9 +81,11 @@ class CallRecorder:
         modules: Mapping[str, nn.Module],
         on_delta: Callable[[ModuleCall, Tensor], None],
         muted: Callable[[], bool],
+        again: Callable[[], bool],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        self._modules, self._on_delta, self._muted, self._on_failure = modules, on_delta, muted, on_failure
+        self._modules, self._on_delta, self._muted = modules, on_delta, muted
+        self._again, self._on_failure = again, on_failure
         self._handles: list[RemovableHandle] = []
         self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
@@ -132,7 +135,12 @@ class CallRecorder:
                 unrepeatable=_unrepeatable(args, before, foreign),
                 several_outputs=len(outputs) > 1,
             )
-            self.calls.append(call)
+            if self._again():
+                # No gradient returns here, unless a backward pass runs inside the backward pass.
+                call.release()
+                call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
+            else:
+                self.calls.append(call)
             try:
                 on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
             except Exception as error:

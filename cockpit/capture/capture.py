@@ -82,7 +82,11 @@ class Capture:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
         self._individual, self._on_failure = individual, on_failure
         self._recorder = CallRecorder(
-            table.modules(model), self._guard(self._delta_arrived), lambda: self._muted, on_failure
+            table.modules(model),
+            self._guard(self._delta_arrived),
+            muted=lambda: self._muted,
+            again=lambda: self._current is not None,
+            on_failure=on_failure,
         )
         self._watch = LossWatch(
             self._guard(self._loss_seen),

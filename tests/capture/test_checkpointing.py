@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import holds, logged, one_step, record_steps, withheld
+from harness import captured, holds, logged, one_step, record_steps, withheld
 from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from cockpit.capture.capture import Capture
 
 N, C = 6, 4
 
@@ -50,6 +52,33 @@ def test_checkpointed_layers_are_read(norm: bool, x: Tensor, tmp_path: Path) -> 
 
     truth = by_copies(model, apart, N) if norm else one_at_a_time(model, apart)
     holds(run, 0, truth)
+
+
+def test_checkpointed_micro_batches_are_read(x: Tensor, tmp_path: Path) -> None:
+    model = Checkpointed(reentrant=False).double()
+
+    def step() -> None:
+        for part, labels in zip(x.chunk(3), Y.chunk(3), strict=True):
+            (F.cross_entropy(model(part), labels) / 3).backward()
+
+    run = one_step(tmp_path, model, step)
+    truth = one_at_a_time(
+        model, lambda m: token_losses(m.last(m.inner(m.first(x).tanh())).unsqueeze(1), Y.unsqueeze(1))[0]
+    )
+    holds(run, 0, truth, keys=["loss", "grad_norm", "norm_test", "grad_hist_1d"])
+
+
+def test_nothing_is_kept_of_what_is_computed_again(x: Tensor) -> None:
+    model = Checkpointed(reentrant=False).double()
+
+    def step(capture: Capture) -> None:
+        F.cross_entropy(model(x), Y).backward()
+        calls = capture._recorder.calls
+        assert [call.name for call in calls] == ["first", "inner.0", "inner.4", "last"]
+        assert all(call.args == () and call.delta is None for call in calls)
+
+    told = captured(model, step)
+    assert not told.failures
 
 
 def test_layers_checkpointed_reentrantly_are_withheld_with_a_reason(x: Tensor, tmp_path: Path) -> None:
