@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from cockpit.capture.unavailable import Unavailable
@@ -62,6 +63,24 @@ def find_batch_axis(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> B
         if axis.dim == 0 and _mostly_own(axis, energies, samples):
             return BatchAxis(0, axis.order, coupled=True)
     raise Unavailable(f"its output's shape {tuple(shape)} has no axis along which the {samples} samples keep apart")
+
+
+def kept_apart_otherwise(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> bool:
+    """Whether single samples' gradients keep apart along an axis, but not in the places that would be theirs.
+
+    Then it is the losses that were dealt out wrongly: to groups of positions that are not samples. A tensor without a
+    batch axis shows the same places for every sample, and coupled samples reach everywhere.
+
+    Args:
+        cotangents: As for :func:`find_batch_axis`.
+        samples: Batch size ``N``.
+    """
+    for axis in _candidates(cotangents[0][1].shape, samples):
+        places = [axis.samples_first(t.detach() != 0, samples).reshape(samples, -1).any(1) for _, t in cotangents]
+        few = all(int(place.sum()) <= max(1, samples // 2) for place in places)
+        if few and samples > 2 and any(not torch.equal(place, places[0]) for place in places):
+            return True
+    return False
 
 
 def _candidates(shape: Sequence[int], samples: int) -> Iterator[BatchAxis]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cockpit.capture.batch_axis import BatchAxis, find_batch_axis
+from cockpit.capture.batch_axis import BatchAxis, find_batch_axis, kept_apart_otherwise
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.losses import Arrangement, LossCall
@@ -28,6 +28,7 @@ class _Finding:
     axis: BatchAxis | None = None
     problem: str = "no gradient of the samples that were asked reached it"
     reached: bool = False
+    misdealt: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class _Way:
 class _Layout:
     """How samples lie in one step's tensors, how often that was looked up, and what is left to find out."""
 
-    arrangement: Arrangement
+    arrangement: Arrangement | None
     findings: list[_Finding] = field(default_factory=list)
     asked: int = 0
 
@@ -62,14 +63,17 @@ class _Layout:
     def one_to_one(self, calls: Sequence[ModuleCall]) -> bool:
         """Whether some tensor's batch axis holds each sample once; if none was reached, there is nothing to doubt."""
         axes = [(f.axis, call) for f, call in zip(self.findings, calls, strict=True) if f.axis is not None]
-        return not axes or any(call.output_shape[axis.dim] == self.arrangement.samples for axis, call in axes)
+        samples = 0 if self.arrangement is None else self.arrangement.samples
+        return not axes or any(call.output_shape[axis.dim] == samples for axis, call in axes)
 
     def due(self) -> bool:
         """Whether to measure anew: where nothing arrived, units may have come alive. Ever more rarely, since most often
         such a call is simply not part of the loss; but at once if it was like that everywhere."""
         self.asked += 1
         reached = [finding.reached for finding in self.findings]
-        return not all(reached) and (not any(reached) or self.asked & (self.asked - 1) == 0)
+        complete = self.arrangement is not None and all(reached)
+        dead = self.arrangement is not None and not any(reached)
+        return not complete and (dead or self.asked & (self.asked - 1) == 0)
 
 
 class Layouts:
@@ -113,18 +117,16 @@ class Layouts:
             ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, leading=True, likely=True)]
             with undisturbed(model):
                 measured = self._measure(loss, ways, calls, parameters, 0 if layout is None else layout.asked)
-            if measured is None:
-                return
             measured.asked = 1 if layout is None else layout.asked
             layout = self._known[key] = measured
         loss.arrangement = layout.arrangement
-        for call, finding in zip(calls, layout.findings, strict=True):
+        for call, finding in zip(calls, layout.findings, strict=layout.arrangement is not None):
             if call.axis is None:
                 call.axis, call.problem = finding.axis, finding.problem
 
     def _measure(
         self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], parameters: Sequence[Tensor], turn: int
-    ) -> _Layout | None:
+    ) -> _Layout:
         """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken.
 
         Samples keep apart in groups as well. They were grouped if no tensor has just as many entries along its batch
@@ -137,13 +139,15 @@ class Layouts:
             one_to_one = layout.one_to_one(calls)
             if not (way.leading or one_to_one) or (layout.mixed[0] and not way.likely):
                 continue
+            if any(finding.misdealt for finding in layout.findings):
+                continue
             if best is None or layout.mixed < best.mixed:
                 best = layout
             if layout.mixed == (0, 0):
                 if one_to_one:
                     return layout
                 apart.append(layout)
-        return apart[0] if apart else best
+        return apart[0] if apart else best or _Layout(None)
 
     def _try(
         self,
@@ -160,22 +164,42 @@ class Layouts:
             for place, n in enumerate(_spread(counted, turn)):
                 if place >= 3 and all(len(found) >= enough for found in cotangents.values()):
                     break
-                for identity, delta in self._single_sample(loss, arrangement, n, parameters).items():
+                for identity, delta in self._gradients(loss, arrangement, [n], parameters).items():
                     if identity in cotangents and 0 < float(delta.double().abs().sum()) < math.inf:
                         cotangents[identity].append((n, delta))
         except Unavailable as reason:
             return [_Finding(problem=str(reason), reached=True) for _ in calls]
         found = [cotangents[id(call)] for call in calls]
-        return [_finding(f, arrangement.samples) if f and len(f) >= enough else _Finding() for f in found]
+        findings = [_finding(f, arrangement.samples) if f and len(f) >= enough else _Finding() for f in found]
+        if arrangement.axis is None and not any(finding.misdealt for finding in findings):
+            self._look_at_all(loss, arrangement, calls, parameters, findings)
+        return findings
 
-    def _single_sample(
-        self, loss: LossCall, arrangement: Arrangement, n: int, parameters: Sequence[Tensor]
+    def _look_at_all(
+        self,
+        loss: LossCall,
+        arrangement: Arrangement,
+        calls: Sequence[ModuleCall],
+        parameters: Sequence[Tensor],
+        findings: Sequence[_Finding],
+    ) -> None:
+        """Every other sample together, and then the others: entries that belong to a neighbour show up there."""
+        for parity in (0, 1):
+            members = list(range(parity, arrangement.samples, 2))
+            deltas = self._gradients(loss, arrangement, members, parameters) if members else {}
+            for call, finding in zip(calls, findings, strict=True):
+                if finding.axis is not None and not finding.axis.coupled and id(call) in deltas:
+                    others = finding.axis.samples_first(deltas[id(call)], arrangement.samples)[1 - parity :: 2]
+                    finding.misdealt |= bool(others.any())
+
+    def _gradients(
+        self, loss: LossCall, arrangement: Arrangement, members: Sequence[int], parameters: Sequence[Tensor]
     ) -> dict[int, Tensor]:
-        """Output gradients of sample ``n``'s loss alone, by call."""
+        """Output gradients of some samples' losses alone, by call."""
         self._cotangents = {}
         try:
             with torch.enable_grad():
-                own = arrangement.deal(loss.entries)[n].sum()
+                own = arrangement.deal(loss.entries)[list(members)].sum()
                 if own.requires_grad and parameters:
                     # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
                     scale = torch.full_like(own, 256.0)
@@ -226,4 +250,4 @@ def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> _Finding:
     try:
         return _Finding(find_batch_axis(cotangents, samples), reached=True)
     except Unavailable as reason:
-        return _Finding(problem=str(reason), reached=True)
+        return _Finding(problem=str(reason), reached=True, misdealt=kept_apart_otherwise(cotangents, samples))

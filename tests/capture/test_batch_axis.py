@@ -145,6 +145,36 @@ def test_labelled_and_unlabelled_batches_of_different_size_are_not_paired_up() -
     assert "different batch sizes" in str(told.problem)
 
 
+@pytest.mark.parametrize("counts", [(1, 3, 2, 2), (0, 4, 1, 3), (1, 0, 2, 1)], ids=str)
+def test_masked_words_of_ragged_number_are_not_dealt_out_evenly(counts: tuple[int, ...]) -> None:
+    """As many as twice, or once, the batch; the head sees them alone, and could not tell whose they are."""
+    torch.manual_seed(6)
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = Mixing(sequence_first=False, words=True), nn.Linear(C, 40)
+
+        def forward(self, words: Tensor, mask: Tensor) -> Tensor:
+            return self.head(self.body(words)[mask])
+
+    model = Masked()
+    mask = torch.arange(5) < torch.tensor(counts).unsqueeze(1)
+    words, y = torch.randint(C, (4, 5)), torch.randint(40, (sum(counts),))
+    told = captured(model, lambda _: F.cross_entropy(model(words, mask), y).backward())
+    assert told.gradients == {}
+    assert "batch size" in str(told.problem)
+
+
+def test_one_masked_word_of_each_sample() -> None:
+    torch.manual_seed(6)
+    model = Mixing(sequence_first=False, words=True).double()
+    words, y, place = torch.randint(C, (4, 5)), torch.randint(C, (4,)), torch.tensor([0, 3, 2, 3])
+    chosen = (torch.arange(4), place)
+    truth = one_at_a_time(model, lambda m: token_losses(m(words)[chosen].unsqueeze(1), y.unsqueeze(1))[0])
+    agree(captured(model, lambda _: F.cross_entropy(model(words)[chosen], y).backward()), truth)
+
+
 @pytest.mark.parametrize("features", [3, 8])
 def test_loss_in_chunks_of_the_batch_is_not_folded_together(features: int) -> None:
     """Four losses of eight samples each; eight may be the number of features too, and still is no batch size."""
@@ -248,6 +278,23 @@ def test_layout_is_measured_once_for_each_set_of_shapes() -> None:
         agree(captured(model, step, layouts=layouts), truth)
         counts.append(walks)
     assert counts == [4, 1, 4, 1, 1]
+
+
+def test_batch_that_is_not_found_is_searched_ever_more_rarely() -> None:
+    """Only the first eight samples have a loss, and eight is the number of features: a way to try, and no batch."""
+    torch.manual_seed(9)
+    model = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, C))
+    layouts, walks = Layouts(), []
+
+    def step(_: object) -> None:
+        out = model(torch.randn(32, 8))
+        walks.append(0)
+        out.register_hook(lambda _: walks.__setitem__(-1, walks[-1] + 1))
+        F.cross_entropy(out[:8], torch.randint(C, (8,))).backward()
+
+    for _ in range(9):
+        assert captured(model, step, layouts=layouts).gradients == {}
+    assert [asked for asked, count in enumerate(walks, 1) if count > 1] == [1, 2, 4, 8]
 
 
 def test_layer_that_was_dead_at_first_is_measured_when_it_comes_alive() -> None:
