@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.dashboard.scene import drawable, row_at
-from cockpit.dashboard.smoothing import is_noisy, moving_average
 from cockpit.dashboard.theme import Json, Palette, number, plain, shorten, typed
+from cockpit.drawing.columns import broken, lone
+from cockpit.drawing.smoothing import is_noisy, moving_average
 from cockpit.store import Column
 
 
@@ -32,12 +33,12 @@ def curve_traces(column: Column, dash: str, *, log: bool, step: int | None, colo
     if noisy:
         thick = {"color": colours.run, "width": 2, "dash": dash}
         yield curve | {"y": typed(moving_average(values, log)), "line": thick, "hoverinfo": "skip"}
-    lone = _lone(values)
-    if lone.any():
-        yield _dots(column, lone, values, {"color": colours.run, "size": 4}) | {"name": name}
-    broken = ~np.isfinite(column.values) & ~column.missing
-    if broken.any():
-        yield _broken(column, broken, values, colours) | {"name": name}
+    alone = lone(values)
+    if alone.any():
+        yield _dots(column, alone, values, {"color": colours.run, "size": 4}) | {"name": name}
+    crosses = broken(column)
+    if crosses.any():
+        yield _broken(column, crosses, values, colours) | {"name": name}
     row = row_at(column, step)
     if step is not None and row is not None and np.isfinite(values[row]):
         selected = np.arange(len(values)) == row
@@ -56,10 +57,3 @@ def _broken(column: Column, which: NDArray[np.bool_], values: NDArray[np.float64
     cross = {"color": colours.alarm, "size": 8, "symbol": "x-thin-open", "line": {"width": 2}}
     text = [number(value) for value in column.values[which].tolist()]
     return _dots(column, which, ceiling, cross) | {"text": text, "hovertemplate": "%{text}<extra></extra>"}
-
-
-def _lone(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values have a gap on both sides, so that a line would not show them."""
-    known = np.concatenate([[False], np.isfinite(values), [False]])
-    lone: NDArray[np.bool_] = known[1:-1] & ~known[:-2] & ~known[2:]
-    return lone

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from cockpit.dashboard.lines import empty_figure, key_strips, strips_figure
 from cockpit.dashboard.scene import Scene, value_at
 from cockpit.dashboard.theme import Drawing, Json, Palette, axis, base_layout, note, number, typed
+from cockpit.drawing.scatter import Area, areas_of, extent_of
 
 GAUGE_WIDTH = 0.40  # of the figure
 HISTORY_LEFT = 0.53
 HEIGHT = 230
-EXTENTS = (1.25, 2.5, 5.0, 10.0, 100.0)  # the gauge's half-widths: few, so that it seldom jumps
+DASHES = {"norm": "solid", "inner": "dash", "ortho": "dot"}
 
 
 def draw_gauge(scene: Scene) -> Drawing:
@@ -31,8 +30,9 @@ def draw_gauge(scene: Scene) -> Drawing:
     known = [value if value is not None and math.isfinite(value) else None for value in values]
     figure = strips_figure(strips, scene, left=HISTORY_LEFT)
     index = len(strips) + 2
-    figure["data"] += _shapes([*known, None, None, None][:3], index, scene.colours)
-    extent = _extent(known)
+    norm, inner, ortho = [*known, None, None, None][:3]
+    figure["data"] += [_area(area, index, scene.colours) for area in areas_of(norm, inner, ortho)]
+    extent = extent_of(known)
     figure["layout"] |= {f"xaxis{index}": _across(extent, index, scene.colours)}
     figure["layout"] |= {f"yaxis{index}": _along(extent, index, scene.colours)}
     figure["layout"]["annotations"].append(_arrow(index, scene.colours))
@@ -40,35 +40,11 @@ def draw_gauge(scene: Scene) -> Drawing:
     return Drawing(figure, words=_words(scene.keys, values), height=HEIGHT)
 
 
-def _extent(values: Sequence[float | None]) -> float:
-    reach = max([value for value in values if value is not None], default=0.0)
-    return next((extent for extent in EXTENTS if reach <= extent), EXTENTS[-1])
-
-
-def _shapes(values: Sequence[float | None], index: int, colours: Palette) -> list[Json]:
-    """Bands along and across the arrow, and the circle around its tip; a missing test has no shape."""
-    norm, inner, ortho = values
-    far = 2 * EXTENTS[-1]
-    shapes = []
-    if ortho is not None:
-        across = ([-ortho, ortho, ortho, -ortho, -ortho], [-far, -far, far, far, -far])
-        shapes.append(_area(across, "orthogonality test, across", "dot", index, colours))
-    if inner is not None:
-        along = ([-far, far, far, -far, -far], [1 - inner, 1 - inner, 1 + inner, 1 + inner, 1 - inner])
-        shapes.append(_area(along, "inner test, along", "dash", index, colours))
-    if norm is not None:
-        angle = np.linspace(0, 2 * np.pi, 73)
-        circle = (norm * np.cos(angle), 1 + norm * np.sin(angle))
-        shapes.append(_area(circle, "norm test, radius", "solid", index, colours))
-    return shapes
-
-
-def _area(corners: tuple[object, object], name: str, dash: str, index: int, colours: Palette) -> Json:
-    x, y = (np.asarray(side, dtype=np.float64) for side in corners)
-    line = {"color": colours.run, "width": 1.5, "dash": dash}
-    place = {"x": typed(x), "y": typed(y), "xaxis": f"x{index}", "yaxis": f"y{index}"}
+def _area(area: Area, index: int, colours: Palette) -> Json:
+    line = {"color": colours.run, "width": 1.5, "dash": DASHES[area.test]}
+    place = {"x": typed(area.x), "y": typed(area.y), "xaxis": f"x{index}", "yaxis": f"y{index}"}
     style = {"mode": "lines", "line": line, "fill": "toself", "fillcolor": colours.run_fill}
-    return {"type": "scatter", "name": name, "hoverinfo": "name", "hoveron": "fills"} | place | style
+    return {"type": "scatter", "name": area.name, "hoverinfo": "name", "hoveron": "fills"} | place | style
 
 
 def _arrow(index: int, colours: Palette) -> Json:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cockpit.dashboard.lines import empty_figure
-from cockpit.dashboard.scene import Scene, row_at
-from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, number, share, typed
-from cockpit.store import Column
-
-
-@dataclass(frozen=True)
-class Bars:
-    """One histogram, as logged under ``key`` at ``step``. Counts: shape ``[bins]``; edges: ``[bins + 1]``."""
-
-    key: str
-    step: int
-    counts: NDArray[np.int64]
-    edges: NDArray[np.float64]
+from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, number, typed
+from cockpit.drawing.bars import Bars, bars_at, words_of
 
 
 def draw_histogram(scene: Scene) -> Drawing:
     """The scene's histograms at its step, one below the other, each with its total and its clipped share in words."""
-    shown = [bars for key in scene.keys if (bars := _bars(scene.column(key), scene.step)) is not None]
+    shown = [bars for key in scene.keys if (bars := bars_at(scene.column(key), scene.step)) is not None]
     if not shown:
         return Drawing(empty_figure(scene), empty=scene.clock or "The histogram is missing at this step.")
     layout = base_layout(scene.colours, left=56) | {"bargap": 0}
@@ -37,17 +25,8 @@ def draw_histogram(scene: Scene) -> Drawing:
         traces.append(_trace(bars, scene.colours) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
         layout[f"xaxis{suffix}"] = axis(scene.colours, f"value ({bars.key})", anchor=f"y{suffix}")
         layout[f"yaxis{suffix}"] = _count_axis(bars, scene) | {"domain": [bottom, top], "anchor": f"x{suffix}"}
-    words = "; ".join(_words(bars) for bars in shown)
+    words = "; ".join(words_of(bars) for bars in shown)
     return Drawing({"data": traces, "layout": layout}, words=words, height=ROW_HEIGHT * len(shown))
-
-
-def _bars(column: Column | None, step: int | None) -> Bars | None:
-    row = None if column is None else row_at(column, step)
-    if column is None or row is None or column.missing[row] or column.edges is None:
-        return None
-    edges = column.edges if column.edges.ndim == 1 else column.edges[row]
-    bins = len(edges) - 1 - int(np.count_nonzero(np.diff(edges) == 0))  # bins of no width only fill up the array
-    return Bars(column.key, int(column.steps[row]), column.values[row][:bins], edges[: bins + 1])
 
 
 def _trace(bars: Bars, colours: Palette) -> Json:
@@ -75,13 +54,3 @@ def _count_axis(bars: Bars, scene: Scene) -> Json:
     total = max(2, int(bars.counts.sum()))
     reach = {"include": [0.5, 1.3 * total]}
     return axis(scene.colours, title, type="log", autorangeoptions=reach, dtick=max(1, round(np.log10(total) / 4)))
-
-
-def _words(bars: Bars) -> str:
-    total = int(bars.counts.sum())
-    said = f"Step {bars.step:,}: {total:,} elements"
-    if total == 0:
-        return said
-    clipped = int(bars.counts[0] + bars.counts[-1])
-    ends = f"[{number(float(bars.edges[0]))}, {number(float(bars.edges[-1]))}]"
-    return f"{said}, {share(clipped, total)} of them in the end bins (clipped to {ends})"

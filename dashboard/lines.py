@@ -24,6 +24,7 @@ from cockpit.dashboard.theme import (
     plain,
     shorten,
 )
+from cockpit.drawing.metrics import strips_of
 from cockpit.store import Column
 
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -117,15 +118,10 @@ def key_strips(scene: Scene) -> list[Strip]:
 
 def _user_strips(scene: Scene) -> Iterator[Strip]:
     """The user's metrics; ``train/accuracy`` and ``valid/accuracy`` share a strip."""
-    groups: dict[str, list[Curve]] = {}
-    for key in sorted(scene.columns) if scene.panel.user_metrics else ():
-        column = scene.column(key)
-        if column is not None and key not in scene.keys:
-            head, _, tail = key.rpartition("/")
-            groups.setdefault(tail, []).append(Curve(head, column))
-    for tail, curves in groups.items():
-        title = tail if len(curves) > 1 or not curves[0].name else f"{curves[0].name}/{tail}"
-        yield Strip(title, tuple(curves), log=False, own=False)
+    users = [key for key in scene.columns if key not in scene.keys] if scene.panel.user_metrics else []
+    columns = {key: column for key in users if (column := scene.column(key)) is not None}
+    for title, curves in strips_of(columns).items():
+        yield Strip(title, tuple(Curve(name, columns[key]) for name, key in curves.items()), log=False, own=False)
 
 
 def _stacked(contents: Sequence[Strip]) -> Iterator[Strip]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from cockpit.dashboard.arrange import Arrangement, arrange, expected, keys_of
 from cockpit.dashboard.panels import draw
 from cockpit.dashboard.source import Source, Sources
 from cockpit.dashboard.theme import Drawing, palette
+from cockpit.drawing.arrange import Arrangement, arrange, expected, keys_of
 from cockpit.panel import Panel, Screen
 from cockpit.store import RunSummary, UnreadableLog
 

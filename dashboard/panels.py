@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cockpit.dashboard.arrange import keys_of
 from cockpit.dashboard.gauge import draw_gauge
 from cockpit.dashboard.histogram import draw_histogram
 from cockpit.dashboard.lines import draw_lines, empty_figure
-from cockpit.dashboard.parabola import CONCAVE, UPHILL, draw_parabola
+from cockpit.dashboard.parabola import draw_parabola
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.source import Source
 from cockpit.dashboard.theme import Drawing, Palette
+from cockpit.drawing.arrange import keys_of
+from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
 from cockpit.store import Column
 

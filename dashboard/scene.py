@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cockpit.dashboard.theme import LIGHT, Palette
+from cockpit.drawing.columns import drawable as drawable
+from cockpit.drawing.columns import row_at as row_at
+from cockpit.drawing.columns import value_at as value_at
 from cockpit.panel import Panel
 from cockpit.store import Column, Event
 
@@ -42,25 +42,3 @@ class Scene:
         """The points of ``key``, ``None`` if there are none."""
         column = self.columns.get(key)
         return column if column is not None and len(column.steps) else None
-
-
-def row_at(column: Column, step: int | None) -> int | None:
-    """Index of the last point at or before ``step`` (the last of all for ``None``); ``None`` if there is none."""
-    last = len(column.steps) if step is None else int(np.searchsorted(column.steps, step, side="right"))
-    return last - 1 if last else None
-
-
-def value_at(column: Column | None, step: int | None) -> float | None:
-    """The scalar at :func:`row_at`; ``None`` where there is no point or the point is missing."""
-    if column is None:
-        return None
-    row = row_at(column, step)
-    if row is None or bool(column.missing[row]):
-        return None
-    return float(column.values[row])
-
-
-def drawable(column: Column) -> NDArray[np.float64]:
-    """The scalar values as they are drawn: NaN, a gap, wherever there is no finite number."""
-    values = column.values.astype(np.float64)
-    return np.where(np.isfinite(values) & ~column.missing, values, np.nan)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.store import Column
+from cockpit.drawing.columns import up_to as up_to
+from cockpit.drawing.words import number as number
+from cockpit.drawing.words import share as share
+from cockpit.drawing.words import shorten as shorten
 
 Json: TypeAlias = dict[str, Any]
 
@@ -101,38 +103,6 @@ def plain(text: str) -> str:
     return visible.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def shorten(text: str, length: int) -> str:
-    """``text``, cut to ``length`` characters with an ellipsis in the middle, where names differ least."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
-
-
-def number(value: float) -> str:
-    """Four significant digits, as a person would write them."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value and not 1e-3 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
-
-
-def share(part: float, whole: float) -> str:
-    """``part`` of ``whole`` in percent; a small share stays visible as such. ``whole`` is positive."""
-    percent = 100 * part / whole
-    if 0 < percent < 0.1:
-        return "under 0.1 %"
-    if 99.9 < percent < 100:
-        return "over 99.9 %"
-    return f"{percent:.1f} %" if percent < 10 and percent != round(percent) else f"{percent:.0f} %"
-
-
 def typed(values: NDArray[Any]) -> Json:
     """An array as plotly's typed base64; NaN, as which missing values are passed, is drawn as a gap."""
     array = np.ascontiguousarray(values, dtype="<i4" if values.dtype.kind in "iu" and _fits(values) else "<f8")
@@ -185,12 +155,3 @@ def axis(colours: Palette, title: str = "", **settings: Any) -> Json:
 def note(colours: Palette, text: str, **settings: Any) -> Json:
     """A piece of text in a figure; ``text`` is shown as it is, ``settings`` are plotly's."""
     return {"text": plain(text), "showarrow": False, "font": {"size": 11, "color": colours.muted}, **settings}
-
-
-def up_to(column: Column, step: int | None) -> Column:
-    """The points of ``column`` at or before ``step``; all of them for ``None``."""
-    if step is None or len(column.steps) == 0 or column.steps[-1] <= step:
-        return column
-    last = int(np.searchsorted(column.steps, step, side="right"))
-    cut = {name: getattr(column, name)[:last] for name in ("steps", "times", "values", "missing")}
-    return replace(column, **cut)

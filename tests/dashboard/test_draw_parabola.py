@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from drawn import checked, panel, plain_array, scalars, texts
 
-from cockpit.dashboard.parabola import GRID, density, draw_parabola
+from cockpit.dashboard.parabola import draw_parabola
 from cockpit.dashboard.scene import Scene
+from cockpit.drawing.positions import GRID, density
 
 
 def scene(values, concave=None, uphill=None, step=None):

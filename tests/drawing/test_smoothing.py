@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cockpit.dashboard.smoothing import is_noisy, moving_average
+from cockpit.drawing.smoothing import is_noisy, moving_average
 
 
 def test_noise_is_noisy():

@@ -1,13 +1,16 @@
 import pytest
-from drawn import panel
 
-from cockpit.dashboard.arrange import arrange, expected, keys_of
-from cockpit.panel import Place, Screen
+from cockpit.drawing.arrange import arrange, expected, keys_of
+from cockpit.panel import Panel, Place, Screen
 from cockpit.screens import CLASSIC, PANELS
 
 ECONOMY = ("loss", "time", "distance", "update_size", "grad_norm", "norm_test", "inner_test", "ortho_test",
            "grad_hist_1d", "alpha")  # fmt: skip
 BOOKKEEPING = ("learning_rate", "batch_size", "cockpit.overhead")
+
+
+def panel(**settings):
+    return Panel(title="A panel", kind="lines", how_to_read="Read it.", **settings)
 
 
 def declared(*instruments):
