@@ -20,7 +20,7 @@ from cockpit.capture.workspace import Workspace
 from cockpit.clash import check_for_clash
 from cockpit.instrument import Instrument, resolve
 from cockpit.parameters import Displacement, ParameterTable
-from cockpit.probes.probe import Surroundings
+from cockpit.probes.probe import Probe, Surroundings
 from cockpit.schedule import Schedule, as_schedule, every
 from cockpit.tracking.arguments import (
     STATES,
@@ -116,6 +116,7 @@ class Cockpit:
         self._notices = Notices(self._writer, self._seconds)
         self._windows = Windows(watching, schedule, self._notices)
         self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
+        self._memory: dict[Probe[Any], Any] = {}
         self._books = Bookkeeping(log, self._pace, watching, schedule)
         self._at_exit = functools.partial(_interrupt, weakref.ref(self))
         atexit.register(self._at_exit)  # runs before the writer's own, which is older
@@ -174,6 +175,7 @@ class Cockpit:
         self._settle()
         self._windows.forget()
         self._workspace.clear()
+        self._memory.clear()
         self._writer.document(PROGRESS, {"steps": self._index, "seconds": self._seconds()})
         self._writer.close(state)
         atexit.unregister(self._at_exit)
@@ -214,6 +216,8 @@ class Cockpit:
             self._displacement,
             previous=self._previous if audience.looks_back() else None,
             begins_window=audience.looks_ahead(),
+            index=self._index,
+            memory=self._memory,
         )
         try:
             step = OpenStep(

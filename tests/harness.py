@@ -19,6 +19,7 @@ from cockpit.capture.backward import BackwardPass
 from cockpit.capture.capture import Capture
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
+from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
@@ -72,6 +73,9 @@ class _Everything:
 
     def left_out(self, index: int, reason: str) -> None:
         self.told.left_out[self._table[index].name] = reason
+
+    def before_backward(self, graph: LossGraph) -> None:
+        raise AssertionError("nobody asked for second derivatives")
 
     def end_pass(self, backward: BackwardPass) -> None:
         self.told.loss, self.told.passes = backward.loss(), [*self.told.passes, backward]

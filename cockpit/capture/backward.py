@@ -73,7 +73,7 @@ class BackwardPass:
             Unavailable: As :meth:`scale`; or if nothing was seen that the pass could have started from.
         """
         self.scale()
-        if self.losses and self._explained():
+        if self.losses and self.explained():
             return sum(call.amount() for call in self.losses) / self.unit()
         if self.root is None:
             raise Unavailable(f"neither the loss nor the call of backward was seen; {REGISTER}")
@@ -91,7 +91,7 @@ class BackwardPass:
                 among the samples.
         """
         losses, _ = self._shared_out()
-        if not self._explained():
+        if not self.explained():
             names = " and ".join(dict.fromkeys(f"'{call.name}'" for call in self.losses))
             raise Unavailable(f"the loss is not {names} alone, so the individual losses are unknown; {REGISTER}")
         return losses
@@ -157,12 +157,12 @@ class BackwardPass:
                 )
         if own and self.root is None:
             raise Unavailable(f"what became of the entries of '{own[0].name}' could not be seen; {REGISTER}")
-        if own and not self._explained():
+        if own and not self.explained():
             raise Unavailable(
                 f"what is done with the entries of '{own[0].name}' is not a weighted mean of them alone; {REGISTER}"
             )
 
-    def _explained(self) -> bool:
+    def explained(self) -> bool:
         """Whether the losses that were seen add up to what was differentiated, as far as rounding lets one tell."""
         if self.root is None:
             return True

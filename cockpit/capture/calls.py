@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.batch_axis import BatchAxis
@@ -28,6 +29,7 @@ class ModuleCall:
         output_dtype: Its dtype: lower than the input's under autocast.
         unrepeatable: Why calling the module again would not do the same; ``None`` if it would.
         several_outputs: Whether more than one output takes part in the graph.
+        edge: Where the output hangs in the graph, as long as somebody may want second derivatives.
     """
 
     module: nn.Module
@@ -38,6 +40,7 @@ class ModuleCall:
     output_dtype: torch.dtype
     unrepeatable: str | None = None
     several_outputs: bool = False
+    edge: GradientEdge | None = field(default=None, repr=False)
     axis: BatchAxis | None = None
     problem: str | None = None
     walked: bool = False
@@ -62,7 +65,7 @@ class ModuleCall:
 
     def release(self) -> None:
         """Lets go of all tensors: nobody asks for them after the backward pass."""
-        self.args, self.kwargs, self.delta = (), {}, None
+        self.args, self.kwargs, self.delta, self.edge = (), {}, None, None
 
 
 class CallRecorder:
@@ -87,15 +90,18 @@ class CallRecorder:
         self._modules, self._on_delta, self._muted = modules, on_delta, muted
         self._again, self._on_failure = again, on_failure
         self._handles: list[RemovableHandle] = []
+        self._edges = False
         self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
 
-    def attach(self, may_be_repeated: Callable[[nn.Module], bool]) -> None:
+    def attach(self, may_be_repeated: Callable[[nn.Module], bool], edges: bool = False) -> None:
         """Installs the hooks.
 
         Args:
             may_be_repeated: Which modules may be called again, so that one has to know whether that does the same.
+            edges: Whether calls keep their place in the graph, and with it the graph, until they are released.
         """
+        self._edges = edges
         foreign = {module for module in self._modules.values() if any(map(_hooked, module.modules()))}
         for name, module in self._modules.items():
             if may_be_repeated(module):
@@ -141,6 +147,7 @@ class CallRecorder:
                 call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
             else:
                 self.calls.append(call)
+                call.edge = get_gradient_edge(_hooked_tensor(outputs[0])) if self._edges else None
             try:
                 on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
             except Exception as error:
@@ -173,8 +180,8 @@ def on_gradient(tensor: Tensor, callback: Callable[[Tensor], None]) -> None:
         tensor: Part of the graph.
         callback: Given the gradient, detached, in the tensor's own layout.
     """
-    base = tensor._base if tensor._is_view() else None
-    if base is None or not base.requires_grad:
+    base = _hooked_tensor(tensor)
+    if base is tensor:
         tensor.register_hook(lambda gradient: callback(gradient.detach()))
         return
     size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset() - base.storage_offset()
@@ -187,6 +194,12 @@ def on_gradient(tensor: Tensor, callback: Callable[[Tensor], None]) -> None:
         callback(gradient.as_strided(size, stride, gradient.storage_offset() + offset))
 
     base.register_hook(view_hook)
+
+
+def _hooked_tensor(tensor: Tensor) -> Tensor:
+    """The tensor itself, or what it is a view of."""
+    base = tensor._base if tensor._is_view() else None
+    return tensor if base is None or not base.requires_grad else base
 
 
 def versions(args: tuple[Any, ...]) -> list[int]:

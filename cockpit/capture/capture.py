@@ -7,9 +7,10 @@ individual gradients are handed to the collectors and forgotten.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -26,9 +27,11 @@ from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
+from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.losses import LossCall, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.undisturbed import undisturbed
 from cockpit.capture.watch import LossWatch, Root, root_of
 from cockpit.parameters import Parameter, ParameterTable
 
@@ -54,6 +57,9 @@ class Receiver(Protocol):
     def left_out(self, index: int, reason: str) -> None:
         """A parameter whose individual gradients cannot be had."""
 
+    def before_backward(self, graph: LossGraph) -> None:
+        """A backward pass is about to begin."""
+
     def end_pass(self, backward: BackwardPass) -> None:
         """The pass is over."""
 
@@ -68,6 +74,7 @@ class Capture:
         receiver: Told of everything that arrives.
         individual: Whether anybody needs individual gradients.
         on_failure: Told of an error in the cockpit's own hooks, which must not reach the user's backward pass.
+        second_order: Whether anybody wants the graph of the loss before it is walked.
     """
 
     def __init__(
@@ -78,9 +85,10 @@ class Capture:
         receiver: Receiver,
         individual: bool,
         on_failure: Callable[[Exception], None],
+        second_order: bool = False,
     ) -> None:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
-        self._individual, self._on_failure = individual, on_failure
+        self._individual, self._second_order, self._on_failure = individual, second_order, on_failure
         self._recorder = CallRecorder(
             table.modules(model),
             self._guard(self._delta_arrived),
@@ -105,12 +113,13 @@ class Capture:
         self._root: Root | None = None
         self._waiting: list[LossCall] = []
         self._current: BackwardPass | None = None
+        self._taking: Callable[[ModuleCall, Tensor], None] | None = None
         self.passes: list[BackwardPass] = []
 
     def open(self) -> None:
         """Installs the hooks; the function mode is entered last."""
-        if self._individual:
-            self._recorder.attach(_may_be_repeated)
+        if self._individual or self._second_order:
+            self._recorder.attach(_may_be_repeated, edges=self._second_order)
         model_hook = ModuleHook(self._guard(self._model_called))
         self._handles.append(self._model.register_forward_pre_hook(model_hook, with_kwargs=True, prepend=True))
         for index, parameter in enumerate(self._table):
@@ -172,7 +181,7 @@ class Capture:
     def _muted(self) -> bool:
         """Whether what happens now is not the reading: our own passes, gradients that the user takes aside, or an
         optimizer's further evaluations."""
-        return self._layouts.measuring or self._aside or self._evaluated_again()
+        return self._layouts.measuring or self._taking is not None or self._aside or self._evaluated_again()
 
     def _evaluated_again(self) -> bool:
         """Whether an optimizer calls its closure once more: that clears the gradients first, micro-batches do not."""
@@ -201,12 +210,14 @@ class Capture:
     def _watch_loss(self, output: Tensor, call: LossCall) -> None:
         self._waiting.append(call)
         on_gradient(output, self._guard(functools.partial(self._loss_arrived, call)))
-        if self._individual:
+        if self._individual or self._second_order:
             calls = [c for c in self._recorder.calls if not c.walked]
             inputs = self._inputs or [batch_sizes(c.args, {}) for c in calls[:1]]
             self._layouts.resolve(call, calls, inputs, self._model, self._parameters(calls))
         # Its own copy, if the user may go on with the original in place.
         call.entries = call.entries.detach() if call.reduced else call.entries.detach().clone()
+        if not self._second_order:
+            call.origin = None
 
     def _parameters(self, calls: Sequence[ModuleCall]) -> list[Tensor]:
         owners = {id(call.module) for call in calls}
@@ -218,6 +229,21 @@ class Capture:
 
     def _backward_called(self, *args: Any, **kwargs: Any) -> None:
         self._root = root_of(*args, **kwargs)
+        if self._root is None:
+            return
+        if self._second_order and self._current is None and not self._muted:
+            modules = [call for call in self._recorder.calls if not call.walked]
+            self._receiver.before_backward(LossGraph(self._root, self._waiting, modules, self._on_the_side))
+        self._root.parts.clear()
+
+    @contextlib.contextmanager
+    def _on_the_side(self, taking: Callable[[ModuleCall, Tensor], None]) -> Iterator[None]:
+        self._taking = taking
+        try:
+            with undisturbed(self._model):
+                yield
+        finally:
+            self._taking = None
 
     def _backward_broke_off(self) -> None:
         """It raised. If the user goes on, what it left cannot be told from what comes then."""
@@ -238,12 +264,14 @@ class Capture:
             call = dataclasses.replace(call)
             current.problem = _TWICE
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
-        call.arrived = gradient
+        call.arrived, call.origin = gradient, None
         current.losses.append(call)
 
     def _delta_arrived(self, call: ModuleCall, delta: Tensor) -> None:
         if self._layouts.measuring:
             self._layouts.cotangent(call, delta)
+        elif self._taking is not None:
+            self._taking(call, delta)
         elif self._current is not None and not self._muted:
             if call.walked:
                 self._current.problem = _TWICE

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import _reduction
 
 LOSS_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
@@ -70,6 +71,21 @@ class Arrangement:
         return entries.reshape(-1, self.samples).T
 
 
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a loss call hangs in the graph.
+
+    Args:
+        arguments: What the function was called with, by name, with ``reduction="none"``; empty for registered losses.
+        output: The edge that the gradient of what came out will arrive at.
+        entries: Loss entries, attached.
+    """
+
+    arguments: Mapping[str, Any]
+    output: GradientEdge
+    entries: Tensor
+
+
 @dataclass(eq=False)
 class LossCall:
     """One loss computed during a tracked step.
@@ -84,6 +100,7 @@ class LossCall:
         reduced: Whether ``output`` is a single number; otherwise the gradient that arrives decides the weights.
         arrangement: How the entries belong to samples; ``None`` where no batch was found.
         superseded: Whether individual losses of the user's own took its place.
+        origin: Where it hangs in the graph, as long as somebody may want second derivatives.
     """
 
     name: str
@@ -96,6 +113,7 @@ class LossCall:
     superseded: bool = False
     problem: str | None = None
     arrived: Tensor | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     @property
     def summed(self) -> bool:
@@ -115,7 +133,11 @@ class LossCall:
     def scale(self) -> float:
         """The gradient that arrived, for the mean: what the loss was multiplied with, times ``total``."""
         assert self.arrived is not None
-        return float(self.arrived.double().sum()) * (self.total if self.reduced else 1.0)
+        return self.scale_of(self.arrived)
+
+    def scale_of(self, arriving: Tensor) -> float:
+        """As :meth:`scale`, for a gradient that is about to arrive."""
+        return float(arriving.double().sum()) * (self.total if self.reduced else 1.0)
 
     def unit(self) -> float:
         """The gradient that arrived, for the number that the user would name: a sum where it was a sum."""
@@ -143,6 +165,7 @@ def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     entries = output if reduction == "none" else func(*bound.args, **bound.kwargs)
     counts = _counts(name, arguments, entries)
     call = LossCall(name, output.detach().clone(), entries, counts, 1.0, reduction != "none")
+    call.origin = Origin(arguments, get_gradient_edge(output), entries)
     if reduction == "none":
         return call
     weight = counts.double().sum()
@@ -177,6 +200,8 @@ def registered(per_sample: Tensor) -> tuple[Tensor, LossCall]:
     counts = torch.ones_like(per_sample, requires_grad=False, dtype=torch.float64)
     call = LossCall("step.losses", mean.detach().clone(), per_sample, counts, 1.0, True)
     call.arrangement = Arrangement(len(per_sample), axis=0)
+    if mean.requires_grad:
+        call.origin = Origin({}, get_gradient_edge(mean), per_sample)
     return mean, call
 
 

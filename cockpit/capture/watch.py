@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -73,10 +73,12 @@ class Root:
     Args:
         value: The number, or the sum of several, each times the gradient that it was given.
         factor: The constant tensor that it was multiplied with last, as gradient scalers do.
+        parts: The tensors, attached to the graph until that is walked, and the gradients that they were given.
     """
 
     value: Tensor
     factor: Tensor | None
+    parts: list[tuple[Tensor, Tensor | None]] = field(default_factory=list, repr=False)
 
     def unscaled(self) -> float:
         """The number before it was multiplied."""
@@ -92,7 +94,8 @@ def root_of(tensors: Any, gradients: Any = None, *_: Any, **named: Any) -> Root 
         return None
     weighted = [r.detach() if g is None else r.detach() * g.detach() for r, g in zip(roots, given, strict=True)]
     value = torch.stack([part.sum().double() for part in weighted]).sum()
-    return Root(value, _last_factor(roots[0]) if len(roots) == 1 else None)
+    factor = _last_factor(roots[0]) if len(roots) == 1 else None
+    return Root(value, factor, list(zip(roots, given, strict=True)))
 
 
 def _last_factor(root: Tensor) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import PerSampleMoments
 from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
@@ -80,6 +81,12 @@ class ProbeCollection:
     def left_out(self, index: int, reason: str) -> None:
         """A parameter without individual gradients."""
         self._surroundings.left_out[index] = reason
+
+    def before_backward(self, graph: LossGraph) -> None:
+        """Lets every probe of second order look at the loss before it is differentiated."""
+        for probe, collector in self._collectors.items():
+            if probe.second_order:
+                self._attempt(probe, partial(collector.before_backward, graph))
 
     def end_pass(self, backward: BackwardPass) -> None:
         """The pass is over."""

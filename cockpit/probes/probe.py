@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import Displacement, ParameterTable
 
@@ -28,6 +31,8 @@ class Surroundings:
         previous: ``s`` of the step before, one tensor per parameter, if an instrument looks back at it.
         begins_window: Whether an instrument looks at this step and the next.
         left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
+        index: Number of the step.
+        memory: What probes remember from step to step, by probe.
     """
 
     table: ParameterTable
@@ -36,6 +41,18 @@ class Surroundings:
     previous: Sequence[Tensor] | None = None
     begins_window: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
+    index: int = 0
+    memory: dict[Probe[Any], Any] = field(default_factory=dict)
+
+    def generator(self, probe: Probe[Any], device: torch.device) -> torch.Generator:
+        """A random generator of the probe's own: the same numbers whenever the same step is read.
+
+        Args:
+            probe: Whose it is; probes with other settings draw other numbers.
+            device: Where it draws.
+        """
+        seed = zlib.crc32(f"{probe!r} {self.index}".encode())
+        return torch.Generator(device).manual_seed(seed)
 
 
 class Collector(ABC, Generic[Result]):
@@ -49,6 +66,9 @@ class Collector(ABC, Generic[Result]):
     ) -> Reduction | None:
         """How a parameter's individual gradients are to be reduced; ``None`` if they are of no interest."""
         return None
+
+    def before_backward(self, graph: LossGraph) -> None:
+        """A backward pass is about to begin; only where the probe is of second order."""
 
     def end_pass(self, backward: BackwardPass) -> None:
         """The backward pass is over; every parameter has been seen."""
@@ -89,6 +109,9 @@ class Probe(ABC, Generic[Result]):
 
     movement: ClassVar[bool] = False
     """Whether the parameters' values around the step are needed."""
+
+    second_order: ClassVar[bool] = False
+    """Whether the graph of the loss is needed before it is walked."""
 
     @abstractmethod
     def collector(self, surroundings: Surroundings) -> Collector[Result]:

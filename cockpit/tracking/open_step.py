@@ -53,7 +53,13 @@ class OpenStep:
         self._collection = ProbeCollection(probes, surroundings)
         self.looked_at_samples = any(probe.individual for probe in probes)
         self.capture = Capture(
-            model, surroundings.table, layouts, self._collection, self.looked_at_samples, self._failed
+            model,
+            surroundings.table,
+            layouts,
+            self._collection,
+            self.looked_at_samples,
+            self._failed,
+            second_order=any(probe.second_order for probe in probes),
         )
         self._handles: list[RemovableHandle] = []
         self._rates: dict[Optimizer, list[float]] = {}
