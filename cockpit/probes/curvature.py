@@ -1,0 +1,86 @@
+"""What every way to the diagonal of a curvature matrix ends in, so that instruments need not know which it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Method: TypeAlias = Literal["hessian", "ggn", "ggn_mc", "hutchinson"]
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Traces of the diagonal blocks of a curvature matrix of the unscaled mean loss.
+
+    Args:
+        names: Parameters, in the model's order.
+        draws: Trace of each parameter's block: one row for each independent unbiased estimate, or a single row where
+            they are exact. Float64, shape ``[K, P]``.
+        method: How they came about: not always what was asked for.
+        exact: Whether they hold no sampling noise.
+        diagonal: Mean over the draws for each coordinate, one tensor per parameter, of its shape and on its device;
+            empty where nobody asked, and once the step is over.
+        note: What the user should know about the way that was taken; empty if it is the one that was asked for.
+
+    Example:
+        >>> found = Curvature(("a", "b"), torch.tensor([[1.0, 4.0], [3.0, 4.0]]), "hutchinson", exact=False)
+        >>> found.total(), found.total_error(), found.by_layer(), found.errors_by_layer()
+        (6.0, 1.0, {'a': 2.0, 'b': 4.0}, {'a': 1.0, 'b': 0.0})
+    """
+
+    names: tuple[str, ...]
+    draws: Tensor
+    method: Method
+    exact: bool
+    diagonal: tuple[Tensor, ...] = ()
+    note: str = ""
+
+    def total(self) -> float:
+        """The trace of the whole matrix."""
+        return float(self.draws.sum(1).mean())
+
+    def total_error(self) -> float | None:
+        """Standard error of the total, 0 where it is exact; ``None`` for a single draw, which does not tell.
+
+        Blocks share their draws, so their errors do not add up to this one.
+        """
+        (error,) = self._errors(self.draws.sum(1, keepdim=True))
+        return error
+
+    def by_layer(self) -> dict[str, float]:
+        """The trace of each parameter's block."""
+        return dict(zip(self.names, self.draws.mean(0).tolist(), strict=True))
+
+    def errors_by_layer(self) -> dict[str, float | None]:
+        """Standard error of each block's trace; as :meth:`total_error`."""
+        return dict(zip(self.names, self._errors(self.draws), strict=True))
+
+    def on_host(self) -> Curvature:
+        """What outlives the step: numbers on the host, and no diagonal."""
+        return dataclasses.replace(self, draws=self.draws.cpu(), diagonal=())
+
+    def _errors(self, draws: Tensor) -> Sequence[float | None]:
+        K, columns = draws.shape
+        if self.exact:
+            return [0.0] * columns
+        errors: list[float | None] = [None] * columns
+        if K > 1:
+            errors = list((draws.std(0, correction=1) / K**0.5).tolist())
+        return errors
+
+
+def block_sums(diagonal: Sequence[Tensor]) -> Tensor:
+    """The trace of each parameter's block.
+
+    Args:
+        diagonal: Coordinates' values, one tensor per parameter.
+
+    Returns:
+        Float64, on the device. Shape ``[P]``.
+    """
+    return torch.stack([values.sum(dtype=torch.float64) for values in diagonal])
