@@ -35,7 +35,9 @@ class BackwardPass:
     walked: list[ModuleCall] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
     problem: str | None = None
+    # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
+    _explanation: tuple[int, bool] | None = field(default=None, repr=False)
 
     @property
     def arrangement(self) -> Arrangement | None:
@@ -118,7 +120,6 @@ class BackwardPass:
             raise Unavailable(problem)
         if not self.losses:
             raise Unavailable(f"no loss of torch.nn or torch.nn.functional was seen; {REGISTER}")
-        # Every parameter asks; only another loss could change the answer.
         if self._shares is None or self._shares[0] != len(self.losses):
             losses = self._taken_apart()
             factors = torch.where(losses.weights > 0, 1 / (losses.weights * self.scale()), 0.0)
@@ -166,11 +167,13 @@ class BackwardPass:
         """Whether the losses that were seen add up to what was differentiated, as far as rounding lets one tell."""
         if self.root is None:
             return True
-        amounts = [call.amount() for call in self.losses]
-        gap = abs(sum(amounts) - float(self.root.value))
-        eps = max(torch.finfo(call.output.dtype).eps for call in self.losses)
-        # NaN explains itself: it is for the readings to show.
-        return not gap > max(1e-4, 4 * eps) * sum(map(abs, amounts))
+        if self._explanation is None or self._explanation[0] != len(self.losses):
+            amounts = [call.amount() for call in self.losses]
+            gap = abs(sum(amounts) - float(self.root.value))
+            eps = max(torch.finfo(call.output.dtype).eps for call in self.losses)
+            # NaN explains itself: it is for the readings to show.
+            self._explanation = (len(self.losses), not gap > max(1e-4, 4 * eps) * sum(map(abs, amounts)))
+        return self._explanation[1]
 
 
 def pooled_shares(passes: Sequence[BackwardPass]) -> tuple[float, list[float]]:

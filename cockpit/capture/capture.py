@@ -264,7 +264,7 @@ class Capture:
             call = dataclasses.replace(call)
             current.problem = _TWICE
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
-        call.arrived, call.origin = gradient, None
+        call.arrive(gradient)
         current.losses.append(call)
 
     def _delta_arrived(self, call: ModuleCall, delta: Tensor) -> None:

@@ -114,6 +114,9 @@ class LossCall:
     problem: str | None = None
     arrived: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = field(default=None, repr=False)
+    # Asked for again and again, by every parameter and every instrument.
+    _amount: float | None = field(default=None, init=False, repr=False)
+    _scale: float | None = field(default=None, init=False, repr=False)
 
     @property
     def summed(self) -> bool:
@@ -124,16 +127,24 @@ class LossCall:
         counted = self.arrived[self.arrived != 0]
         return counted.numel() > 1 and bool((counted == 1).all())
 
+    def arrive(self, gradient: Tensor) -> None:
+        """The backward pass has come to the loss; from here on nobody needs its place in the graph."""
+        self.arrived, self.origin = gradient, None
+
     def amount(self) -> float:
         """What this loss adds to the number that ``backward`` was called on."""
-        assert self.arrived is not None
-        values = self.output if self.reduced else self.entries
-        return float((self.arrived.double() * values.double()).sum())
+        if self._amount is None:
+            assert self.arrived is not None
+            values = self.output if self.reduced else self.entries
+            self._amount = float((self.arrived.double() * values.double()).sum())
+        return self._amount
 
     def scale(self) -> float:
         """The gradient that arrived, for the mean: what the loss was multiplied with, times ``total``."""
-        assert self.arrived is not None
-        return self.scale_of(self.arrived)
+        if self._scale is None:
+            assert self.arrived is not None
+            self._scale = self.scale_of(self.arrived)
+        return self._scale
 
     def scale_of(self, arriving: Tensor) -> float:
         """As :meth:`scale`, for a gradient that is about to arrive."""
