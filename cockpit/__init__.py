@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cockpit.instrument import register as register
     from cockpit.panel import Panel as Panel
     from cockpit.reading import Histogram as Histogram
+    from cockpit.reading import Histogram2d as Histogram2d
     from cockpit.reading import Reading as Reading
     from cockpit.run import Run as Run
     from cockpit.run import list_runs as list_runs
@@ -28,6 +29,7 @@ _HOMES = {
     "Cockpit": "cockpit.session",
     "CockpitWarning": "cockpit.tracking.notices",
     "Histogram": "cockpit.reading",
+    "Histogram2d": "cockpit.reading",
     "Instrument": "cockpit.instrument",
     "Panel": "cockpit.panel",
     "Reading": "cockpit.reading",

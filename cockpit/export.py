@@ -63,8 +63,9 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
 
 def _points(points: Quantity | Layers) -> dict[str, Any]:
     content: dict[str, Any] = {"steps": points.steps.tolist(), "times": points.times.tolist()}
-    if points.edges is not None:
-        content["edges"] = _plain(points.edges, np.isnan(points.edges))
+    for name, edges in (("edges", points.edges), ("y_edges", points.y_edges)):
+        if edges is not None:
+            content[name] = _plain(edges, np.isnan(edges))
     content["values"] = _plain(points.values, points.missing)
     return content
 

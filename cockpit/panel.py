@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["lines", "histogram", "gauge", "parabola"]
+Kind: TypeAlias = Literal["lines", "histogram", "histogram2d", "gauge", "parabola"]
 AxisScale: TypeAlias = Literal["linear", "log"]
 
 
@@ -21,12 +21,14 @@ class Panel:
     Args:
         title: Heading, a few words.
         kind: Which drawing: ``lines`` (one strip per key on a shared step axis), ``histogram`` (bars at one step),
-            ``gauge`` (the three gradient tests around the mean gradient, with their histories), ``parabola`` (density
-            of a normalised step size over the parabola it is measured on).
+            ``histogram2d`` (counts of pairs as colours, and both marginals as bars, at one step), ``gauge`` (the three
+            gradient tests around the mean gradient, with their histories), ``parabola`` (density of a normalised step
+            size over the parabola it is measured on).
         how_to_read: One sentence for somebody who sees the panel for the first time.
         keys: Log keys it reads. Empty: the key of the instrument that declares it.
         group: Panels of a group stand together where no screen places them.
-        yscale: Scale of the value axis.
+        yscale: Scale of the value axis; of the counts in a histogram.
+        xlabel: Name and unit of the first number of a pair (``histogram2d``).
         ylabel: Name and unit of the value axis. Empty: the log key.
         user_metrics: Whether the scalars that the user logs join the keys.
         references: Horizontal lines with a meaning, as ``(value, label)``.
@@ -38,6 +40,7 @@ class Panel:
     keys: tuple[str, ...] = ()
     group: str = "other"
     yscale: AxisScale = "linear"
+    xlabel: str = ""
     ylabel: str = ""
     user_metrics: bool = False
     references: tuple[tuple[float, str], ...] = ()

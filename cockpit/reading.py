@@ -33,8 +33,37 @@ class Histogram:
             raise ValueError(f"{self.edges.shape} edges do not bound counts of shape {self.counts.shape}")
 
 
+@dataclass(frozen=True)
+class Histogram2d:
+    """Counts of pairs ``(x, y)`` between edges; pairs outside the range are counted in the end bins of either axis.
+
+    Args:
+        counts: Number of pairs in each bin. Shape ``[x bins, y bins]``.
+        x_edges: Bin boundaries of the first number, increasing. Shape ``[x bins + 1]``.
+        y_edges: Bin boundaries of the second. Shape ``[y bins + 1]``.
+
+    Raises:
+        ValueError: If there is not one more edge than bins on either axis.
+    """
+
+    counts: NDArray[np.int64]
+    x_edges: NDArray[np.float64]
+    y_edges: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.x_edges) - 1, len(self.y_edges) - 1)
+        if self.x_edges.ndim != 1 or self.y_edges.ndim != 1 or self.counts.shape != shape:
+            edges = f"{self.x_edges.shape} and {self.y_edges.shape}"
+            raise ValueError(f"{edges} edges do not bound counts of shape {self.counts.shape}")
+
+    @property
+    def marginals(self) -> tuple[Histogram, Histogram]:
+        """Histograms of the first numbers and of the second."""
+        return Histogram(self.counts.sum(1), self.x_edges), Histogram(self.counts.sum(0), self.y_edges)
+
+
 Scalar: TypeAlias = "float | None"
-Value: TypeAlias = "Scalar | Histogram"
+Value: TypeAlias = "Scalar | Histogram | Histogram2d"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.reading import Histogram, Value
+from cockpit.reading import Histogram, Histogram2d, Value
 from cockpit.store import Column, Header, Reader, RunSummary, Store
+from cockpit.store.schema import is_layered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +29,10 @@ class Layers:
         names: Parameters or modules, in model order.
         steps: Shape ``[n]``.
         times: Seconds since the run began. Shape ``[n]``.
-        values: Shape ``[n, L]``; histograms: counts ``[n, L, bins]``.
+        values: Shape ``[n, L]``; histograms: counts ``[n, L, bins]``, of pairs ``[n, L, x bins, y bins]``.
         missing: Where the value is undefined. Shape ``[n, L]``.
-        edges: Bin boundaries of histograms, see :class:`cockpit.store.Column`.
+        edges: Bin boundaries of histograms, of pairs those of the first axis; see :class:`cockpit.store.Column`.
+        y_edges: Bin boundaries of the second axis of pairs.
     """
 
     names: tuple[str, ...]
@@ -39,6 +41,7 @@ class Layers:
     values: NDArray[np.float64] | NDArray[np.int64]
     missing: NDArray[np.bool_]
     edges: NDArray[np.float64] | None = None
+    y_edges: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,12 @@ class Quantity:
         key: Log key.
         steps: Shape ``[n]``.
         times: Seconds since the run began. Shape ``[n]``.
-        values: Network-wise: float64 ``[n]``, or counts ``[n, bins]`` of histograms. A quantity that exists only
-            layer-wise has none: shape ``[0]``, see ``layers``.
+        values: Network-wise: float64 ``[n]``, or counts of histograms: ``[n, bins]``, of pairs ``[n, x bins, y bins]``.
+            A quantity that exists only layer-wise has none: shape ``[0]``, see ``layers``.
         missing: Where the value is undefined; ``values`` holds NaN or zero counts there. Shape ``[n]``.
         layers: The same layer by layer; ``None`` where it is not defined so.
-        edges: Bin boundaries of histograms.
+        edges: Bin boundaries of histograms, of pairs those of the first axis; see :class:`cockpit.store.Column`.
+        y_edges: Bin boundaries of the second axis of pairs.
     """
 
     key: str
@@ -63,6 +67,7 @@ class Quantity:
     missing: NDArray[np.bool_]
     layers: Layers | None = None
     edges: NDArray[np.float64] | None = None
+    y_edges: NDArray[np.float64] | None = None
 
 
 class Run:
@@ -119,8 +124,8 @@ class Run:
             if entry.key != key:
                 continue
             column = self._reader.column(key, entry.kind)
-            if entry.kind in ("layers", "layer_histograms"):
-                layers = Layers(column.layers, column.steps, column.times, column.values, column.missing, column.edges)
+            if is_layered(entry.kind):
+                layers = Layers(column.layers, *_fields(column), column.edges, column.y_edges)
             elif network is None:
                 network = column
         if network is None and layers is None:
@@ -128,7 +133,7 @@ class Run:
         if network is None:
             nothing = np.zeros(0)
             return Quantity(key, np.zeros(0, np.int64), nothing, nothing, np.zeros(0, bool), layers)
-        return Quantity(key, network.steps, network.times, network.values, network.missing, layers, network.edges)
+        return Quantity(key, *_fields(network), layers, network.edges, network.y_edges)
 
     def at(self, step: int) -> dict[str, Value]:
         """Network-wise value of each key at its last point at or before ``step``; ``None`` where it is undefined.
@@ -137,7 +142,7 @@ class Run:
         """
         values: dict[str, Value] = {}
         for entry in self._reader.series():
-            if entry.kind not in ("scalar", "histogram") or entry.key in values:
+            if is_layered(entry.kind) or entry.key in values:
                 continue
             column = self._reader.at(entry.key, step, entry.kind)
             if len(column):
@@ -199,11 +204,18 @@ def list_runs(logdir: str | Path = "runs") -> list[RunSummary]:
     return Store(logdir).runs()
 
 
+def _fields(
+    column: Column,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64] | NDArray[np.int64], NDArray[np.bool_]]:
+    return column.steps, column.times, column.values, column.missing
+
+
 def _value(column: Column) -> Value:
     if bool(column.missing[0]):
         return None
-    if column.kind == "histogram":
-        if column.edges is None:
-            raise ValueError(f"the histograms of {column.key!r} have no edges")
-        return Histogram(column.values[0].astype(np.int64), column.edges)
-    return float(column.values[0])
+    if column.edges is None:
+        return float(column.values[0])
+    counts = column.values[0].astype(np.int64)
+    if column.y_edges is None:
+        return Histogram(counts, column.edges)
+    return Histogram2d(counts, column.edges, column.y_edges)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cockpit.export import to_csv, to_json
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import load_run
 from cockpit.store import Header, Writer
 
@@ -23,6 +23,7 @@ def run(tmp_path):
     writer.put(4, 2.0, {"loss": Reading(-inf), "grad_norm": Reading(3.0, layers={"a": None, "b": 2.0})})
     writer.put(4, 2.0, {"hist": Reading(Histogram(np.array([3, 4]), EDGES))})
     writer.put(5, 2.5, {"hist": Reading(None)})
+    writer.put(5, 2.5, {"pairs": Reading(Histogram2d(np.array([[1], [2]]), EDGES, EDGES[1:]))})
     writer.scalars(4, 2.0, {"valid/accuracy": 0.25})
     writer.close()
     return load_run(tmp_path / "run")
@@ -52,6 +53,8 @@ def test_json_holds_everything_and_keeps_gaps_apart_from_nan(run):
     assert series["grad_norm"]["layers"]["names"] == ["a", "b"]
     assert series["grad_norm"]["layers"]["values"] == [[0.5, "Infinity"], [None, 2.0]]
     assert series["hist"] == {"steps": [4, 5], "times": [2.0, 2.5], "edges": [-1, 0, 1], "values": [[3, 4], None]}
+    both = {"edges": [-1, 0, 1], "y_edges": [0, 1], "values": [[[1], [2]]]}
+    assert series["pairs"] == {"steps": [5], "times": [2.5], **both}
 
 
 def test_a_run_without_points_is_exported(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import list_runs, load_run
 from cockpit.store import Header, UnreadableLog, Writer
 
@@ -68,6 +68,32 @@ def test_histograms_come_back_as_counts_and_edges(directory: Path) -> None:
     np.testing.assert_array_equal(histograms.edges, EDGES)
     assert histograms.layers is not None
     assert histograms.layers.values.shape == (5, 1, 3)
+
+
+def test_histograms_of_pairs_come_back_with_the_edges_of_both_axes(tmp_path: Path) -> None:
+    pairs = Histogram2d(np.arange(6).reshape(2, 3), EDGES[:3], EDGES)
+    writer = Writer(tmp_path / "run", Header("run", 0.0))
+    writer.put(0, 0.0, {"grad_hist_2d": Reading(pairs, {"a": pairs, "b": None})})
+    writer.close()
+    run = load_run(tmp_path / "run")
+    logged = run["grad_hist_2d"]
+    assert logged.values.tolist() == [[[0, 1, 2], [3, 4, 5]]]
+    assert logged.layers is not None
+    assert logged.layers.values.shape == (1, 2, 2, 3)
+    for found in (logged, logged.layers):
+        np.testing.assert_array_equal(found.edges, EDGES[:3])
+        np.testing.assert_array_equal(found.y_edges, EDGES)
+    at = run.at(0)["grad_hist_2d"]
+    assert isinstance(at, Histogram2d)
+    gradients, parameters = at.marginals
+    assert (gradients.counts.tolist(), parameters.counts.tolist()) == ([3, 12], [3, 5, 7])
+    np.testing.assert_array_equal(parameters.edges, EDGES)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 3), (6,), (3, 2)])
+def test_counts_of_pairs_have_one_edge_more_than_bins_on_either_axis(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\(3,\) and \(4,\) edges do not bound counts of shape"):
+        Histogram2d(np.zeros(shape, np.int64), EDGES[:3], EDGES)
 
 
 def test_a_run_says_what_it_is(directory: Path) -> None:

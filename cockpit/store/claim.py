@@ -189,7 +189,8 @@ def _take_hold(connection: sa.Connection, path: Path, header: Header, token: str
     if not resume:
         words = f"{path.parent} holds a run ({state}): give this one another name, or continue it with resume=True"
         raise RunExists(words)
-    connection.execute(sa.update(run).values(**mine, cursor=row.cursor + 1))
+    # What is added may be what older versions cannot read.
+    connection.execute(sa.update(run).values(**mine, cursor=row.cursor + 1, schema_version=SCHEMA_VERSION))
     rows = [SeriesRow(**entry._mapping) for entry in connection.execute(sa.select(series))]
     layouts = {bytes(entry.digest): entry.id for entry in connection.execute(sa.select(layout.c.digest, layout.c.id))}
     encoder = Encoder(header.instruments, rows, layouts, row.cursor + 1, row.last_step, row.elapsed)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tsdownsample import MinMaxDownsampler
 
-from cockpit.store.codec import decode_counts, decode_floats
-from cockpit.store.schema import FINITE, MINUS_INF, MISSING, NAN, PLUS_INF, Kind
+from cockpit.store.codec import Edges, decode_counts, decode_floats
+from cockpit.store.schema import FINITE, MINUS_INF, MISSING, NAN, PLUS_INF, Kind, axes_of, is_layered
 
 _MIN_MAX: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
 
@@ -28,16 +28,18 @@ class Column:
 
     Args:
         key: Log key.
-        kind: ``scalar``, ``layers``, ``histogram`` or ``layer_histograms``.
+        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``.
         steps: Shape ``[n]``, increasing.
         times: Seconds since the run began. Shape ``[n]``.
         values: ``scalar``: float64 ``[n]``; ``layers``: float64 ``[n, L]``; ``histogram``: int64 ``[n, bins]``;
-            ``layer_histograms``: int64 ``[n, L, bins]``.
+            ``layer_histograms``: int64 ``[n, L, bins]``. Of pairs, in place of ``bins``: ``x bins, y bins``.
         missing: True where the value is undefined; ``values`` holds NaN or zero counts there. A NaN or infinity that
             was really logged is not missing. Shape ``[n]``, or ``[n, L]`` for layers.
         layers: Names along ``L``, in model order. Where a layer came or went during the run, all of them, with gaps.
         edges: Bin boundaries. Shape ``[bins + 1]`` where all points (and layers) share them, else one row for each:
-            ``[n, bins + 1]`` or ``[n, L, bins + 1]``; histograms with fewer bins end in empty bins of no width.
+            ``[n, bins + 1]`` or ``[n, L, bins + 1]``; histograms with fewer bins end in empty bins of no width. Of
+            pairs, those of the first axis.
+        y_edges: The same of the second axis of pairs.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Column:
     missing: Mask
     layers: tuple[str, ...] = ()
     edges: Floats | None = None
+    y_edges: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -55,10 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """Layer names and edges that points share. ``edges``: ``[bins + 1]`` or ``[L, bins + 1]``."""
+    """Layer names and edges that points share. ``edges``, for each axis: ``[bins + 1]`` or ``[L, bins + 1]``."""
 
     layers: tuple[str, ...] = ()
-    edges: Floats | None = None
+    edges: Edges = ()
 
 
 _NO_LAYOUT = Layout()
@@ -118,7 +121,7 @@ def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[in
     steps = np.array([row.step for row in rows], np.int64)
     times = np.array([row.time for row in rows], np.float64)
     names = tuple(dict.fromkeys(name for layout in layouts.values() for name in layout.layers))
-    lead = (len(rows), len(names)) if kind in ("layers", "layer_histograms") else (len(rows),)
+    lead = (len(rows), len(names)) if is_layered(kind) else (len(rows),)
     missing = np.ones(lead, bool)
     if kind == "layers":
         values = np.full(lead, np.nan)
@@ -127,19 +130,25 @@ def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[in
             there = at, _places(names, layout)
             values[there], missing[there] = decode_floats(row.data, len(layout.layers))
         return Column(key, kind, steps, times, values, missing, names)
-    bins = max((layout.edges.shape[-1] - 1 for layout in layouts.values() if layout.edges is not None), default=0)
-    counts = np.zeros((*lead, bins), np.int64)
-    edges = np.full((*lead, bins + 1), np.nan)
+    shapes = [_bins(layout.edges) for layout in layouts.values() if layout.edges]
+    bins = [max(sizes) for sizes in zip(*shapes, strict=True)] or [0] * axes_of(kind)
+    counts = np.zeros((*lead, *bins), np.int64)
+    edges = [np.full((*lead, size + 1), np.nan) for size in bins]
     for at, row in enumerate(rows):
         layout = layouts.get(row.layout, _NO_LAYOUT)  # a histogram that is missing has none
-        if layout.edges is None:
+        if not layout.edges:
             continue
-        own = layout.edges.shape[-1] - 1
+        own = _bins(layout.edges)
         where: tuple[Any, ...] = (at, _places(names, layout)) if layout.layers else (slice(at, at + 1),)
-        counts[(*where, slice(own))], missing[where] = decode_counts(row.data, len(layout.layers) or 1, own)
-        edges[(*where, slice(own + 1))] = layout.edges
-        edges[(*where, slice(own + 1, None))] = layout.edges[..., -1:]
-    return Column(key, kind, steps, times, counts, missing, names, _shared(edges, missing))
+        counts[(*where, *map(slice, own))], missing[where] = decode_counts(row.data, len(layout.layers) or 1, own)
+        for axis, boundaries, size in zip(edges, layout.edges, own, strict=True):
+            axis[(*where, slice(size + 1))] = boundaries
+            axis[(*where, slice(size + 1, None))] = boundaries[..., -1:]
+    return Column(key, kind, steps, times, counts, missing, names, *(_shared(axis, missing) for axis in edges))
+
+
+def _bins(edges: Edges) -> list[int]:
+    return [axis.shape[-1] - 1 for axis in edges]
 
 
 def _places(names: tuple[str, ...], layout: Layout) -> slice | list[int]:

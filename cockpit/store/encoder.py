@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from numpy.typing import NDArray
-
-from cockpit.reading import Histogram, Reading, Value
-from cockpit.store.codec import encode_counts, encode_edges, encode_floats, stack
+from cockpit.reading import Histogram, Histogram2d, Reading, Value
+from cockpit.store.codec import Edges, encode_counts, encode_edges, encode_floats, stack
 from cockpit.store.schema import FINITE, MISSING, Origin, flag_of, text
 
 Row: TypeAlias = tuple[Any, ...]
@@ -28,7 +26,7 @@ class SeriesRow:
     key: str
     origin: Origin
     layered: bool
-    histogram: bool | None
+    histogram: int | None  # axes of its histograms, 0 for numbers
     points: int = 0
     first_step: int = 0
     last_step: int = 0
@@ -81,7 +79,7 @@ class Encoder:
         self._series_count = max((row.id for rows in self._series.values() for row in rows), default=0)
         self._layouts = dict(layouts or {})
         self._layout_count = max(self._layouts.values(), default=0)
-        self._recent: dict[tuple[tuple[str, ...] | None, bytes | None], int] = {}
+        self._recent: dict[tuple[tuple[str, ...] | None, str | None, bytes | None], int] = {}
         self._said: set[tuple[str, str]] = set()
         self._touched: dict[int, SeriesRow] = {}
         self._batch = Batch()
@@ -156,28 +154,29 @@ class Encoder:
             self.say(step, time, "info", reading.reason, key)
 
     def _network(self, step: int, time: float, key: str, value: Value, origin: Origin) -> None:
-        if isinstance(value, Histogram):
-            counts, missing, edges = stack([value])
-            row = self._series_row(key, False, True, origin)
-            layout = self._layout(None, edges)
-            self._point(row, step, time, None, FINITE, layout, encode_counts(counts, missing))
+        if isinstance(value, (Histogram, Histogram2d)):
+            one = stack([value])
+            row = self._series_row(key, False, one.axes, origin)
+            layout = self._layout(None, one.edges)
+            self._point(row, step, time, None, FINITE, layout, encode_counts(one.counts, one.missing))
             return
         number = None if value is None else float(value)
         flag = flag_of(number)
-        row = self._series_row(key, False, None if number is None else False, origin)
+        row = self._series_row(key, False, None if number is None else 0, origin)
         self._point(row, step, time, number if flag == FINITE else None, flag)
 
     def _layered(self, step: int, time: float, key: str, layers: Mapping[str, Value]) -> None:
         values = list(layers.values())
-        histogram: bool | None
+        axes: int | None
         payload: bytes | None
-        if any(isinstance(value, Histogram) for value in values):
-            counts, missing, edges = stack(values)
-            payload, layout, histogram = encode_counts(counts, missing), self._layout(tuple(layers), edges), True
+        if any(isinstance(value, (Histogram, Histogram2d)) for value in values):
+            all_ = stack(values)
+            axes, payload = all_.axes, encode_counts(all_.counts, all_.missing)
+            layout = self._layout(tuple(layers), all_.edges)
         else:
             payload, layout = encode_floats(values), self._layout(tuple(layers), None)
-            histogram = None if payload is None else False
-        row = self._series_row(key, True, histogram, "instrument")
+            axes = None if payload is None else 0
+        row = self._series_row(key, True, axes, "instrument")
         self._point(row, step, time, None, MISSING if payload is None else FINITE, layout, payload)
 
     def _point(
@@ -200,39 +199,40 @@ class Encoder:
         if payload is not None:
             self._batch.payloads.append((number, payload))
 
-    def _series_row(self, key: str, layered: bool, histogram: bool | None, origin: Origin) -> SeriesRow:
+    def _series_row(self, key: str, layered: bool, axes: int | None, origin: Origin) -> SeriesRow:
         """The series a point belongs to. One that only ever missed becomes what its first defined point is."""
         key = text(key)
         rows = self._series.setdefault((key, layered, origin), [])
         for row in rows:
-            if histogram is None or row.histogram is None or row.histogram == histogram:
-                row.histogram = histogram if row.histogram is None else row.histogram
+            if axes is None or row.histogram is None or row.histogram == axes:
+                row.histogram = axes if row.histogram is None else row.histogram
                 return row
         self._series_count += 1
-        row = SeriesRow(self._series_count, key, origin, layered, histogram)
+        row = SeriesRow(self._series_count, key, origin, layered, axes)
         rows.append(row)
         return row
 
-    def _layout(self, layers: tuple[str, ...] | None, edges: NDArray[Any] | None) -> int:
+    def _layout(self, layers: tuple[str, ...] | None, edges: Edges | None) -> int:
         """Number of the layer names and edges, which are stored once."""
         boundaries = None if edges is None else encode_edges(edges)
-        number = self._recent.get((layers, boundaries))
+        bins = None if edges is None else "x".join(str(axis.shape[-1] - 1) for axis in edges)
+        number = self._recent.get((layers, bins, boundaries))
         if number is None:
-            bins = None if edges is None else edges.shape[-1] - 1
-            number = self._stored_layout(layers, boundaries, bins)
+            number = self._stored_layout(layers, bins, boundaries)
             if len(self._recent) >= _RECENT:  # edges that change at every step must not pile up
                 self._recent.clear()
-            self._recent[layers, boundaries] = number
+            self._recent[layers, bins, boundaries] = number
         return number
 
-    def _stored_layout(self, layers: tuple[str, ...] | None, boundaries: bytes | None, bins: int | None) -> int:
+    def _stored_layout(self, layers: tuple[str, ...] | None, bins: str | None, boundaries: bytes | None) -> int:
         names = None if layers is None else json.dumps([text(name) for name in layers], ensure_ascii=False)
         digest = hashlib.blake2b(f"{names}\n{bins}\n".encode() + (boundaries or b""), digest_size=16).digest()
         number = self._layouts.get(digest)
         if number is None:
             self._layout_count += 1
             number = self._layouts[digest] = self._layout_count
-            self._batch.layouts.append((number, digest, names, bins, boundaries))
+            last = None if bins is None else int(bins.rpartition("x")[2])
+            self._batch.layouts.append((number, digest, names, last, boundaries))
         return number
 
 

@@ -15,7 +15,20 @@ import sqlalchemy as sa
 from cockpit.store import database
 from cockpit.store.codec import decode_edges
 from cockpit.store.columns import Column, Layout, latest, scalar_column, vector_column
-from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, layout, payload, point, run, series
+from cockpit.store.schema import (
+    Header,
+    Kind,
+    Origin,
+    axes_of,
+    document,
+    event,
+    kind_of,
+    layout,
+    payload,
+    point,
+    run,
+    series,
+)
 
 _SCALAR = (point.c.step, point.c.time, point.c.value, point.c.flag)
 _VECTOR = (*_SCALAR, point.c.layout, payload.c.data)
@@ -29,7 +42,7 @@ class Series:
 
     Args:
         key: Log key.
-        kind: ``scalar``, ``layers``, ``histogram`` or ``layer_histograms``.
+        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``.
         origin: ``instrument``, or ``user`` for metrics that the training script logs.
         points: How often it was logged.
         first_step: Lowest step.
@@ -226,16 +239,17 @@ def _vectors(connection: sa.Connection, key: str, kind: Kind, ids: Sequence[int]
         query = sa.select(*_VECTOR).select_from(_WITH_PAYLOAD).where(point.c.id.in_(ids[start : start + _VARIABLES]))
         rows += connection.execute(query.order_by(point.c.step)).all()
     rows.sort(key=lambda row: row.step)
-    return vector_column(key, kind, rows, _layouts(connection, {row.layout for row in rows if row.layout is not None}))
+    layouts = _layouts(connection, {row.layout for row in rows if row.layout is not None}, axes_of(kind))
+    return vector_column(key, kind, rows, layouts)
 
 
-def _layouts(connection: sa.Connection, ids: Iterable[int]) -> dict[int, Layout]:
+def _layouts(connection: sa.Connection, ids: Iterable[int], axes: int) -> dict[int, Layout]:
     wanted = sorted(ids)
     layouts = {}
     for start in range(0, len(wanted), _VARIABLES):
         query = sa.select(layout).where(layout.c.id.in_(wanted[start : start + _VARIABLES])).order_by(layout.c.id)
         for row in connection.execute(query):
             layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
-            edges = None if row.edges is None else decode_edges(row.edges, len(layers), row.bins)
+            edges = () if row.edges is None else decode_edges(row.edges, len(layers), row.bins, axes)
             layouts[row.id] = Layout(layers, edges)
     return layouts

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from cockpit.panel import Panel, Screen
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 knew no pairs: where they are absent, both say the same
 
-Kind: TypeAlias = Literal["scalar", "layers", "histogram", "layer_histograms"]
+Kind: TypeAlias = Literal["scalar", "layers", "histogram", "layer_histograms", "histogram2d", "layer_histograms2d"]
 Origin: TypeAlias = Literal["instrument", "user"]
 
 # Flags of a point. SQLite stores NaN as NULL, so what a value is stands beside it.
@@ -55,7 +55,7 @@ series = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("layered", sa.Boolean, nullable=False),
-    sa.Column("histogram", sa.Boolean),  # NULL as long as every point was missing
+    sa.Column("histogram", sa.SmallInteger),  # its axes, 0 for numbers; NULL as long as every point was missing
     sa.Column("points", sa.BigInteger, nullable=False),
     sa.Column("first_step", sa.BigInteger, nullable=False),
     sa.Column("last_step", sa.BigInteger, nullable=False),
@@ -70,8 +70,8 @@ layout = sa.Table(
     sa.Column("id", _Id, primary_key=True),
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("layers", sa.Text),  # JSON list of names
-    sa.Column("bins", sa.Integer),
-    sa.Column("edges", sa.LargeBinary),  # little-endian float64, [bins + 1] or [L, bins + 1]
+    sa.Column("bins", sa.Integer),  # of the last axis
+    sa.Column("edges", sa.LargeBinary),  # see codec.encode_edges
 )
 
 point = sa.Table(
@@ -211,8 +211,20 @@ def flag_of(value: float | None) -> int:
     return PLUS_INF if value > 0 else MINUS_INF
 
 
-def kind_of(layered: bool, histogram: bool | None) -> Kind:
+_NETWORK: tuple[Kind, ...] = ("scalar", "histogram", "histogram2d")
+_LAYERED: tuple[Kind, ...] = ("layers", "layer_histograms", "layer_histograms2d")
+
+
+def kind_of(layered: bool, axes: int | None) -> Kind:
     """Name of a series' kind; where every point was missing it is taken for numbers."""
-    if layered:
-        return "layer_histograms" if histogram else "layers"
-    return "histogram" if histogram else "scalar"
+    return (_LAYERED if layered else _NETWORK)[axes or 0]
+
+
+def is_layered(kind: Kind) -> bool:
+    """Whether a kind holds one value for each layer."""
+    return kind in _LAYERED
+
+
+def axes_of(kind: Kind) -> int:
+    """How many axes the histograms of a kind have; 0 for numbers."""
+    return (_LAYERED if is_layered(kind) else _NETWORK).index(kind)

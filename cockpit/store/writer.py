@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading, Value
 from cockpit.store.claim import claim
 from cockpit.store.drain import Drain, report
 from cockpit.store.encoder import Encoder
@@ -150,10 +150,14 @@ class Writer:
 
 def _weight(reading: Reading) -> int:
     """Bytes of a reading's histograms, roughly: those of its layers are taken to be alike."""
-    weight = reading.value.counts.nbytes if isinstance(reading.value, Histogram) else 0
+    weight = _bytes(reading.value)
     for value in reading.layers.values():
-        return weight + (len(reading.layers) * value.counts.nbytes if isinstance(value, Histogram) else 0)
+        return weight + len(reading.layers) * _bytes(value)
     return weight
+
+
+def _bytes(value: Value) -> int:
+    return value.counts.nbytes if isinstance(value, (Histogram, Histogram2d)) else 0
 
 
 def _disable_in_child() -> None:

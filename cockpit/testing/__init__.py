@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from cockpit.instrument import Instrument, resolve
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import Quantity, Run, load_run
 from cockpit.step import Step
 from cockpit.testing.trajectory import TRAININGS as TRAININGS
@@ -169,16 +169,17 @@ def _logged(logged: Quantity, step: int, layer: str | None = None) -> object:
         return None
     if quantity.edges is None:
         return float(quantity.values[index])
-    return Histogram(quantity.values[index], quantity.edges)
+    if quantity.y_edges is None:
+        return Histogram(quantity.values[index], quantity.edges)
+    return Histogram2d(quantity.values[index], quantity.edges, quantity.y_edges)
 
 
 def _same(logged: object, returned: object) -> bool:
-    if isinstance(returned, Histogram):
-        return isinstance(logged, Histogram) and all(
-            np.array_equal(ours, theirs)
-            for ours, theirs in ((logged.counts, returned.counts), (logged.edges, returned.edges))
+    if isinstance(returned, (Histogram, Histogram2d)):
+        return type(logged) is type(returned) and all(
+            np.array_equal(theirs, getattr(logged, name)) for name, theirs in vars(returned).items()
         )
-    if returned is None or logged is None or isinstance(logged, Histogram):
+    if returned is None or logged is None or isinstance(logged, (Histogram, Histogram2d)):
         return logged is returned
     ours, theirs = float(logged), float(returned)  # type: ignore[arg-type]
     return ours == theirs or (math.isnan(ours) and math.isnan(theirs))

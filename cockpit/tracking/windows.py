@@ -14,7 +14,7 @@ from torch import Tensor
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
 from cockpit.probes.probe import Probe
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.schedule import Schedule
 from cockpit.step import Step
 from cockpit.tracking.notices import Notices
@@ -137,10 +137,10 @@ def _as_reading(value: object) -> Reading:
     """
     reading = value if isinstance(value, Reading) else Reading(value)  # type: ignore[arg-type]
     number: object = reading.value
-    if number is None or isinstance(number, (Histogram, float)):
+    if number is None or isinstance(number, (Histogram, Histogram2d, float)):
         return reading
     if isinstance(number, (Tensor, np.generic, np.ndarray)):
         number = number.item()
     if not isinstance(number, numbers.Real):
-        raise TypeError(f"an instrument returns a number, a Histogram, None or a Reading, got {number!r}")
+        raise TypeError(f"an instrument returns a number, a histogram, None or a Reading, got {number!r}")
     return dataclasses.replace(reading, value=float(number))

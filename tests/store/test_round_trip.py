@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cockpit.reading import Histogram, Reading, Value
+from cockpit.reading import Histogram, Histogram2d, Reading, Value
 from cockpit.store import Column, Header, Reader, Writer
 
 NAMES = ("conv.weight", "conv.bias", "schön", 'it\'s "quoted"')
@@ -26,6 +27,14 @@ def histograms(draw: st.DrawFn) -> Histogram:
     return Histogram(np.array(counts, np.int64), np.linspace(left, 1.0, bins + 1))
 
 
+@st.composite
+def histograms2d(draw: st.DrawFn) -> Histogram2d:
+    bins = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    counts = draw(st.lists(st.integers(0, 2**62), min_size=bins[0] * bins[1], max_size=bins[0] * bins[1]))
+    x, y = (np.linspace(draw(st.sampled_from([-1.0, 0.0])), 1.0, size + 1) for size in bins)
+    return Histogram2d(np.array(counts, np.int64).reshape(bins), x, y)
+
+
 def layered(values: st.SearchStrategy[Value]) -> st.SearchStrategy[dict[str, Value]]:
     return st.dictionaries(st.sampled_from(NAMES), values)
 
@@ -35,7 +44,9 @@ numbers = st.builds(
     Reading, scalars, layered(scalars), st.fixed_dictionaries({"part": scalars, "rows": layered(scalars)})
 )
 counts = st.builds(Reading, st.none() | histograms(), layered(st.none() | histograms()))
-logs = st.lists(st.tuples(steps, st.fixed_dictionaries({}, optional={"norm": numbers, "hist": counts})), max_size=8)
+pairs = st.builds(Reading, st.none() | histograms2d(), layered(st.none() | histograms2d()))
+series = {"norm": numbers, "hist": counts, "pairs": pairs}
+logs = st.lists(st.tuples(steps, st.fixed_dictionaries({}, optional=series)), max_size=8)
 
 
 @contextmanager
@@ -66,20 +77,24 @@ def same(found: float, missing: bool, value: Value) -> bool:
     return not missing and (found == value or (math.isnan(found) and math.isnan(value)))
 
 
-def edges_at(column: Column, *where: int) -> np.ndarray:
-    assert column.edges is not None
-    return column.edges if column.edges.ndim == 1 else column.edges[where]
-
-
 def check_histogram(column: Column, value: Value, *where: int) -> None:
+    """Bins that other histograms have more of are empty and have no width."""
     assert column.missing[where] == (value is None)
-    if isinstance(value, Histogram):
-        bins = len(value.counts)
-        np.testing.assert_array_equal(column.values[where][:bins], value.counts)
-        assert not column.values[where][bins:].any()
-        np.testing.assert_array_equal(edges_at(column, *where)[: bins + 1], value.edges)
-    else:
-        assert not column.values[where].any()
+    counted = column.values[where]
+    if not isinstance(value, (Histogram, Histogram2d)):
+        assert not counted.any()
+        return
+    own = tuple(map(slice, value.counts.shape))
+    np.testing.assert_array_equal(counted[own], value.counts)
+    assert (counted.sum(dtype=object), counted.ndim) == (value.counts.sum(dtype=object), value.counts.ndim)
+    one_axis = isinstance(value, Histogram)
+    axes = (
+        [(column.edges, value.edges)] if one_axis else [(column.edges, value.x_edges), (column.y_edges, value.y_edges)]
+    )
+    for logged, edges in axes:
+        at = logged if logged.ndim == 1 else logged[where]
+        np.testing.assert_array_equal(at[: len(edges)], edges)
+        assert (at[len(edges) :] == edges[-1]).all()
 
 
 @given(logs)
@@ -105,25 +120,27 @@ def test_numbers_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]
                     assert same(column.values[at, place], column.missing[at, place], layers.get(name))
 
 
-@given(logs)
+@pytest.mark.parametrize(("key", "kind"), [("hist", "histogram"), ("pairs", "histogram2d")])
+@given(log=logs)
 @settings(max_examples=40, deadline=None)
-def test_histograms_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]]) -> None:
-    values = expected(log, "hist")
+def test_histograms_come_back_as_they_were(key: str, kind: str, log: list[tuple[int, dict[str, Reading]]]) -> None:
+    values = expected(log, key)
     with written(log) as reader:
-        kinds = {series.kind for series in reader.series() if series.key == "hist"}
-        if any(value is not None for value in values["hist"].values()):
+        assert [event for event in reader.events() if event.kind == "error"] == []
+        kinds = {series.kind for series in reader.series() if series.key == key}
+        if any(value is not None for value in values[key].values()):
             assert "scalar" not in kinds
-            column = reader.column("hist")
-            assert column.kind == "histogram"
-            assert list(column.steps) == sorted(values["hist"])
+            column = reader.column(key)
+            assert column.kind == kind
+            assert list(column.steps) == sorted(values[key])
             for at, step in enumerate(column.steps):
-                check_histogram(column, values["hist"][step], at)
-        elif values["hist"]:
-            assert reader.column("hist").missing.all()
-        layers = values["hist/layers"]
+                check_histogram(column, values[key][step], at)
+        elif values[key]:
+            assert reader.column(key).missing.all()
+        layers = values[f"{key}/layers"]
         if any(value is not None for row in layers.values() for value in row.values()):
             assert "layers" not in kinds
-            column = reader.column("hist", "layer_histograms")
+            column = reader.column(key, f"layer_{kind.replace('gram', 'grams')}")
             assert list(column.steps) == sorted(layers)
             for at, step in enumerate(column.steps):
                 for place, name in enumerate(column.layers):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cockpit.panel import Panel
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.screens import CLASSIC
 from cockpit.store import Header, Reader, Writer
 
@@ -80,6 +80,8 @@ def test_nothing_handed_over_raises_and_the_rest_is_logged(start: Start) -> None
     writer.put(1, 0.0, odd)
     writer.put(1, 0.0, {"broken": odd, "loss": Reading(1.0)})
     writer.put(1, 0.0, {"mixed": Reading(None, {"a": 1.0, "b": Histogram(np.array([1]), np.array([0.0, 1.0]))})})
+    pairs, numbers = Histogram2d(np.array([[1]]), *[np.array([0.0, 1.0])] * 2), Histogram(np.array([1]), np.arange(2.0))
+    writer.put(1, 0.0, {"two sorts": Reading(None, {"a": numbers, "b": pairs})})
     writer.put(1, 0.0, {"share": Reading(Histogram(np.array([0.5]), np.array([0.0, 1.0])))})
     writer.scalars(1, 0.0, {"good": 1.0, "bad": odd})
     writer.scalars(1, 0.0, odd)
@@ -91,7 +93,7 @@ def test_nothing_handed_over_raises_and_the_rest_is_logged(start: Start) -> None
     assert list(reader.column("loss").steps) == [1, 2]
     assert list(reader.column("good").values) == [1.0]
     subjects = {event.subject for event in reader.events() if event.kind == "error"}
-    assert {"broken", "mixed", "share", "bad", "cyclic"} <= subjects
+    assert {"broken", "mixed", "two sorts", "share", "bad", "cyclic"} <= subjects
 
 
 def test_the_users_dictionary_may_change_after_the_call(start: Start) -> None:
