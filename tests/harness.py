@@ -92,6 +92,7 @@ def captured(
     step: Callable[[Capture], Any],
     limit: int = 1 << 28,
     layouts: Layouts | None = None,
+    **options: Any,
 ) -> Captured:
     """Runs forward and backward pass under a capture.
 
@@ -100,11 +101,12 @@ def captured(
         step: Given the capture (for ``register``), runs both passes.
         limit: Bytes of the workspace.
         layouts: What earlier steps found out.
+        options: Of the capture.
     """
     model.zero_grad()
     table = ParameterTable(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
     receiver = _Everything(table, Workspace(limit))
-    capture = Capture(model, table, layouts or Layouts(), receiver, True, receiver.told.failures.append)
+    capture = Capture(model, table, layouts or Layouts(), receiver, True, receiver.told.failures.append, **options)
     capture.open()
     try:
         step(capture)

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ from cockpit.capture.watch import LossWatch, Root, root_of
 from cockpit.parameters import Parameter, ParameterTable
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
+Source: TypeAlias = Callable[[Parameter, Sequence[ModuleCall], int], SampleGradients]
+"""Parameter, calls that the backward pass walked through, batch size -> individual gradients."""
 
 _TWICE = "the same graph was walked backwards twice in one step"
 _APART = (
@@ -75,6 +77,7 @@ class Capture:
         individual: Whether anybody needs individual gradients.
         on_failure: Told of an error in the cockpit's own hooks, which must not reach the user's backward pass.
         second_order: Whether anybody wants the graph of the loss before it is walked.
+        source: Makes individual gradients of a parameter's module calls.
     """
 
     def __init__(
@@ -86,9 +89,11 @@ class Capture:
         individual: bool,
         on_failure: Callable[[Exception], None],
         second_order: bool = False,
+        source: Source = sample_gradients,
     ) -> None:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
         self._individual, self._second_order, self._on_failure = individual, second_order, on_failure
+        self._source = source
         self._recorder = CallRecorder(
             table.modules(model),
             self._guard(self._delta_arrived),
@@ -315,7 +320,7 @@ class Capture:
             try:
                 backward.factors()
                 assert backward.arrangement is not None
-                gradients = sample_gradients(self._table[index], backward.walked, backward.arrangement.samples)
+                gradients = self._source(self._table[index], backward.walked, backward.arrangement.samples)
             except Unavailable as reason:
                 self._receiver.left_out(index, str(reason))
             else:
