@@ -1,123 +1,216 @@
-"""Seconds per training step with the cockpit against the same loop without it.
+"""Seconds per training step and peak memory: alone, under Cockpit and under f-dangel/cockpit, in one run.
 
-Baseline and tracked steps alternate in one process, a tracking period at a time, and medians over the periods are
-compared: a machine that slows down slows both. See README.md beside this file.
+Every loop has a process of its own. They take turns, one tracking period each, and ratios are taken turn by turn: a
+machine that slows down slows them all. See README.md beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
+import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from itertools import cycle
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import torch
+from figures import draw
+from loops import CONFIGURATIONS, Job
 from problems import PROBLEMS, Problem
-from torch import Tensor, nn
 
-from cockpit import Cockpit, every
+from cockpit import instruments
 
-Batch = tuple[Tensor, Tensor]
+HERE = Path(__file__).parent
+BATCHES = 8
+
+VARIANTS = (
+    "HessTrace:curvature=ggn",
+    "HessTrace:curvature=hutchinson",
+    "HessTrace:curvature=hessian",
+    "TICDiag:curvature=ggn",
+    "HessMaxEV:tol=0.01,max_products=30",
+)
+"""Settings other than the default that are measured with the instruments one by one."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of the table; times in seconds, medians over the periods."""
+    """One row of the table. Times in seconds, memory in bytes, medians over the turns.
+
+    Args:
+        problem: Name of the problem.
+        data: Where its images come from.
+        device: ``cpu`` or ``cuda``.
+        threads: Of torch.
+        batch_size: Samples in a batch.
+        tracked: A configuration, or one instrument.
+        interval: One step in so many is tracked.
+        by: ``cockpit`` or ``peer``.
+        baseline: A step of the plain loop.
+        seconds: A step of the watched one, averaged over a tracking period.
+        ratio: How many times longer the watched one takes.
+        extra: Additional seconds of a whole tracking period.
+        baseline_peak: Peak memory of the plain loop's process.
+        peak: Peak memory of the watched one's.
+        turns: How many turns were measured.
+    """
 
     problem: str
     data: str
     device: str
-    instruments: str
-    track_interval: int
+    threads: int
     batch_size: int
+    tracked: str
+    interval: int
+    by: str
     baseline: float
-    tracked: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times longer a step takes with the cockpit, averaged over a tracking period."""
-        return self.tracked / self.baseline
-
-    @property
-    def extra(self) -> float:
-        """Additional seconds for each tracking period."""
-        return (self.tracked - self.baseline) * self.track_interval
+    seconds: float
+    ratio: float
+    extra: float
+    baseline_peak: int
+    peak: int
+    turns: int
 
 
-class Loop:
-    """A training loop that is timed a few steps at a time, with a cockpit or without."""
+class Worker:
+    """A training loop in another process.
 
-    def __init__(self, problem: Problem, batches: Sequence[Batch], device: torch.device) -> None:
-        torch.manual_seed(0)
-        self.model = problem.model().to(device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=problem.learning_rate)
-        self.loss_fn = nn.CrossEntropyLoss()
-        self.device = device
-        self.batches: Iterator[Batch] = cycle(batches)
+    Args:
+        kind: ``plain``, ``cockpit`` or ``peer``.
+        job: What it trains.
+        python: The interpreter of its environment.
+        threads: Of torch; its own choice if ``None``.
 
-    def step(self) -> None:
-        """One ordinary training step."""
-        x, y = next(self.batches)
-        self.optimizer.zero_grad()
-        self.loss_fn(self.model(x), y).backward()
-        self.optimizer.step()
+    Raises:
+        RuntimeError: If the process ends, with what it said.
+    """
 
-    def seconds(self, steps: int, cockpit: Cockpit | None = None) -> float:
-        """Mean seconds per step over ``steps`` steps, under ``cockpit`` where there is one."""
-        self._wait()
-        start = perf_counter()
-        for _ in range(steps):
-            if cockpit is None:
-                self.step()
-            else:
-                with cockpit.step():
-                    self.step()
-        self._wait()
-        return (perf_counter() - start) / steps
+    def __init__(self, kind: str, job: Job, python: str, threads: int | None) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
+        environment = {name: value for name, value in os.environ.items() if kind != "peer" or name != "PYTHONPATH"}
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        self._process = subprocess.Popen(
+            [python, HERE / "worker.py", kind, json.dumps(dataclasses.asdict(job))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            text=True,
+        )
+        self.threads = int(self._answer()["threads"])
+        self.peak = 0
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def seconds(self, steps: int) -> float:
+        """Trains one tracking period; seconds for all of its steps."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.peak = int(answer["peak"])
+        return answer["seconds"]
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            raise RuntimeError("a training loop ended early:\n" + self._errors.read()[-2000:])
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._errors.close()
 
 
-def measure(problem: Problem, interval: int, options: argparse.Namespace) -> Measurement:
-    """Alternate ``options.periods`` tracking periods with as many of the plain loop, after ``options.warmup``."""
-    device = torch.device(options.device)
-    batches, source = problem.batches(16, options.batch_size, options.data)
-    batches = [(x.to(device), y.to(device)) for x, y in batches]
-    plain, tracked = (Loop(problem, batches, device) for _ in range(2))
-    times: list[tuple[float, float]] = []
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Cockpit(
-            tracked.model,
-            tracked.optimizer,
-            tracked.loss_fn,
-            instruments=options.instruments,
-            track=every(interval),
-            run=Path(directory) / "run",
-        ) as cockpit,
-    ):
-        for _ in range(options.warmup + options.periods):
-            times.append((plain.seconds(interval), tracked.seconds(interval, cockpit)))
-    baseline, with_cockpit = (statistics.median(column) for column in zip(*times[options.warmup :], strict=True))
-    return Measurement(
-        problem.name,
-        source,
-        options.device,
-        options.instruments,
-        interval,
-        options.batch_size,
-        baseline,
-        with_cockpit,
-    )
+def measure(
+    problem: Problem, tracked: str, options: argparse.Namespace, batches: Path, source: str
+) -> Iterator[Measurement]:
+    """All intervals of one configuration or instrument on one problem.
+
+    Yields:
+        A row for each interval and each of the two cockpits.
+    """
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for kind, python in _kinds(tracked, options):
+            log = stack.enter_context(tempfile.TemporaryDirectory())
+            job = Job(problem.name, tracked, str(batches), problem.learning_rate, options.device, f"{log}/run")
+            workers[kind] = Worker(kind, job, python, options.threads)
+            stack.callback(workers[kind].close)
+        for _ in range(options.warmup):
+            for worker in workers.values():
+                worker.seconds(2)
+        for interval in options.intervals if tracked in CONFIGURATIONS else [1]:
+            turns = list(_turns(workers, interval, options))
+            for by in list(workers)[1:]:
+                pairs = [(turn["plain"], turn[by]) for turn in turns]
+                yield Measurement(
+                    problem=problem.name,
+                    data=source,
+                    device=options.device,
+                    threads=workers[by].threads,
+                    batch_size=options.batch_size,
+                    tracked=tracked,
+                    interval=interval,
+                    by=by,
+                    baseline=statistics.median(plain for plain, _ in pairs) / interval,
+                    seconds=statistics.median(watched for _, watched in pairs) / interval,
+                    ratio=statistics.median(watched / plain for plain, watched in pairs),
+                    extra=statistics.median(watched - plain for plain, watched in pairs),
+                    baseline_peak=workers["plain"].peak,
+                    peak=workers[by].peak,
+                    turns=len(turns),
+                )
+
+
+def _kinds(tracked: str, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    yield "plain", sys.executable
+    yield "cockpit", sys.executable
+    if options.peer and (tracked in CONFIGURATIONS or tracked in options.peer_instruments):
+        yield "peer", options.peer
+
+
+def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespace) -> Iterator[dict[str, float]]:
+    """Each worker in turn, a tracking period at a time, until the time or the number of turns is used up."""
+    began = time.monotonic()
+    for turn in range(options.turns):
+        if turn >= options.least_turns and time.monotonic() - began > options.seconds:
+            return
+        yield {kind: worker.seconds(interval) for kind, worker in workers.items()}
+
+
+def peer_instruments(python: str) -> list[str]:
+    """Classes that the peer can track, found in its own environment.
+
+    Raises:
+        subprocess.CalledProcessError: If the environment lacks it.
+    """
+    code = "from cockpit import quantities as q; print(*[n for n in dir(q) if isinstance(getattr(q, n), type)])"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.split()
+
+
+def store_batches(problem: Problem, options: argparse.Namespace, path: Path) -> str:
+    """Writes the batches that all loops train on; returns in words where they come from."""
+    batches, source = problem.batches(BATCHES, options.batch_size, options.data)
+    x, y = zip(*batches, strict=True)
+    torch.save({"x": torch.stack(x), "y": torch.stack(y)}, path)
+    return source
 
 
 def reference_ratios(path: Path, device: str) -> dict[tuple[str, str, int], float]:
@@ -141,62 +234,84 @@ def reference_ratios(path: Path, device: str) -> dict[tuple[str, str, int], floa
 
 
 def table(measurements: Sequence[Measurement], references: dict[str, dict[tuple[str, str, int], float]]) -> str:
-    """The measurements as text, with the reference ratios beside them."""
-    head = ["problem", "every", "baseline ms", "tracked ms", "ratio", "extra ms per period", "data", *references]
+    """The measurements as text: Cockpit's, the peer's beside it, and reference ratios."""
+    head = ["problem", "tracked", "every", "plain ms", "ratio", "extra ms", "MB"]
+    head += ["peer ratio", "peer extra ms", "peer MB", "of peer's extra", *references]
+    peers = {(m.problem, m.tracked, m.interval): m for m in measurements if m.by == "peer"}
     rows = [head]
     for m in measurements:
-        others = (ratios.get((m.problem, m.instruments, m.track_interval)) for ratios in references.values())
-        rows.append(
-            [m.problem, str(m.track_interval)]
-            + [f"{1e3 * m.baseline:.2f}", f"{1e3 * m.tracked:.2f}", f"{m.ratio:.2f}", f"{1e3 * m.extra:.2f}", m.data]
-            + ["" if other is None else f"{other:.2f}" for other in others]
-        )
+        if m.by == "peer":
+            continue
+        key = (m.problem, m.tracked, m.interval)
+        row = [m.problem, m.tracked, str(m.interval), f"{1e3 * m.baseline:.2f}", *_figures(m)]
+        peer = peers.get(key)
+        row += ["", "", "", ""] if peer is None else [*_figures(peer), f"{m.extra / peer.extra:.3f}"]
+        rows.append(row + [f"{ratios[key]:.2f}" if key in ratios else "" for ratios in references.values()])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
+def _figures(m: Measurement) -> list[str]:
+    return [f"{m.ratio:.2f}", f"{1e3 * m.extra:.2f}", f"{m.peak / 2**20:.0f}"]
+
+
 def write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
-    """One line per measurement; times in seconds."""
+    """One line per measurement."""
     with path.open("w", newline="") as file:
-        names = [*(field.name for field in fields(Measurement)), "ratio", "extra"]
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Measurement)])
         writer.writeheader()
-        for m in measurements:
-            writer.writerow({**asdict(m), "ratio": m.ratio, "extra": m.extra})
+        writer.writerows(dataclasses.asdict(m) for m in measurements)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="NAME")
-    parser.add_argument("--instruments", default="economy", help="a configuration's name (default: economy)")
-    parser.add_argument("--intervals", nargs="+", type=int, default=[1, 16], help="track every so many steps")
-    parser.add_argument("--periods", type=int, default=20, help="tracking periods that are measured")
-    parser.add_argument("--warmup", type=int, default=3, help="tracking periods before that, not counted")
+    parser.add_argument("--tracked", nargs="+", default=list(CONFIGURATIONS), help="configurations and instruments")
+    parser.add_argument("--each", action="store_true", help="every instrument alone as well, tracked at every step")
+    parser.add_argument(
+        "--intervals", nargs="+", type=int, default=[1, 4, 16, 64, 256], help="one tracked step in so many"
+    )
+    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with f-dangel/cockpit 1.0.2")
+    parser.add_argument("--turns", type=int, default=20, help="tracking periods that are measured at most")
+    parser.add_argument("--least-turns", type=int, default=3, help="and at least")
+    parser.add_argument("--seconds", type=float, default=30, help="after this time no further turn is begun")
+    parser.add_argument("--warmup", type=int, default=3, help="tracking periods of two steps before that, not counted")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
     parser.add_argument("--data", type=Path, help="folder with cifar10_subset.npz and mnist/; random data otherwise")
     parser.add_argument("--reference", nargs="+", type=Path, default=[], help="tables of figures to show beside these")
-    parser.add_argument("--csv", type=Path, help="where to write the measurements")
-    return parser.parse_args(argv)
+    parser.add_argument("--out", type=Path, help="folder for overhead.csv and the figures")
+    options = parser.parse_args(argv)
+    options.peer_instruments = peer_instruments(options.peer) if options.peer else []
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     references = {path.stem: reference_ratios(path, options.device) for path in options.reference}
-    hardware = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {hardware}, batch {options.batch_size},")
-    print(f"SGD, {options.instruments}, medians over {options.periods} periods")
-    measurements = []
-    for name in options.problems:
-        for interval in options.intervals:
-            measurements.append(measure(PROBLEMS[name], interval, options))
-            print(f"{name}, every {interval}: {measurements[-1].ratio:.2f} times the baseline", file=sys.stderr)
+    hardware = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} CPUs"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {hardware}, batch {options.batch_size}, SGD")
+    tracked = [*options.tracked, *(_every_instrument() if options.each else ())]
+    measurements: list[Measurement] = []
+    with tempfile.TemporaryDirectory() as directory:
+        for name in options.problems:
+            batches = Path(directory) / f"{name}.pt"
+            source = store_batches(PROBLEMS[name], options, batches)
+            for what in tracked:
+                for m in measure(PROBLEMS[name], what, options, batches, source):
+                    measurements.append(m)
+                    print(f"{name}, {what}, every {m.interval}, {m.by}: {m.ratio:.2f}", file=sys.stderr, flush=True)
+                if options.out:  # whatever was measured stays, if somebody stops a long run
+                    options.out.mkdir(parents=True, exist_ok=True)
+                    write_csv(options.out / "overhead.csv", measurements)
     print(table(measurements, references))
-    if options.csv:
-        write_csv(options.csv, measurements)
+    if options.out:
+        draw(options.out / "overhead.csv", options.out)
+
+
+def _every_instrument() -> Iterable[str]:
+    return [*instruments.__all__, *VARIANTS]
 
 
 if __name__ == "__main__":

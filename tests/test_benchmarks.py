@@ -18,8 +18,9 @@ def problems(monkeypatch):
 
 
 def overhead(*arguments):
-    command = [sys.executable, BENCHMARKS / "overhead.py", "--problems", "mnist_logreg", "--periods", "2", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    quick = ["--problems", "mnist_logreg", "--tracked", "economy", "--turns", "2", "--warmup", "1"]
+    command = [sys.executable, BENCHMARKS / "overhead.py", *quick, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_the_networks_have_the_published_numbers_of_parameters(problems):
@@ -44,24 +45,37 @@ def test_real_images_are_taken_where_they_are_found(problems, data_dir):
     assert y.dtype == torch.int64
 
 
-def test_overhead_prints_a_table_beside_the_reference_and_writes_csv(tmp_path):
+def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_path):
     reference = tmp_path / "published.csv"
     reference.write_text(
         "table,problem,device,tracked,track_interval,seconds_per_step,overhead\n"
         "grid,mnist_logreg,cpu,economy,2,0.01,1.75\n"
         "grid,mnist_logreg,cuda,economy,2,0.01,9.25\n"
     )
-    target = tmp_path / "out.csv"
-    done = overhead("--intervals", "1", "2", "--reference", reference, "--csv", target)
+    arguments = ["--tracked", "economy", "GradNorm", "--intervals", "1", "2", "--reference", reference]
+    done = overhead(*arguments, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "mnist_logreg" in line]
     assert lines[1].split()[-1] == "1.75"
     assert "9.25" not in done.stdout
-    with target.open() as file:
-        first, second = csv.DictReader(file)
-    assert (first["track_interval"], second["track_interval"]) == ("1", "2")
-    extra = (float(second["tracked"]) - float(second["baseline"])) * 2
-    assert float(second["extra"]) == pytest.approx(extra)
+    with (tmp_path / "out" / "overhead.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["tracked"], r["interval"], r["turns"]) for r in rows] == [
+        ("economy", "1", "2"),
+        ("economy", "2", "2"),
+        ("GradNorm", "1", "2"),
+    ]
+    assert all(float(r["baseline"]) > 0 and int(r["peak"]) > 50 << 20 for r in rows)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        f"{name}.{kind}" for name in ("instruments", "configurations", "memory") for kind in ("png", "pdf")
+    } < written
+
+
+def test_a_loop_that_fails_says_why(tmp_path):
+    done = overhead("--tracked", "NoSuchInstrument")
+    assert done.returncode != 0
+    assert "there is no instrument class 'NoSuchInstrument'" in done.stderr
 
 
 def test_a_reference_table_without_the_columns_is_refused(tmp_path):

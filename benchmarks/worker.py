@@ -1,0 +1,58 @@
+"""One training loop in a process of its own, advanced by commands: ``python worker.py KIND '{"problem": …}'``.
+
+Reads a number of steps per line from standard input, and answers each with a line of JSON: seconds for all of them and
+the process's peak memory so far, in bytes. An empty line or the end of the input ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from time import perf_counter
+from typing import IO
+
+import torch
+from loops import LOOPS, Job
+
+
+def main() -> None:
+    kind, job = sys.argv[1], Job(**json.loads(sys.argv[2]))
+    # The libraries print; what the driver reads is kept apart from that.
+    answers = os.fdopen(os.dup(1), "w")
+    with contextlib.redirect_stdout(sys.stderr), LOOPS[kind](job) as advance:
+        print(json.dumps({"threads": torch.get_num_threads(), "torch": torch.__version__}), file=answers, flush=True)
+        serve(sys.stdin, answers, advance, job.device)
+
+
+def serve(commands: IO[str], answers: IO[str], advance, device: str) -> None:  # type: ignore[no-untyped-def]
+    """Advances the loop as long as somebody asks for it."""
+    for line in commands:
+        if not line.strip():
+            return
+        wait(device)
+        began = perf_counter()
+        advance(int(line))
+        wait(device)
+        seconds = perf_counter() - began
+        print(json.dumps({"seconds": seconds, "peak": peak(device)}), file=answers, flush=True)
+
+
+def wait(device: str) -> None:
+    """Until the accelerator has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak(device: str) -> int:
+    """Peak memory in bytes: resident set of the process, or what was allocated on the accelerator."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    main()
