@@ -238,7 +238,11 @@ class Capture:
             return
         if self._second_order and self._current is None and not self._muted:
             modules = [call for call in self._recorder.calls if not call.walked]
-            self._receiver.before_backward(LossGraph(self._root, self._waiting, modules, self._on_the_side))
+            graph = LossGraph(self._root, self._waiting, modules, self._on_the_side)
+            try:
+                self._receiver.before_backward(graph)
+            finally:
+                graph.release()
         self._root.parts.clear()
 
     @contextlib.contextmanager

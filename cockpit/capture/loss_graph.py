@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.watch import Root
@@ -58,6 +59,7 @@ class LossGraph:
     ) -> None:
         self.modules = [call for call in modules if call.edge is not None]
         self._root, self._on_the_side = root, on_the_side
+        self._hessians: dict[tuple[int, ...], Hessian] = {}
         arrived = self._arriving(losses)
         scales = [call.scale_of(gradient) for call, gradient in arrived]
         self.scale = max(scales, key=abs) if scales else 1.0 if root.factor is None else float(root.factor)
@@ -98,6 +100,28 @@ class LossGraph:
         roots, given = zip(*self._root.parts, strict=True)
         return self.pull(roots, given, inputs, create_graph=create_graph)
 
+    def hessian(self, tensors: Sequence[Tensor]) -> Hessian:
+        """The Hessian of the unscaled mean loss; made once, however many probes ask.
+
+        What else the user differentiates along with the loss, such as a penalty, is in it.
+
+        Args:
+            tensors: Parameters.
+
+        Raises:
+            Unavailable: As :meth:`pull`; or if the pass has scale zero.
+        """
+        key = tuple(id(t) for t in tensors)
+        if key not in self._hessians:
+            wanted = [t for t in tensors if t.requires_grad]
+            found = dict(zip(map(id, wanted), self.differentiate(wanted, create_graph=True), strict=True))
+            self._hessians[key] = Hessian(tensors, [found.get(i) for i in key], self.scale, self.pull)
+        return self._hessians[key]
+
+    def release(self) -> None:
+        """Lets go of what was differentiated: the backward pass is to find the graph's memory as it left it."""
+        self._hessians.clear()
+
     def pull(
         self,
         outputs: Sequence[Tensor],
@@ -105,6 +129,7 @@ class LossGraph:
         inputs: Sequence[Any],
         *,
         create_graph: bool = False,
+        batched: bool = False,
         taking: Callable[[ModuleCall, Tensor], None] | None = None,
     ) -> list[Tensor | None]:
         """Vector-Jacobian products.
@@ -114,6 +139,7 @@ class LossGraph:
             vectors: One for each output, of its shape.
             inputs: Tensors or gradient edges.
             create_graph: Whether the products are to be differentiated again.
+            batched: Whether the vectors, and with them the products, have one more axis in front.
             taking: Given the gradients that come by at the outputs of module calls.
 
         Raises:
@@ -122,11 +148,16 @@ class LossGraph:
         with self._on_the_side(taking or _nothing), torch.enable_grad():
             try:
                 products = torch.autograd.grad(
-                    list(outputs), list(inputs), list(vectors), True, create_graph, allow_unused=True
+                    list(outputs),
+                    list(inputs),
+                    list(vectors),
+                    True,
+                    create_graph,
+                    allow_unused=True,
+                    is_grads_batched=batched,
                 )
             except (RuntimeError, NotImplementedError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise Unavailable(f"the loss cannot be differentiated on the side: {reason}") from error
+                raise Unavailable(f"the loss cannot be differentiated on the side: {_explained(error)}") from error
         if create_graph and _breaks_off(products):
             raise Unavailable(
                 "the loss cannot be differentiated a second time: an autograd function of the model is marked as "
@@ -174,6 +205,22 @@ def _breaks_off(gradients: Sequence[Tensor | None]) -> bool:
         seen |= fresh
         open_nodes.extend(fresh)
     return False
+
+
+_WAYS_OUT = (
+    (
+        "scaled_dot_product",
+        "; PyTorch's fused attention has no second derivative: run the model inside "
+        "`with torch.nn.attention.sdpa_kernel(SDPBackend.MATH):`",
+    ),
+    ("double backward", "; give the cockpit's steps the model that is not compiled, or leave second derivatives out"),
+)
+
+
+def _explained(error: Exception) -> str:
+    """What autograd said, and what can be done about it."""
+    words = str(error).strip().splitlines()[0]
+    return words + next((way_out for name, way_out in _WAYS_OUT if name in str(error)), "")
 
 
 def _nothing(call: ModuleCall, delta: Tensor) -> None:

@@ -74,6 +74,23 @@ class Curvature:
         return errors
 
 
+def pooled(parts: Sequence[Curvature], shares: Sequence[float]) -> Curvature:
+    """The curvature of a batch that came in parts: the mean loss, and with it its curvature, is a weighted mean.
+
+    Args:
+        parts: One for each backward pass, from the same vectors where these are random.
+        shares: Each part's weight in the mean.
+    """
+    draws = _weighted([part.draws for part in parts], shares)
+    by_parameter = zip(*(part.diagonal for part in parts), strict=True)
+    return dataclasses.replace(parts[0], draws=draws, diagonal=tuple(_weighted(d, shares) for d in by_parameter))
+
+
+def _weighted(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    first, *rest = (share * tensor for share, tensor in zip(shares, tensors, strict=True))
+    return sum(rest, first)
+
+
 def block_sums(diagonal: Sequence[Tensor]) -> Tensor:
     """The trace of each parameter's block.
 

@@ -1,0 +1,82 @@
+"""Brute force for second derivatives: the whole Hessian of small networks, and graphs to take products from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from reference import doubled
+from torch import Tensor, nn
+
+from cockpit.capture.capture import Capture
+from cockpit.capture.layout import Layouts
+from cockpit.capture.loss_graph import LossGraph
+from cockpit.parameters import ParameterTable
+
+
+def full_hessian(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> Tensor:
+    """``∇²L`` over all trainable parameters in the model's order, float64, shape ``[D, D]``.
+
+    Args:
+        model: The model; a copy in float64 is used.
+        loss: Given the copy, the loss.
+    """
+    model = doubled(model)
+    tensors = trained(model)[1]
+    rows = []
+    found = torch.autograd.grad(loss(model), tensors, create_graph=True, allow_unused=True)
+    for gradient, tensor in zip(found, tensors, strict=True):
+        for j in range(tensor.numel()):
+            if gradient is None or not gradient.requires_grad:
+                row = [torch.zeros_like(t) for t in tensors]
+            else:
+                entry = gradient.reshape(-1)[j]
+                row = torch.autograd.grad(entry, tensors, retain_graph=True, materialize_grads=True, allow_unused=True)
+            rows.append(torch.cat([part.reshape(-1) for part in row]))
+    return torch.stack(rows)
+
+
+def blocks(model: nn.Module, matrix: Tensor) -> dict[str, Tensor]:
+    """Diagonal blocks of a matrix over all trainable parameters, by parameter."""
+    found, start = {}, 0
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            found[name] = matrix[start : start + p.numel(), start : start + p.numel()]
+            start += p.numel()
+    return found
+
+
+@dataclass
+class _Looking:
+    look: Callable[[LossGraph], Any]
+    seen: list[Any] = field(default_factory=list)
+
+    def before_backward(self, graph: LossGraph) -> None:
+        self.seen.append(self.look(graph))
+
+    def gradient(self, index: int, gradient: Tensor, backward: object) -> None: ...
+
+    def end_pass(self, backward: object) -> None: ...
+
+
+def looked_at(model: nn.Module, look: Callable[[LossGraph], Any], step: Callable[[], Any]) -> list[Any]:
+    """What ``look`` finds in the graph of each backward pass of a step."""
+    receiver, failures = _Looking(look), []
+    table = ParameterTable(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
+    capture = Capture(model, table, Layouts(), receiver, False, failures.append, second_order=True)
+    capture.open()
+    try:
+        step()
+    finally:
+        capture.close()
+    if failures:
+        raise failures[0]
+    return receiver.seen
+
+
+def trained(model: nn.Module) -> tuple[list[str], list[Tensor]]:
+    """Names and tensors of the parameters that a cockpit watches."""
+    pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [name for name, _ in pairs], [p for _, p in pairs]
