@@ -32,6 +32,7 @@ class Panel:
         ylabel: Name and unit of the value axis. Empty: the log key.
         user_metrics: Whether the scalars that the user logs join the keys.
         references: Horizontal lines with a meaning, as ``(value, label)``.
+        optional: Whether it stays out until one of its keys has a value: not every training scales its loss.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Panel:
     ylabel: str = ""
     user_metrics: bool = False
     references: tuple[tuple[float, str], ...] = ()
+    optional: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the log."""

@@ -75,9 +75,11 @@ class Reading:
         layers: The same quantity per parameter or module, by its dotted name; empty where it is not defined layer-wise.
         parts: Further numbers, logged as ``<instrument>.<part>``: a scalar, or one scalar per layer.
         reason: Why ``value`` is missing, in words a user can act on.
+        note: Words that belong to the reading and are no number, such as a dtype; logged once as an event.
     """
 
     value: Value
     layers: Mapping[str, Value] = field(default_factory=dict)
     parts: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
     reason: str | None = None
+    note: str | None = None

@@ -161,7 +161,7 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
     header = source.header
     by_name = {screen.name: screen for screen in header.screens}
     screen = by_name.get(choice.view or "", next(iter(header.screens), None))
-    panels = expected(header.panels, header.instruments, source.keys(), source.keys("user"))
+    panels = expected(header.panels, header.instruments, source.keys(), source.keys("user"), source.defined())
     return Page(run, source, screen, arrange(screen, panels), choice)
 
 

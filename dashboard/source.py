@@ -58,6 +58,10 @@ class Source:
         """Keys that have points, once each; of ``"instrument"`` or ``"user"`` origin, or all."""
         return list(dict.fromkeys(entry.key for entry in self.series.values() if origin in (None, entry.origin)))
 
+    def defined(self) -> set[str]:
+        """Keys of which some point has a value."""
+        return {entry.key for entry in self.series.values() if entry.defined}
+
     def kinds(self, key: str) -> list[str]:
         """In which kinds ``key`` has points."""
         return [kind for name, kind in self.series if name == key]

@@ -33,11 +33,15 @@ class Accumulation:
             # Not looked at unless a second pass comes: one would have to wait for the device.
             self._left_over = [p.grad.detach().to_dense().any() for p in self._parameters if p.grad is not None]
             return None
-        if self._left_over and bool(torch.stack([left.cpu() for left in self._left_over]).any()):
+        if self.left_over():
             return "the step began with gradients of an earlier one, and several backward passes were added to them"
         if self.disturbed():
             return "gradients were cleared or changed between two backward passes of the step"
         return None
+
+    def left_over(self) -> bool:
+        """Whether the step began with gradients of an earlier one; may have to wait for the device."""
+        return bool(self._left_over) and bool(torch.stack([left.cpu() for left in self._left_over]).any())
 
     def disturbed(self) -> bool:
         """Whether gradients were cleared or changed since the last pass ended."""

@@ -25,6 +25,7 @@ from cockpit.capture.backward import BackwardPass
 from cockpit.capture.batch_size import Axes, batch_sizes
 from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
 from cockpit.capture.forms import form_of
+from cockpit.capture.forward import ForwardWatch, ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.loss_graph import LossGraph
@@ -65,6 +66,12 @@ class Receiver(Protocol):
     def end_pass(self, backward: BackwardPass) -> None:
         """The pass is over."""
 
+    def model_called(self, batch: Tensor) -> None:
+        """What the model is called with."""
+
+    def module_called(self, output: ModuleOutput) -> None:
+        """What a module returned."""
+
 
 class Capture:
     """Hooks and function mode of one tracked step; ``open`` installs them and ``close`` leaves no trace.
@@ -78,6 +85,8 @@ class Capture:
         on_failure: Told of an error in the cockpit's own hooks, which must not reach the user's backward pass.
         second_order: Whether anybody wants the graph of the loss before it is walked.
         source: Makes individual gradients of a parameter's module calls.
+        inputs: Whether anybody looks at what the model is called with.
+        outputs: Whether anybody looks at what its modules return.
     """
 
     def __init__(
@@ -90,6 +99,8 @@ class Capture:
         on_failure: Callable[[Exception], None],
         second_order: bool = False,
         source: Source = sample_gradients,
+        inputs: bool = False,
+        outputs: bool = False,
     ) -> None:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
         self._individual, self._second_order, self._on_failure = individual, second_order, on_failure
@@ -107,7 +118,15 @@ class Capture:
             self._stand_aside,
             self._backward_broke_off,
         )
-        self._accumulation = Accumulation(p.tensor for p in table)
+        self._forward = ForwardWatch(
+            model,
+            table.modules(model),
+            self._guard(receiver.model_called) if inputs else None,
+            self._guard(receiver.module_called) if outputs else None,
+            muted=lambda: self._muted,
+            again=lambda: self._current is not None,
+        )
+        self.accumulation = Accumulation(p.tensor for p in table)
         self._watching = False
         self._handles: list[RemovableHandle] = []
         self._inputs: list[Axes] = []
@@ -125,6 +144,7 @@ class Capture:
         """Installs the hooks; the function mode is entered last."""
         if self._individual or self._second_order:
             self._recorder.attach(_may_be_repeated, edges=self._second_order)
+        self._forward.attach()
         model_hook = ModuleHook(self._guard(self._model_called))
         self._handles.append(self._model.register_forward_pre_hook(model_hook, with_kwargs=True, prepend=True))
         for index, parameter in enumerate(self._table):
@@ -143,6 +163,7 @@ class Capture:
             handle.remove()
         self._handles.clear()
         self._recorder.detach()
+        self._forward.detach()
         self._waiting.clear()
         self._root = None
 
@@ -192,7 +213,7 @@ class Capture:
         """Whether an optimizer calls its closure once more: that clears the gradients first, micro-batches do not."""
         if not self._inside_optimizer or self._current is not None:
             return False
-        self._evaluated = self._evaluated or self._accumulation.disturbed()
+        self._evaluated = self._evaluated or self.accumulation.disturbed()
         return self._evaluated
 
     def _stand_aside(self, aside: bool) -> None:
@@ -260,7 +281,7 @@ class Capture:
             self._broken, self._current = _BROKEN, None
 
     def _begin(self, deferred: bool) -> BackwardPass:
-        self._current = BackwardPass(self._root, deferred, self._accumulation.begin() or self._broken)
+        self._current = BackwardPass(self._root, deferred, self.accumulation.begin() or self._broken)
         self.passes.append(self._current)
         Variable._execution_engine.queue_callback(self._guard(self._end_pass))
         return self._current
@@ -301,7 +322,7 @@ class Capture:
     def _end_pass(self) -> None:
         backward, self._current = self._current, None
         assert backward is not None
-        self._accumulation.end()
+        self.accumulation.end()
         earlier = self.passes[:-1]
         if earlier and backward.reached.isdisjoint(set().union(*(other.reached for other in earlier))):
             backward.severed = backward.severed or _APART
@@ -309,6 +330,7 @@ class Capture:
             self._hand_over(index, gradient, backward)
         backward.gradients.clear()
         self._receiver.end_pass(backward)
+        self._forward.end_pass()
         for call in backward.walked:
             call.release()
         self._root = None

@@ -104,5 +104,5 @@ def _last_factor(root: Tensor) -> Tensor | None:
         return None
     factor = getattr(root.grad_fn, "_saved_other", None)
     if isinstance(factor, Tensor) and factor.dim() == 0 and factor.dtype == torch.float32 and not factor.requires_grad:
-        return factor
+        return factor.clone()  # a scaler changes it in place before anybody asks
     return None

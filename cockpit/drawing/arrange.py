@@ -36,24 +36,31 @@ def keys_of(name: str, panel: Panel) -> tuple[str, ...]:
 
 
 def expected(
-    panels: Mapping[str, Panel], instruments: Collection[str], logged: Collection[str], users: Collection[str] = ()
+    panels: Mapping[str, Panel],
+    instruments: Collection[str],
+    logged: Collection[str],
+    users: Collection[str] = (),
+    defined: Collection[str] = (),
 ) -> dict[str, Panel]:
     """Those panels that have points, or whose instrument is on and will bring them.
 
     Args:
         panels: All that the run declares.
         instruments: The run's instruments by name; a key ``name.part`` belongs to instrument ``name``.
-        logged: Keys that have points. None yet: every panel is expected.
+        logged: Keys that have points. None yet: every panel is expected that is not optional.
         users: Those of the keys that are the user's metrics.
+        defined: Those of the keys that have a value.
     """
 
     def wanted(name: str, panel: Panel) -> bool:
         keys = keys_of(name, panel)
+        if panel.optional or not logged:
+            return not panel.optional or not set(keys).isdisjoint(defined)
         return bool(panel.user_metrics and users) or any(
             key in logged or key.split(".", 1)[0] in instruments for key in keys
         )
 
-    return {name: panel for name, panel in panels.items() if not logged or wanted(name, panel)}
+    return {name: panel for name, panel in panels.items() if wanted(name, panel)}
 
 
 def arrange(screen: Screen | None, panels: Mapping[str, Panel]) -> Arrangement:

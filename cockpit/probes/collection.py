@@ -7,8 +7,11 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
+from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.backward import BackwardPass
+from cockpit.capture.forward import ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
@@ -59,6 +62,18 @@ class ProbeCollection:
         """Drops what was collected, with the tensors it refers to."""
         self._collectors.clear()
 
+    def model_called(self, batch: Tensor) -> None:
+        """Passes on what the model is called with."""
+        for probe, collector in self._collectors.items():
+            if probe.inputs:
+                self._attempt(probe, partial(collector.model_called, batch))
+
+    def module_called(self, output: ModuleOutput) -> None:
+        """Passes on what a module returned."""
+        for probe, collector in self._collectors.items():
+            if probe.outputs:
+                self._attempt(probe, partial(collector.module_called, output))
+
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         """Passes on a parameter's gradient."""
         for probe, collector in self._collectors.items():
@@ -92,6 +107,11 @@ class ProbeCollection:
         """The pass is over."""
         for probe, collector in self._collectors.items():
             self._attempt(probe, partial(collector.end_pass, backward))
+
+    def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
+        """An optimizer is about to step."""
+        for probe, collector in self._collectors.items():
+            self._attempt(probe, partial(collector.before_optimizer, optimizer, accumulation))
 
     def moved(self, steps: Sequence[Tensor]) -> None:
         """The optimizer has stepped."""

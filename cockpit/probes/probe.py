@@ -10,8 +10,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.backward import BackwardPass
+from cockpit.capture.forward import ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.workspace import Workspace
@@ -58,6 +61,12 @@ class Surroundings:
 class Collector(ABC, Generic[Result]):
     """Gathers one probe's numbers during one step. Parameters arrive in the order of the backward pass."""
 
+    def model_called(self, batch: Tensor) -> None:
+        """The model is called, and this tensor is the first that it is given; only for a probe of ``inputs``."""
+
+    def module_called(self, output: ModuleOutput) -> None:
+        """A module has returned; only for a probe of ``outputs``."""
+
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         """A parameter's gradient, raw: still at the scale of the pass."""
 
@@ -72,6 +81,14 @@ class Collector(ABC, Generic[Result]):
 
     def end_pass(self, backward: BackwardPass) -> None:
         """The backward pass is over; every parameter has been seen."""
+
+    def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
+        """An optimizer is about to step.
+
+        Args:
+            optimizer: The optimizer.
+            accumulation: Tells what was done to the gradients since the last backward pass.
+        """
 
     def moved(self, steps: Sequence[Tensor]) -> None:
         """The optimizer has stepped: ``s``, one tensor per parameter."""
@@ -112,6 +129,12 @@ class Probe(ABC, Generic[Result]):
 
     second_order: ClassVar[bool] = False
     """Whether the graph of the loss is needed before it is walked."""
+
+    inputs: ClassVar[bool] = False
+    """Whether what the model is called with is needed."""
+
+    outputs: ClassVar[bool] = False
+    """Whether what the modules return is needed."""
 
     @abstractmethod
     def collector(self, surroundings: Surroundings) -> Collector[Result]:

@@ -150,8 +150,9 @@ class Encoder:
                 self._layered(step, time, f"{key}.{part}", value)
             else:
                 self._network(step, time, f"{key}.{part}", value, "instrument")
-        if reading.reason is not None:
-            self.say(step, time, "info", reading.reason, key)
+        for words in (reading.reason, reading.note):
+            if words is not None:
+                self.say(step, time, "info", words, key)
 
     def _network(self, step: int, time: float, key: str, value: Value, origin: Origin) -> None:
         if isinstance(value, (Histogram, Histogram2d)):

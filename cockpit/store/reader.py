@@ -47,6 +47,7 @@ class Series:
         points: How often it was logged.
         first_step: Lowest step.
         last_step: Highest step.
+        defined: Whether any of its points has a value; in a kind that is ``scalar`` or ``layers`` until one has.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Series:
     points: int
     first_step: int
     last_step: int
+    defined: bool = True
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,15 @@ class Reader:
         with database.reading(self._engine, self.path) as connection:
             rows = connection.execute(sa.select(series).order_by(series.c.id)).all()
         return tuple(
-            Series(row.key, kind_of(row.layered, row.histogram), row.origin, row.points, row.first_step, row.last_step)
+            Series(
+                row.key,
+                kind_of(row.layered, row.histogram),
+                row.origin,
+                row.points,
+                row.first_step,
+                row.last_step,
+                row.histogram is not None,
+            )
             for row in rows
         )
 

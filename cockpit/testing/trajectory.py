@@ -41,6 +41,7 @@ class Training:
         micro_batches: Backward passes to a step.
         outside: Whether the optimizer steps after the block.
         closure: Whether the optimizer evaluates the loss itself, several times a step.
+        scaled: Whether a gradient scaler multiplies the loss, and gradients are clipped.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Training:
     micro_batches: int = 1
     outside: bool = False
     closure: bool = False
+    scaled: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -78,6 +80,7 @@ TRAININGS = (
     Training("optimizer steps after the block", _convolutional, _SGD, outside=True),
     Training("closure", _convolutional, functools.partial(LBFGS, lr=0.1, max_iter=3), closure=True),
     Training("attention", _attentive, _ADAM),
+    Training("gradient scaler and clipping", _convolutional, _SGD, scaled=True),
 )
 
 
@@ -101,11 +104,12 @@ def trajectory(training: Training, device: str | torch.device, **options: Any) -
     with _seeded():
         model = training.network().to(device)
         optimizer = training.optimizer(model.parameters())
+        scaler = torch.amp.GradScaler(torch.device(device).type, init_scale=1024.0, enabled=training.scaled)
         states = []
         with contextlib.redirect_stderr(io.StringIO()), Cockpit(model, optimizer, **options) as cockpit:
             for _ in range(STEPS):
                 with cockpit.step() as step:
-                    losses = _update(training, model, optimizer, step)
+                    losses = _update(training, model, optimizer, step, scaler)
                 if training.outside:
                     optimizer.step()
                 states.append(_state(model, losses, [] if training.outside else [optimizer]))
@@ -113,25 +117,31 @@ def trajectory(training: Training, device: str | torch.device, **options: Any) -
         return states
 
 
-def _update(training: Training, model: nn.Module, optimizer: Optimizer, step: StepContext) -> list[Tensor]:
+def _update(
+    training: Training, model: nn.Module, optimizer: Optimizer, step: StepContext, scaler: torch.amp.GradScaler
+) -> list[Tensor]:
     """One step of the training; returns the losses."""
     losses: list[Tensor] = []
 
     def evaluate() -> float:
         optimizer.zero_grad()
-        losses.extend(_backward(training, model, step) for _ in range(training.micro_batches))
+        losses.extend(_backward(training, model, step, scaler) for _ in range(training.micro_batches))
         return float(losses[-1].detach())
 
     if training.closure:
         optimizer.step(evaluate)
     else:
         evaluate()
+        if training.scaled:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not training.outside:
-            optimizer.step()
+            scaler.step(optimizer)  # the optimizer's own, where no loss is scaled
+            scaler.update()
     return losses
 
 
-def _backward(training: Training, model: nn.Module, step: StepContext) -> Tensor:
+def _backward(training: Training, model: nn.Module, step: StepContext, scaler: torch.amp.GradScaler) -> Tensor:
     device = next(model.parameters()).device
     x = torch.randn(BATCH, 2, 6, 6).to(device)
     y = torch.randint(CLASSES, (BATCH,)).to(device)
@@ -141,7 +151,7 @@ def _backward(training: Training, model: nn.Module, step: StepContext) -> Tensor
             loss = step.losses(-scores.log_softmax(1).gather(1, y.unsqueeze(1)).squeeze(1))
         else:
             loss = F.cross_entropy(scores, y)
-    (loss / training.micro_batches).backward()
+    scaler.scale(loss / training.micro_batches).backward()
     return loss
 
 

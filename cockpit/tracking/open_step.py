@@ -60,6 +60,8 @@ class OpenStep:
             self.looked_at_samples,
             self._failed,
             second_order=any(probe.second_order for probe in probes),
+            inputs=any(probe.inputs for probe in probes),
+            outputs=any(probe.outputs for probe in probes),
         )
         self._handles: list[RemovableHandle] = []
         self._rates: dict[Optimizer, list[float]] = {}
@@ -150,6 +152,8 @@ class OpenStep:
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         self._rates.setdefault(optimizer, _rates(optimizer))
+        with torch.no_grad():
+            self._collection.before_optimizer(optimizer, self.capture.accumulation)
         self.capture.optimizer_steps(inside=True)
 
     def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:

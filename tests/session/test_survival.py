@@ -11,11 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from loop import Loop
+from loop import Loop, events
 
 from cockpit import Cockpit, CockpitWarning, list_runs, load_run
 from cockpit.clash import OTHERS, check_for_clash
-from cockpit.store import Reader, RunIsLive
+from cockpit.store import RunIsLive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, fork and limits are POSIX")
 
@@ -176,7 +176,7 @@ def test_workers_of_a_data_loader_leave_the_log_alone(child, tmp_path):
     assert run.state == "finished"
     assert list(run["loss"].steps) == list(range(17))
     assert not run["norm_test"].missing.any()
-    assert [event.text for event in Reader(tmp_path / "run").events()] == []
+    assert events(tmp_path) == []
 
 
 FULL = """

@@ -1,0 +1,133 @@
+"""What reaches the optimizer: gradients that were clipped or unscaled on their way, or nothing at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cockpit.capture.accumulation import Accumulation
+from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import sq_norms
+from cockpit.probes.probe import Collector, Probe, Surroundings
+
+
+@dataclass(frozen=True)
+class GivenGradients:
+    """The gradients that the optimizer finds in ``.grad``.
+
+    Args:
+        norm: Their norm; ``None`` where nothing was done to them since the backward pass.
+        scale: The backward passes left ``scale · g`` there.
+        loss_scale: Factor that a gradient scaler is to take back; 1 without one.
+        eps: Rounding of their precision.
+    """
+
+    norm: float | None
+    scale: float
+    loss_scale: float
+    eps: float
+
+
+@dataclass(frozen=True)
+class OptimizerInput(Probe[GivenGradients | None]):
+    """``.grad`` where the first optimizer begins to step, of the parameters that gradients reached; ``None`` if none
+    steps. Measured only where something was done to it."""
+
+    def collector(self, surroundings: Surroundings) -> Collector[GivenGradients | None]:
+        """Begins a step."""
+        return _GivenCollector(surroundings)
+
+
+class _GivenCollector(Collector[GivenGradients | None]):
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._table = surroundings.table
+        self._reached: set[int] = set()
+        self._passes: list[BackwardPass] = []
+        self._stepped = False
+        self._given: list[Tensor] | None = None
+
+    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        self._reached.add(index)
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        self._passes.append(backward)
+
+    def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
+        if self._stepped:
+            return
+        self._stepped = True
+        if not self._passes:
+            raise Unavailable("the optimizer evaluates the loss itself, and what it does with the gradients is its own")
+        if accumulation.disturbed():
+            if accumulation.left_over():
+                raise Unavailable("the step began with gradients of an earlier one, and these were added to them")
+            found = [self._table[i].tensor.grad for i in sorted(self._reached)]
+            self._given = sq_norms([_dense(g) for g in found if g is not None])
+
+    def result(self) -> GivenGradients | None:
+        if not self._passes:
+            raise Unavailable("no backward pass was seen")
+        if not self._stepped:
+            return None
+        whole, _ = pooled_shares(self._passes)
+        norm = None if self._given is None else float(torch.stack(self._given).sum().sqrt()) if self._given else 0.0
+        eps = max(torch.finfo(self._table[i].tensor.dtype).eps for i in self._reached)
+        return GivenGradients(norm, whole, _loss_scale(self._passes[-1]) or 1.0, eps)
+
+
+@dataclass(frozen=True)
+class ScaledLoss:
+    """What a gradient scaler does in a step.
+
+    Args:
+        scale: What it multiplied the loss with.
+        skipped: Whether it kept the optimizer from stepping.
+    """
+
+    scale: float
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class LossScale(Probe[ScaledLoss | None]):
+    """The constant tensor that the loss was multiplied with last, and whether an optimizer stepped; ``None`` without
+    such a constant."""
+
+    def collector(self, surroundings: Surroundings) -> Collector[ScaledLoss | None]:
+        """Begins a step."""
+        return _LossScaleCollector()
+
+
+class _LossScaleCollector(Collector[ScaledLoss | None]):
+    def __init__(self) -> None:
+        self._passes: list[BackwardPass] = []
+        self._stepped = False
+        self._found_inf: Tensor | None = None
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        self._passes.append(backward)
+
+    def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
+        self._stepped = True
+        # Fused optimizers are called in any case, and told.
+        self._found_inf = getattr(optimizer, "found_inf", None)
+
+    def result(self) -> ScaledLoss | None:
+        scale = _loss_scale(self._passes[-1]) if self._passes else None
+        if scale is None:
+            return None
+        return ScaledLoss(scale, not self._stepped or (self._found_inf is not None and bool(self._found_inf)))
+
+
+def _loss_scale(backward: BackwardPass) -> float | None:
+    factor = None if backward.root is None else backward.root.factor
+    return None if factor is None else float(factor)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    gradient = gradient.detach()
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()

@@ -1,0 +1,37 @@
+"""Loss scaling of mixed precision: how large is the scale, and which steps does it cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.optimizer_input import LossScale
+from cockpit.reading import Reading
+from cockpit.step import Step
+
+
+@register
+class Amp(Instrument):
+    """The loss scale; whether the step was skipped as a part. Missing where no scaler is in use."""
+
+    name = "amp"
+    configuration = "economy"
+    needs = (LossScale,)
+    panel = Panel(
+        title="Loss scale",
+        kind="lines",
+        keys=("amp", "amp.skipped"),
+        group="bottom",
+        yscale="log",
+        optional=True,
+        how_to_read="A skipped step halves the scale; a scale that only falls means gradients that overflow whatever "
+        "the scale.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        scaled = step[LossScale]
+        if scaled is None:
+            return Reading(None)
+        return Reading(scaled.scale, parts={"skipped": float(scaled.skipped)})

@@ -1,0 +1,80 @@
+"""Gradient clipping: how often are gradients cut before they reach the optimizer, and how far?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.gradient_norms import GradientNorms
+from cockpit.probes.optimizer_input import OptimizerInput
+from cockpit.reading import Reading
+from cockpit.schedule import Schedule
+from cockpit.step import Step
+
+_ROUNDING = 1e-5
+"""A gradient that is unscaled, or whose norm is summed in another order, comes out shorter by less than this share."""
+
+
+def left_of(given: float, before: float, loss_scale: float, eps: float) -> float:
+    """Share of the gradient's norm that reaches the optimizer.
+
+    Args:
+        given: Norm that the optimizer finds.
+        before: Norm that the backward pass left.
+        loss_scale: What a gradient scaler had multiplied the loss with, and takes back in between; 1 without one.
+        eps: Rounding of the gradients' precision.
+
+    Returns:
+        The share: 1 where it is 1 up to rounding, with the loss scale taken back or not.
+
+    Example:
+        >>> left_of(given=0.5, before=1024.0, loss_scale=1024.0, eps=1e-7)
+        0.5
+    """
+    tolerance = max(_ROUNDING, 4 * eps)
+    for share in (given / before, given / before * loss_scale):
+        if abs(share - 1) <= tolerance:
+            return 1.0
+    return given / before * loss_scale
+
+
+@register
+class Clip(Instrument):
+    """1 where the optimizer is given a shorter gradient than the backward pass left, else 0: the mean over steps is the
+    share of steps clipped. How much of the norm is left, and the norm itself, as parts.
+
+    Missing until something is done to the gradients of a step for the first time.
+    """
+
+    name = "clip"
+    configuration = "economy"
+    needs = (OptimizerInput, GradientNorms)
+    panel = Panel(
+        title="Clipping",
+        kind="lines",
+        keys=("clip", "clip.left", "clip.norm"),
+        group="gradients",
+        optional=True,
+        how_to_read="The smoothed curve of clip is the share of steps clipped: near 1, the clip threshold sets the "
+        "step, not the gradient.",
+    )
+
+    def __init__(self, *, track: int | Schedule | None = None) -> None:
+        super().__init__(track=track)
+        self._in_use = False
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        given, norms = step[OptimizerInput], step[GradientNorms]
+        self._in_use = self._in_use or (given is not None and given.norm is not None)
+        if given is None or not self._in_use:
+            return Reading(None, reason="no optimizer stepped" if self._in_use else None)
+        before = norms.total() * abs(given.scale)
+        if given.norm is None:
+            return Reading(0.0, parts={"left": 1.0, "norm": before / given.loss_scale})
+        if before == 0:
+            return Reading(None, reason="the gradient is zero")
+        left = left_of(given.norm, before, given.loss_scale, given.eps)
+        clipped = left if left != left else float(left < 1)
+        return Reading(clipped, parts={"left": left, "norm": given.norm})
