@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cockpit.instrument import Instrument as Instrument
     from cockpit.instrument import register as register
     from cockpit.panel import Panel as Panel
+    from cockpit.plotter import CockpitPlotter as CockpitPlotter
     from cockpit.reading import Histogram as Histogram
     from cockpit.reading import Histogram2d as Histogram2d
     from cockpit.reading import Reading as Reading
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Cockpit": "cockpit.session",
+    "CockpitPlotter": "cockpit.plotter",
     "CockpitWarning": "cockpit.tracking.notices",
     "Histogram": "cockpit.reading",
     "Histogram2d": "cockpit.reading",

@@ -9,10 +9,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 FAULTS = ("raw-pixels", "sigmoid", "frozen-layer")
 
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="train a small network and watch it live"))
     _add_dashboard(commands.add_parser("dashboard", help="show the runs below a directory in a browser"))
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
-    _add_export(commands.add_parser("export", help="write the points of a run as CSV or JSON"))
+    _add_export(commands.add_parser("export", help="write a run as CSV, JSON or a picture"))
     return root
 
 
@@ -80,7 +81,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
     command.add_argument("run", type=Path, help="directory of a run, runs/mnist-sgd")
-    command.add_argument("--to", choices=["csv", "json"], required=True, help="format")
+    command.add_argument("--to", choices=["csv", "json", "png", "pdf"], required=True, help="format")
     command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
 
 
@@ -141,15 +142,27 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cockpit.export import to_csv, to_json
+    from cockpit.export import to_csv, to_json, to_picture
     from cockpit.run import load_run
     from cockpit.store import UnreadableLog
 
-    write = {"csv": to_csv, "json": to_json}[options.to]
     try:
         run = load_run(options.run)
+        if options.to in ("png", "pdf"):
+            with _opened_for_bytes(options) as picture:
+                to_picture(run, picture, options.to)
+            return
         target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
         with target as file:
-            write(run, file)
+            (to_csv if options.to == "csv" else to_json)(run, file)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
+
+
+def _opened_for_bytes(options: argparse.Namespace) -> AbstractContextManager[IO[bytes]]:
+    if options.output:
+        opened: AbstractContextManager[IO[bytes]] = options.output.open("wb")
+        return opened
+    if sys.stdout.isatty():
+        raise UsageError(f"a picture cannot be shown in a terminal: name a file with --output FILE.{options.to}")
+    return nullcontext(sys.stdout.buffer)

@@ -1,11 +1,11 @@
-"""A run's points as CSV or JSON."""
+"""A run's points as CSV or JSON, and its panels as a picture."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,15 @@ def to_json(run: Run, file: TextIO) -> None:
     }
     json.dump(content, file, allow_nan=False)
     file.write("\n")
+
+
+def to_picture(run: Run, file: IO[bytes], kind: str) -> None:
+    """Write the static screen as ``png`` or ``pdf``."""
+    from cockpit.plotter import CockpitPlotter, write
+
+    figure = CockpitPlotter().plot(run, show_plot=False)
+    assert figure is not None  # of a run there always is one
+    write(figure, file, format=kind)
 
 
 def _is_scalar(quantity: Quantity) -> bool:

@@ -87,11 +87,13 @@ class Screen:
         name: Shown as the view's name, ``Classic``.
         columns: Number of grid columns.
         places: What stands where. A place whose panel has no data in the run stays out; its column closes up.
+        headings: Names of the columns, from the left; none: they have no names.
     """
 
     name: str
     columns: int
     places: tuple[Place, ...]
+    headings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the log."""
@@ -100,4 +102,5 @@ class Screen:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Screen:
         """The inverse of :meth:`to_json`."""
-        return cls(data["name"], int(data["columns"]), tuple(Place(**place) for place in data["places"]))
+        places = tuple(Place(**place) for place in data["places"])
+        return cls(data["name"], int(data["columns"]), places, tuple(map(str, data.get("headings", ()))))

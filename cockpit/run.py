@@ -81,6 +81,11 @@ class Run:
         self._reader = reader
 
     @property
+    def reader(self) -> Reader:
+        """The log itself: single series, thinned or up to a step, events, documents."""
+        return self._reader
+
+    @property
     def name(self) -> str:
         """The run's name."""
         return self._reader.name

@@ -61,6 +61,7 @@ CLASSIC = Screen(
         Place("hyperparameters", column=0, row=3),
         Place("performance", column=1, row=3, width=2),
     ),
+    headings=("Step size", "Gradients", "Curvature"),
 )
 
 SCREENS = (CLASSIC,)

@@ -158,6 +158,11 @@ class Cockpit:
         index = self._index if self._inside else max(0, self._index - 1)
         self._writer.scalars(index, self._seconds(), checked_scalars(values, self._own_keys))
 
+    def flush(self) -> None:
+        """Waits until what was read so far is in the log, five seconds at most."""
+        if self.enabled:
+            self._writer.flush()
+
     def close(self, state: str = "finished") -> None:
         """Ends the run and its log; a second call does nothing.
 

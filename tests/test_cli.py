@@ -136,3 +136,18 @@ def test_a_closed_pipe_ends_an_export_without_a_traceback(logdir):
         errors = process.stderr.read()
     assert process.returncode == 1
     assert errors == ""
+
+
+@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_export_draws_pictures(logdir, capfdbinary, kind, start):
+    target = logdir / f"picture.{kind}"
+    assert main(["export", str(logdir / "first"), "--to", kind, "--output", str(target)]) == 0
+    assert target.read_bytes().startswith(start)
+    assert main(["export", str(logdir / "first"), "--to", kind]) == 0
+    assert capfdbinary.readouterr().out.startswith(start)
+
+
+def test_a_picture_does_not_go_to_a_terminal(logdir, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["export", str(logdir / "first"), "--to", "png"]) == 2
+    assert "name a file with --output FILE.png" in capsys.readouterr().err

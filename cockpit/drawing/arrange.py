@@ -18,11 +18,13 @@ class Arrangement:
         columns: Columns of the screen's grid; 0 if it has no panels.
         places: Cells of the screen's panels, in reading order.
         rest: Panels below the screen, in order.
+        headings: Names of the columns; none if the screen has none.
     """
 
     columns: int
     places: tuple[Place, ...]
     rest: tuple[str, ...]
+    headings: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,7 +78,15 @@ def arrange(screen: Screen | None, panels: Mapping[str, Panel]) -> Arrangement:
     groups = list(dict.fromkeys(panels[name].group for name in rest))
     rest.sort(key=lambda name: groups.index(panels[name].group))
     columns = max((place.column + place.width for place in places), default=0)
-    return Arrangement(columns, tuple(places), tuple(rest))
+    return Arrangement(columns, tuple(places), tuple(rest), _headings(screen, panels))
+
+
+def _headings(screen: Screen | None, panels: Mapping[str, Panel]) -> tuple[str, ...]:
+    """Names of the columns that are left."""
+    if screen is None:
+        return ()
+    used = sorted({place.column for place in screen.places if place.panel in panels})
+    return tuple(screen.headings[column] for column in used if column < len(screen.headings))
 
 
 def _closed_up(places: list[Place]) -> list[Place]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 EXTENTS = (1.25, 2.5, 5.0, 10.0, 100.0)  # half-widths of the plot: few, so that it seldom jumps
 
-Test = Literal["norm", "inner", "ortho"]
+Test: TypeAlias = Literal["norm", "inner", "ortho"]
 
 
 @dataclass(frozen=True)

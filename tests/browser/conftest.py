@@ -22,7 +22,7 @@ FLAGS = (
     "--no-first-run",
 )  # fmt: skip
 HERE = Path(__file__).parent
-SYNTHETIC = HERE.parent / "dashboard" / "synthetic.py"
+SYNTHETIC = HERE.parent / "synthetic.py"
 
 
 def unavailable(reason: str) -> None:
