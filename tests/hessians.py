@@ -80,3 +80,24 @@ def trained(model: nn.Module) -> tuple[list[str], list[Tensor]]:
     """Names and tensors of the parameters that a cockpit watches."""
     pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     return [name for name, _ in pairs], [p for _, p in pairs]
+
+
+def full_gauss_newton(
+    model: nn.Module, outputs: Callable[[nn.Module], Tensor], loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """``Jᵀ (∇²_f L) J`` with the dense Jacobian of all outputs ``f``, float64, shape ``[D, D]``.
+
+    Args:
+        model: The model; a copy in float64 is used.
+        outputs: Given the copy, ``f``.
+        loss: Given ``f``, the loss.
+    """
+    model = doubled(model)
+    tensors, f = trained(model)[1], outputs(model)
+    rows = [
+        torch.autograd.grad(entry, tensors, retain_graph=True, materialize_grads=True, allow_unused=True)
+        for entry in f.reshape(-1)
+    ]
+    jacobian = torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in rows])
+    curvature = torch.autograd.functional.hessian(loss, f.detach()).reshape(f.numel(), f.numel())
+    return jacobian.T @ curvature @ jacobian

@@ -57,7 +57,9 @@ def test_every_instrument_can_be_imported_by_its_class_name():
     for name, cls in registered().items():
         if cls.__module__.startswith("cockpit."):
             assert getattr(cockpit.instruments, cls.__name__) is cls
-            assert re.sub(r"(?<!^)(?<![A-Z0-9])(?=[A-Z0-9])", "_", cls.__name__).lower() == name
+            assert (
+                re.sub(r"(?<!^)(?<![A-Z0-9])(?=[A-Z0-9])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower() == name
+            )
             assert cls.__module__ == f"cockpit.instruments._{name}"
 
 

@@ -16,7 +16,7 @@ from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import PerSampleMoments
-from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
+from cockpit.probes.probe import Probe, Surroundings, reduce
 
 
 class ProbeCollection:
@@ -30,12 +30,12 @@ class ProbeCollection:
     def __init__(self, probes: Iterable[Probe[Any]], surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._failed: dict[Probe[Any], Unavailable] = {}
-        self._collectors: dict[Probe[Any], Collector[Any]] = {}
-        probes = list(probes)
+        self._collectors = surroundings.collectors
+        probes = [each for probe in probes for each in (*probe.builds_on(), probe)]
         if any(probe.individual for probe in probes):
             # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
-            probes = list(dict.fromkeys([PerSampleMoments(), *probes]))
-        for probe in probes:
+            probes = [PerSampleMoments(), *probes]
+        for probe in dict.fromkeys(probes):
             self._attempt(probe, partial(self._begin, probe))
 
     def _begin(self, probe: Probe[Any]) -> None:
@@ -44,6 +44,10 @@ class ProbeCollection:
     def _attempt(self, probe: Probe[Any], action: Callable[[], Any]) -> Any:
         """Runs an action of a probe; an error is kept as the reason why it has no result."""
         if probe in self._failed:
+            return None
+        broken = [self._failed[foundation] for foundation in probe.builds_on() if foundation in self._failed]
+        if broken:
+            self._failed[probe] = broken[0]
             return None
         try:
             return action()

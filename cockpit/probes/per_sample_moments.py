@@ -97,7 +97,14 @@ class _Sums:
     grad_sq_norm: Tensor
 
 
-class _MomentsReduction(Reduction):
+class MomentsReduction(Reduction):
+    """``‖G_n‖²`` and ``⟨G_n, V⟩`` of one parameter.
+
+    Args:
+        gradients: Its individual gradients, raw.
+        gradient: ``V``: what they have to add up to.
+    """
+
     def __init__(self, gradients: SampleGradients, gradient: Tensor) -> None:
         self._gradients: SampleGradients | None = gradients
         self.direction = gradient
@@ -106,6 +113,7 @@ class _MomentsReduction(Reduction):
         self._pieces: list[tuple[Tensor, Tensor]] = []
 
     def closed(self) -> bool:
+        """Norms and inner products by closed forms."""
         assert self._gradients is not None
         self.sq_norms = self._gradients.sq_norms()
         if self.sq_norms is None:
@@ -114,26 +122,42 @@ class _MomentsReduction(Reduction):
         return self.dots is not None
 
     def rows(self, start: int, rows: Tensor) -> None:
+        """Norms and inner products of a chunk."""
         self._pieces.append((row_sq_norms(rows), rows @ self.direction.reshape(-1).to(rows.dtype)))
 
     def finish(self) -> None:
+        """Puts the chunks together, and lets go of the gradients."""
         if self._pieces:
             self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
             self.dots = torch.cat([dots for _, dots in self._pieces])
         self._gradients = None
 
+    def adds_up(self, parameter: Tensor, lowest: torch.dtype) -> bool:
+        """Whether the individual gradients add up to the gradient, as far as rounding lets one tell.
+
+        Args:
+            parameter: The parameter.
+            lowest: The coarsest dtype that any layer computed in.
+        """
+        assert self.sq_norms is not None
+        assert self.dots is not None
+        square = float(_sq_norm(self.direction))
+        gap = abs(float(self.dots.double().sum()) - square)
+        size = float((self.sq_norms.sum() * len(self.sq_norms)).sqrt())
+        return not _apart(gap, square, size, parameter, lowest)
+
 
 class _MomentsCollector(Collector[Moments]):
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._open: dict[int, _MomentsReduction] = {}
+        self._open: dict[int, MomentsReduction] = {}
         self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
         self._totals: dict[int, Tensor] = {}
 
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
     ) -> Reduction | None:
-        reduction = self._open[index] = _MomentsReduction(gradients, gradient)
+        reduction = self._open[index] = MomentsReduction(gradients, gradient)
         parameter = self._surroundings.table[index].tensor
         total = accumulated(parameter, gradient, included=backward.deferred) if self._passes else gradient
         self._totals[index] = _sq_norm(total)
@@ -159,8 +183,7 @@ class _MomentsCollector(Collector[Moments]):
         squares = torch.stack([s.grad_sq_norm for s in sums.values()]).tolist()
         sizes = torch.stack([(s.sq_norms.sum() * len(s.sq_norms)).sqrt() for s in sums.values()]).tolist()
         for index, gap, square, size in zip(list(sums), gaps, squares, sizes, strict=True):
-            relative, rounding = _tolerance(table[index].tensor, precision)
-            if gap > relative * square + rounding * size * square**0.5:
+            if _apart(gap, square, size, table[index].tensor, precision):
                 del sums[index]
                 self._surroundings.left_out[index] = (
                     f"the individual gradients do not add up to its gradient (off by {gap / square:.1e}): the loss "
@@ -220,6 +243,20 @@ def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:
 
 def _sq_norm(tensor: Tensor) -> Tensor:
     return row_sq_norms(tensor.reshape(1, -1)).squeeze(0)
+
+
+def _apart(gap: float, square: float, size: float, parameter: Tensor, lowest: torch.dtype) -> bool:
+    """Whether ``Σ_n ⟨G_n, g⟩`` and ``‖g‖²`` are further apart than rounding takes them.
+
+    Args:
+        gap: Their difference.
+        square: ``‖g‖²``.
+        size: Size of what was added up.
+        parameter: The parameter.
+        lowest: The coarsest dtype that any layer computed in.
+    """
+    relative, rounding = _tolerance(parameter, lowest)
+    return bool(gap > relative * square + rounding * size * square**0.5)
 
 
 def _tolerance(parameter: Tensor, lowest: torch.dtype) -> tuple[float, float]:

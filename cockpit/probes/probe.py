@@ -36,6 +36,7 @@ class Surroundings:
         left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
         index: Number of the step.
         memory: What probes remember from step to step, by probe.
+        collectors: Those of the step, by probe, as they begin.
     """
 
     table: ParameterTable
@@ -46,6 +47,7 @@ class Surroundings:
     left_out: dict[int, str] = field(default_factory=dict)
     index: int = 0
     memory: dict[Probe[Any], Any] = field(default_factory=dict)
+    collectors: dict[Probe[Any], Collector[Any]] = field(default_factory=dict)
 
     def generator(self, probe: Probe[Any], device: torch.device) -> torch.Generator:
         """A random generator of the probe's own: the same numbers whenever the same step is read.
@@ -135,6 +137,11 @@ class Probe(ABC, Generic[Result]):
 
     outputs: ClassVar[bool] = False
     """Whether what the modules return is needed."""
+
+    def builds_on(self) -> tuple[Probe[Any], ...]:
+        """Probes whose collectors this one's works with: they begin before it, are told everything before it, and where
+        one of them fails, so does this one."""
+        return ()
 
     @abstractmethod
     def collector(self, surroundings: Surroundings) -> Collector[Result]:

@@ -1,0 +1,119 @@
+"""Trace and diagonal of a curvature matrix, whichever matrix and whichever way there was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.curvature import Curvature, Method, pooled
+from cockpit.probes.gauss_newton import Routes, gauss_newton
+from cockpit.probes.hessian_diagonal import hessian_diagonal, hutchinson
+from cockpit.probes.loss_roots import INSTEAD
+from cockpit.probes.probe import Collector, Probe, Surroundings
+
+EXACT: tuple[Method, ...] = ("hessian", "ggn")
+
+
+@dataclass(frozen=True)
+class CurvatureBlocks(Probe[Curvature]):
+    """Traces of the blocks of a curvature matrix; its diagonal too, where another probe of the step wants it.
+
+    Args:
+        curvature: ``hessian`` and ``ggn`` are exact, ``ggn_mc`` and ``hutchinson`` are unbiased estimates of them.
+        draws: Independent draws of an estimate in every step that is read.
+
+    Raises:
+        ValueError: For another curvature, less than one draw, or several of what is exact.
+    """
+
+    second_order: ClassVar[bool] = True
+    curvature: Method = "ggn_mc"
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        if self.curvature not in get_args(Method):
+            raise ValueError(f"curvature is one of {', '.join(get_args(Method))}, got {self.curvature!r}")
+        if not isinstance(self.draws, int) or self.draws < 1:
+            raise ValueError(f"draws counts independent estimates, at least 1, got {self.draws!r}")
+        if self.exact and self.draws != 1:
+            raise ValueError(f"curvature={self.curvature!r} is exact and draws nothing: leave draws={self.draws} out")
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is no sampling noise."""
+        return self.curvature in EXACT
+
+    def collector(self, surroundings: Surroundings) -> CurvatureCollector:
+        """Begins a step."""
+        return CurvatureCollector(self, surroundings)
+
+
+class CurvatureCollector(Collector[Curvature]):
+    """Looks at every loss before it is differentiated.
+
+    Args:
+        probe: The settings.
+        surroundings: The step's.
+    """
+
+    def __init__(self, probe: CurvatureBlocks, surroundings: Surroundings) -> None:
+        self._probe, self._surroundings = probe, surroundings
+        self._routes: Routes = surroundings.memory.setdefault(probe, Routes())
+        self._generator: torch.Generator | None = None
+        self._pending: Curvature | None = None
+        self._passes: list[tuple[BackwardPass, Curvature]] = []
+        self.wants_diagonal = False
+        """Whether to keep the diagonal until :meth:`take_diagonal`; for whoever builds on this probe to set."""
+        self._diagonal: tuple[Tensor, ...] = ()
+
+    def take_diagonal(self) -> tuple[Tensor, ...]:
+        """The diagonal at the loss that was looked at last, one tensor per parameter; here it is forgotten."""
+        diagonal, self._diagonal = self._diagonal, ()
+        return diagonal
+
+    def before_backward(self, graph: LossGraph) -> None:
+        """Computes while the graph is whole."""
+        device = self._surroundings.table[0].tensor.device
+        if self._generator is None:
+            self._generator = self._surroundings.generator(self._probe, device)
+        with torch.autocast(device.type, enabled=False):
+            found = self._computed(graph, self._generator)
+        self._diagonal = found.diagonal
+        self._pending = found.on_host()
+
+    def _computed(self, graph: LossGraph, generator: torch.Generator) -> Curvature:
+        probe, around = self._probe, self._surroundings
+        if probe.curvature in ("ggn", "ggn_mc"):
+            draws = None if probe.exact else probe.draws
+            return gauss_newton(
+                graph, around.table, around.workspace, self._routes, generator, draws, self.wants_diagonal
+            )
+        names, hessian = [p.name for p in around.table], graph.hessian([p.tensor for p in around.table])
+        if probe.curvature == "hutchinson":
+            return hutchinson(hessian, names, generator, probe.draws, self.wants_diagonal)
+        return hessian_diagonal(hessian, names, generator, diagonal=self.wants_diagonal)
+
+    def end_pass(self, backward: BackwardPass) -> None:
+        """Keeps what was computed, if it stands for all that was differentiated."""
+        if self._pending is None:
+            raise Unavailable("the call of backward was not seen, and its graph is gone")
+        if self._probe.curvature in ("ggn", "ggn_mc") and not backward.explained():
+            names = " and ".join(dict.fromkeys(f"'{call.name}'" for call in backward.losses))
+            raise Unavailable(
+                f"the loss is not {names} alone, and of the rest the Gauss-Newton matrix is not known: {INSTEAD}"
+            )
+        self._passes.append((backward, self._pending))
+        self._pending, self._diagonal = None, ()
+
+    def result(self) -> Curvature:
+        """Micro-batches weigh as their gradients do."""
+        if not self._passes:
+            raise Unavailable("no backward pass was seen")
+        _, shares = pooled_shares([backward for backward, _ in self._passes])
+        return pooled([found for _, found in self._passes], shares)

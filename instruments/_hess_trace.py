@@ -1,0 +1,60 @@
+"""Trace of the Hessian: how curved is the loss, all directions together?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.curvature import Method
+from cockpit.probes.curvature_blocks import CurvatureBlocks
+from cockpit.reading import Reading
+from cockpit.schedule import Schedule
+from cockpit.step import Step
+
+
+@register
+class HessTrace(Instrument):
+    r"""Trace of the Hessian of the mini-batch loss, or of its generalised Gauss-Newton matrix.
+
+    .. math::
+        \mathrm{Tr}\, H = \sum_j \frac{\partial^2 L}{\partial \theta_j^2}
+
+    Also per parameter. The part ``error`` is the standard error of an estimate: 0 where the trace is exact, missing for
+    a single draw, which does not tell; ``layer_error`` holds those of the parameters, ``draws`` how many were made.
+
+    Args:
+        curvature: ``hessian``, the exact Hessian; ``hutchinson``, an unbiased estimate of its trace for any model;
+            ``ggn``, the exact Gauss-Newton matrix; ``ggn_mc``, an unbiased estimate of its trace, the cheapest.
+        draws: Independent draws of an estimate.
+        track: When it is read.
+
+    Raises:
+        ValueError: For another curvature, less than one draw, or several of what is exact.
+    """
+
+    name = "hess_trace"
+    configuration = "business"
+    panel = Panel(
+        title="Hessian trace",
+        kind="lines",
+        group="curvature",
+        yscale="log",
+        ylabel="trace",
+        how_to_read="A rising trace means sharper valleys: a learning rate that was fine may become too large.",
+    )
+
+    def __init__(self, curvature: Method = "ggn_mc", draws: int = 1, *, track: int | Schedule | None = None) -> None:
+        super().__init__(track=track)
+        self._blocks = CurvatureBlocks(curvature, draws)
+        self.needs = (self._blocks,)
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        found = step[self._blocks]
+        parts = {
+            "error": found.total_error(),
+            "layer_error": found.errors_by_layer(),
+            "draws": None if found.exact else float(len(found.draws)),
+        }
+        return Reading(found.total(), layers=found.by_layer(), parts=parts, reason=found.note or None)
