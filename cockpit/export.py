@@ -10,7 +10,8 @@ from typing import IO, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.run import Layers, Quantity, Run
+from cockpit.layers import Layers
+from cockpit.run import Quantity, Run
 
 
 def to_csv(run: Run, file: TextIO) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
+from cockpit.layers import Combine
 from cockpit.panel import Panel
 from cockpit.probes.probe import Probe
 from cockpit.reading import Reading, Value
@@ -45,6 +46,10 @@ class Instrument(ABC):
 
     configuration: ClassVar[Configuration | None] = None
     """The smallest configuration it belongs to; ``None``: it is opted for by name."""
+
+    combine: ClassVar[Mapping[str, Combine]] = {}
+    """How values of several layers make one: ``norm`` for norms, ``sum`` for sums; by part, ``""`` is the value itself.
+    What is not named here has a median."""
 
     panel: Panel | None = None
     """How it is drawn; ``None`` where another panel draws its key."""

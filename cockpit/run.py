@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.layers import COMBINE, Combine, Layers, owners_of
 from cockpit.reading import Histogram, Histogram2d, Value
 from cockpit.store import Column, Header, Reader, RunSummary, Store
 from cockpit.store.schema import is_layered
@@ -19,29 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FILE = "rank0.db"
-
-
-@dataclass(frozen=True)
-class Layers:
-    """A quantity layer by layer.
-
-    Args:
-        names: Parameters or modules, in model order.
-        steps: Shape ``[n]``.
-        times: Seconds since the run began. Shape ``[n]``.
-        values: Shape ``[n, L]``; histograms: counts ``[n, L, bins]``, of pairs ``[n, L, x bins, y bins]``.
-        missing: Where the value is undefined. Shape ``[n, L]``.
-        edges: Bin boundaries of histograms, of pairs those of the first axis; see :class:`cockpit.store.Column`.
-        y_edges: Bin boundaries of the second axis of pairs.
-    """
-
-    names: tuple[str, ...]
-    steps: NDArray[np.int64]
-    times: NDArray[np.float64]
-    values: NDArray[np.float64] | NDArray[np.int64]
-    missing: NDArray[np.bool_]
-    edges: NDArray[np.float64] | None = None
-    y_edges: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +108,9 @@ class Run:
                 continue
             column = self._reader.column(key, entry.kind)
             if is_layered(entry.kind):
-                layers = Layers(column.layers, *_fields(column), column.edges, column.y_edges)
+                header = self.header
+                declared = owners_of(header.model), _declared(header, key)
+                layers = Layers(column.layers, *_fields(column), column.edges, column.y_edges, *declared)
             elif network is None:
                 network = column
         if network is None and layers is None:
@@ -207,6 +187,15 @@ def list_runs(logdir: str | Path = "runs") -> list[RunSummary]:
     if not Path(logdir).is_dir():
         raise FileNotFoundError(f"there is no directory {logdir}; runs are where `Cockpit(..., run=...)` put them")
     return Store(logdir).runs()
+
+
+def _declared(header: Header, key: str) -> Combine:
+    """How the instrument of ``key`` says that layers are combined; the median if it says nothing that is known."""
+    name, _, part = key.partition(".")
+    settings = header.instruments.get(name)
+    combine = settings.get("combine") if isinstance(settings, Mapping) else None
+    declared = combine.get(part) if isinstance(combine, Mapping) else None
+    return next((known for known in COMBINE if known == declared), "median")
 
 
 def _fields(

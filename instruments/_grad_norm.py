@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
+from cockpit.layers import Combine
 from cockpit.panel import Panel
 from cockpit.probes.gradient_norms import GradientNorms
 from cockpit.reading import Reading
@@ -18,6 +20,7 @@ class GradNorm(Instrument):
     name = "grad_norm"
     configuration = "economy"
     needs = (GradientNorms,)
+    combine: ClassVar[Mapping[str, Combine]] = {"": "norm"}
     panel = Panel(
         title="Gradient norm",
         kind="lines",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from cockpit.instrument import Instrument, register
+from cockpit.layers import Combine
 from cockpit.probes.per_sample_moments import Moments, PerSampleMoments
 from cockpit.reading import Reading
 from cockpit.statistics import mean, sum_of_squares
@@ -60,6 +62,7 @@ class NormTest(Instrument):
     name = "norm_test"
     configuration = "economy"
     needs = (PerSampleMoments,)
+    combine: ClassVar[Mapping[str, Combine]] = {"mean_sq_norm": "sum", "grad_sq_norm": "sum"}
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps

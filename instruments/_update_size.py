@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
+from cockpit.layers import Combine
 from cockpit.probes.movement import UpdateNorms
 from cockpit.reading import Reading
 from cockpit.step import Step
@@ -17,6 +19,7 @@ class UpdateSize(Instrument):
     name = "update_size"
     configuration = "economy"
     needs = (UpdateNorms,)
+    combine: ClassVar[Mapping[str, Combine]] = {"": "norm"}
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps

@@ -41,7 +41,7 @@ def describe_run(
         tags=tags,
         panels=_panels(instruments),
         screens=SCREENS,
-        instruments={i.name: {"interval": describe(i.schedule or schedule)} for i in instruments},
+        instruments={i.name: _describe_instrument(i, schedule) for i in instruments},
         model={
             "class": type(model).__name__,
             "parameters": [
@@ -58,6 +58,11 @@ def describe_run(
         optimizer=[_describe_optimizer(o) for o in optimizers],
         environment=_environment(table),
     )
+
+
+def _describe_instrument(instrument: Instrument, schedule: Schedule) -> dict[str, Any]:
+    combine = {"combine": dict(instrument.combine)} if instrument.combine else {}
+    return {"interval": describe(instrument.schedule or schedule), **combine}
 
 
 def _panels(instruments: Sequence[Instrument]) -> dict[str, Panel]:
