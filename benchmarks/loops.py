@@ -131,9 +131,9 @@ def _literal(value: str) -> Any:
 def peer(job: Job) -> Iterator[Advance]:
     """Under f-dangel/cockpit, as its documentation shows."""
     from backpack import extend
-    from cockpit.utils.configuration import configuration
 
     from cockpit import Cockpit, quantities
+    from cockpit.utils.configuration import configuration
 
     data, model = job.data(), extend(job.model())
     loss_fn, individual_loss_fn = extend(nn.CrossEntropyLoss()), nn.CrossEntropyLoss(reduction="none")

@@ -33,14 +33,16 @@ class ParameterTable(Sequence[Parameter]):
     Args:
         model: The model.
         optimizers: Its optimizers.
+        only: Parameters to watch, if not all.
 
     Raises:
         ValueError: If the model has no trainable parameter, or the optimizers hold none of them.
     """
 
-    def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer], only: Iterable[Tensor] | None = None) -> None:
         held = {id(p) for p in _held(optimizers)}
-        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._wanted = None if only is None else {id(p) for p in only}
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad and self._may_hold(p)]
         if not trainable:
             raise ValueError(
                 f"{type(model).__name__} has no trainable parameter: every parameter has requires_grad=False, "
@@ -73,8 +75,12 @@ class ParameterTable(Sequence[Parameter]):
 
     def newcomers(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> tuple[str, ...]:
         """Trainable parameters of the model that the optimizers hold by now and this table does not."""
-        new = {id(p) for p in _held(optimizers) if p.requires_grad and id(p) not in self._watched}
+        held = (p for p in _held(optimizers) if p.requires_grad and self._may_hold(p))
+        new = {id(p) for p in held if id(p) not in self._watched}
         return tuple(name for name, p in model.named_parameters() if id(p) in new) if new else ()
+
+    def _may_hold(self, parameter: Tensor) -> bool:
+        return self._wanted is None or id(parameter) in self._wanted
 
     def tensors(self) -> list[Tensor]:
         """The parameters' values, detached and sharing memory."""

@@ -19,11 +19,14 @@ from cockpit.capture.layout import Layouts
 from cockpit.capture.workspace import Workspace
 from cockpit.clash import check_for_clash
 from cockpit.instrument import Instrument, resolve
+from cockpit.json_log import output_of, write_json
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.probes.probe import Probe, Surroundings
+from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule, every
 from cockpit.tracking.arguments import (
     STATES,
+    checked_backend,
     checked_config,
     checked_model,
     checked_optimizers,
@@ -34,6 +37,7 @@ from cockpit.tracking.arguments import (
 )
 from cockpit.tracking.bookkeeping import KEYS, Bookkeeping
 from cockpit.tracking.description import describe_run
+from cockpit.tracking.dispatch import Dispatched
 from cockpit.tracking.notices import Notices
 from cockpit.tracking.open_step import OpenStep
 from cockpit.tracking.pace import Pace
@@ -46,7 +50,7 @@ DEFAULT_TRACK = 10
 check_for_clash()
 
 
-class Cockpit:
+class Cockpit(Dispatched):
     """Watches a training loop: wrap each optimizer update in :meth:`step`.
 
     Args:
@@ -62,6 +66,8 @@ class Cockpit:
         tags: Words to find the run by.
         resume: Whether to continue the run that is in ``run``.
         enabled: ``False`` turns everything off, as does the environment variable ``COCKPIT_DISABLE=1``.
+        backend: What computes individual gradients: the cockpit itself, or ``"backpack"``, which knows fewer layers and
+            holds all samples' gradients of a parameter at once.
 
     Raises:
         TypeError: For a model or an optimizer of another kind.
@@ -93,6 +99,7 @@ class Cockpit:
         tags: str | Iterable[str] = (),
         resume: bool = False,
         enabled: bool = True,
+        backend: str = "cockpit",
     ) -> None:
         self.enabled = enabled and not turned_off()
         if not self.enabled:
@@ -100,7 +107,8 @@ class Cockpit:
         self._model, self._optimizers = checked_model(model), checked_optimizers(optimizer)
         watching = resolve(instruments)
         schedule = every(DEFAULT_TRACK) if track is None else as_schedule(track)
-        self._table = ParameterTable(model, self._optimizers)
+        self._source = checked_backend(backend)
+        self._table = self._watched()
         moves = any(probe.movement for instrument in watching for probe in instrument.probes())
         self._displacement = Displacement(self._table) if moves else None
         self._own_keys = (*(instrument.name for instrument in watching), *KEYS)
@@ -126,6 +134,9 @@ class Cockpit:
         except BaseException:  # a warning that the user has made an error
             self.close("crashed")
             raise
+
+    def _watched(self) -> ParameterTable:
+        return ParameterTable(self._model, self._optimizers)
 
     @property
     def overhead(self) -> float | None:
@@ -162,6 +173,16 @@ class Cockpit:
         """Waits until what was read so far is in the log, five seconds at most."""
         if self.enabled:
             self._writer.flush()
+
+    def write(self, logpath: str | Path) -> None:
+        """Writes what was read so far as the JSON that f-dangel/cockpit's plotter reads.
+
+        Args:
+            logpath: The file, without its ending ``.json``.
+        """
+        if self.run is not None:
+            self.flush()
+            write_json(output_of(load_run(self.run)), logpath)
 
     def close(self, state: str = "finished") -> None:
         """Ends the run and its log; a second call does nothing.
@@ -226,7 +247,14 @@ class Cockpit:
         )
         try:
             step = OpenStep(
-                self._index, self._model, self._optimizers, audience.probes(), surroundings, self._layouts, self._failed
+                self._index,
+                self._model,
+                self._optimizers,
+                audience.probes(),
+                surroundings,
+                self._layouts,
+                self._failed,
+                self._source,
             )
             step.open()
         except BaseException as error:

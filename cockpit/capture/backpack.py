@@ -11,11 +11,13 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.forms import working
@@ -85,14 +87,23 @@ def _entries(call: ModuleCall, inputs: Tensor, attribute: str) -> Tensor:
     layer.input0 = inputs.to(delta.dtype) if inputs.is_floating_point() else inputs
     layer.output = delta  # of the output only the shape is asked for
     try:
-        with warnings.catch_warnings():
-            # It warns that a train-mode BatchNorm couples samples; coverage says so too.
-            warnings.simplefilter("ignore")
+        with _quiet() if isinstance(layer, _BatchNorm) else nullcontext():
             _batch_grad()(layer, (None,), (delta,))
         entries: Tensor = layer._parameters[attribute].grad_batch  # type: ignore[union-attr]
     except Exception as error:
         raise Unavailable(f"'{call.name}': BackPACK failed: {type(error).__name__}: {error}") from error
     return entries
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that a train-mode BatchNorm couples samples; coverage says so too.
+
+    Not for every layer: Python forgets what it has shown once when filters change, and shows it again.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @functools.cache

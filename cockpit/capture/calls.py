@@ -13,6 +13,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.batch_axis import BatchAxis
+from cockpit.capture.extended import last_call
 from cockpit.capture.module_hook import ModuleHook
 
 
@@ -128,32 +129,50 @@ class CallRecorder:
             before = self._before.pop(module, None)
             if not torch.is_grad_enabled() or self._muted():
                 return
-            outputs = [t for t in tensors_in(output) if t.requires_grad]
-            if not outputs or is_functorch_wrapped_tensor(outputs[0]):
-                return
-            call = ModuleCall(
-                module,
-                name,
-                tuple(_detached(a) for a in args),
-                {key: _detached(value) for key, value in kwargs.items()},
-                outputs[0].shape,
-                outputs[0].dtype,
-                unrepeatable=_unrepeatable(args, before, foreign),
-                several_outputs=len(outputs) > 1,
-            )
-            if self._again():
-                # No gradient returns here, unless a backward pass runs inside the backward pass.
-                call.release()
-                call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
-            else:
-                self.calls.append(call)
-                call.edge = get_gradient_edge(_hooked_tensor(outputs[0])) if self._edges else None
-            try:
-                on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
-            except Exception as error:
-                self._on_failure(error)
+            self._record(module, name, args, kwargs, output, _unrepeatable(args, before, foreign))
 
         return hook
+
+    def adopt(self) -> None:
+        """Takes calls that were made before the hooks were there, as BackPACK has kept them: each module's last."""
+        for name, module in self._modules.items():
+            if (kept := last_call(module)) is not None:
+                args, output = kept
+                self._record(module, name, args, {}, output, _may_draw(module))
+
+    def _record(
+        self,
+        module: nn.Module,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        unrepeatable: str | None,
+    ) -> None:
+        outputs = [t for t in tensors_in(output) if t.requires_grad]
+        if not outputs or is_functorch_wrapped_tensor(outputs[0]):
+            return
+        call = ModuleCall(
+            module,
+            name,
+            tuple(_detached(a) for a in args),
+            {key: _detached(value) for key, value in kwargs.items()},
+            outputs[0].shape,
+            outputs[0].dtype,
+            unrepeatable=unrepeatable,
+            several_outputs=len(outputs) > 1,
+        )
+        if self._again():
+            # No gradient returns here, unless a backward pass runs inside the backward pass.
+            call.release()
+            call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
+        else:
+            self.calls.append(call)
+            call.edge = get_gradient_edge(_hooked_tensor(outputs[0])) if self._edges else None
+        try:
+            on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
+        except Exception as error:
+            self._on_failure(error)
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -169,6 +188,13 @@ def _unrepeatable(args: tuple[Any, ...], before: tuple[Tensor, list[int]] | None
     if not torch.equal(before[0], torch.get_rng_state()):
         return "drew random numbers"
     return "changes its input in place" if versions(args) != before[1] else None
+
+
+def _may_draw(module: nn.Module) -> str | None:
+    """Why a call that was not watched could not be made again."""
+    own = type(module).__module__.startswith("torch.nn.")
+    draws = any(getattr(m, "dropout", 0) for m in module.modules()) and module.training
+    return None if own and not draws else "may have drawn random numbers"
 
 
 def on_gradient(tensor: Tensor, callback: Callable[[Tensor], None]) -> None:

@@ -20,6 +20,7 @@ from torch.autograd.variable import Variable
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.accumulation import Accumulation
+from cockpit.capture.afterwards import SeenLoss
 from cockpit.capture.assemble import sample_gradients
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.batch_size import Axes, batch_sizes
@@ -29,7 +30,7 @@ from cockpit.capture.forward import ForwardWatch, ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.loss_graph import LossGraph
-from cockpit.capture.losses import LossCall, registered, take_apart
+from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
@@ -185,6 +186,25 @@ class Capture:
         if mean.requires_grad:
             self._guard(self._watch_loss)(mean, call)
         return mean
+
+    def adopt(self, losses: Sequence[SeenLoss]) -> None:
+        """Takes a forward pass that was over when this was opened, from what BackPACK has kept of it.
+
+        Args:
+            losses: Loss calls that it ended in.
+        """
+        self._guard(self._recorder.adopt)()
+        for loss in losses:
+            self._guard(self._loss_seen)(*loss)
+
+    def adopt_individual(self, loss: Tensor, per_sample: Tensor) -> None:
+        """Takes individual losses that were computed beside the loss.
+
+        Args:
+            loss: What ``backward`` will be called on, or a part of it.
+            per_sample: Shape ``[N, …]``; the loss is their mean or their sum.
+        """
+        self._guard(self._watch_loss)(loss, beside(loss, per_sample))
 
     def _guard(self, hook: Hook) -> Hook:
         """Wraps a hook: an error of ours is reported, and training goes on."""

@@ -1,11 +1,12 @@
-"""Modules under BackPACK's ``extend``, for as long as a block lasts."""
+"""Modules under BackPACK's ``extend``: for as long as a block lasts, or because the user has extended them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from torch import nn
+from torch import Tensor, nn
 
 _FLAG = "_backpack_extend"
 _KEPT = ("output", "input0")
@@ -31,7 +32,7 @@ def extended(*modules: nn.Module) -> Iterator[None]:
     from backpack import extend, memory_cleanup
     from backpack.context import CTX
 
-    fresh = [m for root in modules for m in root.modules() if not getattr(m, _FLAG, False)]
+    fresh = [m for root in modules for m in root.modules() if not is_extended(m)]
     for module in fresh:
         _require_extensible(module)
     kinds = [module._is_full_backward_hook for module in fresh]
@@ -51,6 +52,36 @@ def extended(*modules: nn.Module) -> Iterator[None]:
             module._is_full_backward_hook = kind
             if module.__dict__.pop(_FLAG, False):
                 memory_cleanup(module)
+
+
+def is_extended(module: nn.Module) -> bool:
+    """Whether BackPACK's hooks hang on a module."""
+    return bool(getattr(module, _FLAG, False))
+
+
+def last_call(module: nn.Module) -> tuple[tuple[Tensor, ...], Tensor] | None:
+    """Inputs and output of an extended module's last call, as BackPACK keeps them until a backward pass has come by.
+
+    Args:
+        module: The module; ``None`` comes back if it is not extended, or was not called since.
+    """
+    output = vars(module).get("output")
+    if not is_extended(module) or not isinstance(output, Tensor):
+        return None
+    inputs: list[Tensor] = []
+    while isinstance(kept := vars(module).get(f"input{len(inputs)}"), Tensor):
+        inputs.append(kept)
+    return tuple(inputs), output
+
+
+def silent_extensions() -> AbstractContextManager[None]:
+    """A context in which backward passes run no extension of BackPACK, and clear nothing that it keeps."""
+    if "backpack" not in sys.modules:
+        return nullcontext()
+    from backpack import backpack
+
+    context: AbstractContextManager[None] = backpack(retain_graph=True)
+    return context
 
 
 def _require_extensible(module: nn.Module) -> None:

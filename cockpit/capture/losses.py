@@ -216,6 +216,28 @@ def registered(per_sample: Tensor) -> tuple[Tensor, LossCall]:
     return mean, call
 
 
+def beside(loss: Tensor, per_sample: Tensor) -> LossCall:
+    """Individual losses that the user has computed beside the loss.
+
+    Args:
+        loss: Attached to the graph, shape ``[]``.
+        per_sample: Shape ``[N, …]``; the loss is their mean or their sum.
+
+    Returns:
+        The call; with a problem if the loss is neither.
+    """
+    counts = torch.ones_like(per_sample, requires_grad=False, dtype=torch.float64)
+    call = LossCall("individual_losses", loss.detach().clone(), per_sample, counts, 1.0, True)
+    call.arrangement = Arrangement(len(per_sample), axis=0)
+    call.origin = Origin({}, get_gradient_edge(loss), per_sample)
+    value, values = loss.detach().double(), per_sample.detach().double()
+    if torch.isclose(values.sum(), value, rtol=1e-3) and not torch.isclose(values.mean(), value, rtol=1e-3):
+        call.total = float(values.numel())
+    elif torch.isfinite(value) and not torch.isclose(values.mean(), value, rtol=1e-3):
+        call.problem = "the loss is neither the mean nor the sum of the individual losses that were given beside it"
+    return call
+
+
 @cache
 def _signature(func: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(func)

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from cockpit.capture.extended import silent_extensions
+
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Whatever runs inside the block leaves random generators and buffers as they were.
 
     A backward pass runs forward passes again where activations are checkpointed, and these draw random numbers and
-    update running statistics.
+    update running statistics. Where the user has extended modules with BackPACK, its extensions do not run, and what it
+    keeps for the user's own backward pass stays.
 
     Args:
         model: Whose buffers to keep.
@@ -25,7 +28,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     kinds = {device.type for device in devices}
     indices = sorted({device.index for device in devices})
     try:
-        with torch.random.fork_rng(indices, device_type=kinds.pop() if len(kinds) == 1 else "cuda"):
+        with (
+            silent_extensions(),
+            torch.random.fork_rng(indices, device_type=kinds.pop() if len(kinds) == 1 else "cuda"),
+        ):
             yield
     finally:
         for buffer, value in buffers:

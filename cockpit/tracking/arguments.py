@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cockpit.capture.assemble import sample_gradients
+from cockpit.capture.backpack import batch_gradients
+from cockpit.capture.capture import Source
+
 STATES = ("finished", "interrupted", "crashed")
 """How a run can end."""
 
@@ -60,6 +64,17 @@ def checked_optimizers(optimizer: object) -> list[Optimizer]:
     if not optimizers:
         raise TypeError("optimizer is an empty list; pass the optimizer that updates the model")
     return optimizers
+
+
+def checked_backend(backend: object) -> Source:
+    """What makes individual gradients.
+
+    Raises:
+        ValueError: For anything but one of the two.
+    """
+    if backend not in ("cockpit", "backpack"):
+        raise ValueError(f"backend is 'cockpit' or 'backpack', got {backend!r}")
+    return sample_gradients if backend == "cockpit" else batch_gradients
 
 
 def checked_config(config: object) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from cockpit.capture.assemble import sample_gradients
 from cockpit.capture.backward import pooled_loss, pooled_shares
-from cockpit.capture.capture import Capture
+from cockpit.capture.capture import Capture, Source
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing
@@ -32,6 +33,7 @@ class OpenStep:
         surroundings: What the probes may look at.
         layouts: What earlier steps found out about batch axes.
         on_failure: Told of errors in the cockpit's own hooks.
+        source: Makes individual gradients.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class OpenStep:
         surroundings: Surroundings,
         layouts: Layouts,
         on_failure: Callable[[Exception], None],
+        source: Source = sample_gradients,
     ) -> None:
         self.index, self.surroundings = index, surroundings
         self._optimizers, self._on_failure = optimizers, on_failure
@@ -62,6 +65,7 @@ class OpenStep:
             second_order=any(probe.second_order for probe in probes),
             inputs=any(probe.inputs for probe in probes),
             outputs=any(probe.outputs for probe in probes),
+            source=source,
         )
         self._handles: list[RemovableHandle] = []
         self._rates: dict[Optimizer, list[float]] = {}

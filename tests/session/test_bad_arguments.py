@@ -47,7 +47,11 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(options, error, 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda model: (model.parameters(), None), "Cockpit watches a torch.nn.Module, got generator"),
+        (
+            lambda model: (model.parameters(), torch.optim.SGD(model.parameters())),
+            "Cockpit watches a torch.nn.Module, got generator",
+        ),
+        (lambda model: ([model], None), "watches a torch.nn.Module, or parameters of one, got Sequential among"),
         (lambda model: (model, model), "optimizer must be a torch.optim.Optimizer or a list of them, got Sequential"),
         (lambda model: (model, None), "or a list of them, got NoneType"),
         (lambda model: (model, []), "optimizer is an empty list"),

@@ -1,0 +1,1 @@
+"""Modules that scripts written for f-dangel/cockpit import."""
