@@ -24,6 +24,7 @@ Fault = Literal["raw-pixels", "sigmoid", "frozen-layer"]
 BATCH_SIZE = 128
 LEARNING_RATE = 0.02
 MOMENTUM = 0.9
+TRACK = 10  # steps: dense curves of a short training, the same ones for the same seed
 VALIDATE_EVERY = 50
 
 
@@ -63,6 +64,7 @@ class Trainee:
             self.model,
             self.optimizer,
             self.loss_fn,
+            track=TRACK,
             run=options.logdir / f"demo-{fault or 'healthy'}",
             config={
                 "data": images.name,

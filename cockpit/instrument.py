@@ -15,7 +15,7 @@ from cockpit.layers import Combine
 from cockpit.panel import Panel
 from cockpit.probes.probe import Probe
 from cockpit.reading import Reading, Value
-from cockpit.schedule import Schedule, as_schedule
+from cockpit.schedule import Auto, Schedule, as_schedule
 from cockpit.step import Step
 
 Configuration: TypeAlias = Literal["economy", "business", "full"]
@@ -29,7 +29,7 @@ class Instrument(ABC):
     value from steps that are over. It is given numbers on the host and may take its time, but not hold on to steps.
 
     Args:
-        track: When it is read; the cockpit's own schedule if not given.
+        track: When it is read; as the cockpit's own argument, which holds if not given.
 
     Raises:
         TypeError: If ``track`` is no schedule.
@@ -54,10 +54,10 @@ class Instrument(ABC):
     panel: Panel | None = None
     """How it is drawn; ``None`` where another panel draws its key."""
 
-    schedule: Schedule | None = None
+    schedule: Schedule | Auto | None = None
     """When it is read; ``None``: when the cockpit says."""
 
-    def __init__(self, *, track: int | Schedule | None = None) -> None:
+    def __init__(self, *, track: int | Literal["auto"] | Schedule | None = None) -> None:
         self.schedule = None if track is None else as_schedule(track)
 
     @abstractmethod

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Schedule: TypeAlias = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Auto:
+    """As often as the budget allows: which steps these are turns out while training runs."""
+
+    def __str__(self) -> str:
+        return "as often as the budget allows"
 
 
 @dataclass(frozen=True)
@@ -71,25 +79,39 @@ def log_spaced(last: int, points: int = 100) -> LogSpaced:
     return LogSpaced(steps, f"{len(steps)} log-spaced steps up to {last}")
 
 
-def as_schedule(track: int | Schedule) -> Schedule:
-    """What a user may write for ``track=``: an interval, or any function from step to bool.
+def as_schedule(track: int | Literal["auto"] | Schedule) -> Schedule | Auto:
+    """What a user may write for ``track=``: ``"auto"``, an interval, or any function from step to bool.
 
     Raises:
         TypeError: For anything else.
         ValueError: For an interval below 1.
     """
+    if isinstance(track, str) and track == "auto":
+        return Auto()
     if callable(track):
         return track
     if hasattr(track, "__index__"):
         return every(track)
     raise TypeError(
-        f"track must be a number of steps, every(…), log_spaced(…) or a function from step to bool, got {track!r}"
+        'track must be "auto", a number of steps, every(…), log_spaced(…) or a function from step to bool, '
+        f"got {track!r}"
     )
 
 
-def describe(schedule: Schedule) -> str:
+def describe_intervals(intervals: Iterable[int]) -> str:
+    """How often several things happen, in words: ``every 3rd step``, ``every 4th to 32nd step``."""
+    ordered = sorted(intervals)
+    shortest, longest = ordered[0], ordered[-1]
+    if shortest == longest:
+        return str(Every(shortest))
+    if shortest == 1:
+        return f"every step to every {_ordinal(longest)}"
+    return f"every {_ordinal(shortest)} to {_ordinal(longest)} step"
+
+
+def describe(schedule: Schedule | Auto) -> str:
     """A schedule in words."""
-    if isinstance(schedule, (Every, LogSpaced)):
+    if isinstance(schedule, (Auto, Every, LogSpaced)):
         return str(schedule)
     name = getattr(schedule, "__name__", type(schedule).__name__)
     return "steps chosen by a function" if name == "<lambda>" else f"steps chosen by {name}"

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,10 +23,11 @@ from cockpit.json_log import output_of, write_json
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.probes.probe import Probe, Surroundings
 from cockpit.run import load_run
-from cockpit.schedule import Schedule, as_schedule, every
+from cockpit.schedule import Schedule, as_schedule
 from cockpit.tracking.arguments import (
     STATES,
     checked_backend,
+    checked_budget,
     checked_config,
     checked_model,
     checked_optimizers,
@@ -35,17 +36,15 @@ from cockpit.tracking.arguments import (
     state_after,
     turned_off,
 )
-from cockpit.tracking.bookkeeping import KEYS, Bookkeeping
+from cockpit.tracking.bookkeeping import KEYS, PLAN_KEYS, Bookkeeping
+from cockpit.tracking.clock import Clock
 from cockpit.tracking.description import describe_run
 from cockpit.tracking.dispatch import Dispatched
 from cockpit.tracking.notices import Notices
 from cockpit.tracking.open_step import OpenStep
-from cockpit.tracking.pace import Pace
 from cockpit.tracking.places import PROGRESS, open_log
 from cockpit.tracking.step_context import StepContext
 from cockpit.tracking.windows import Windows
-
-DEFAULT_TRACK = 10
 
 check_for_clash()
 
@@ -59,8 +58,10 @@ class Cockpit(Dispatched):
         loss_fn: Not needed: losses of ``torch.nn`` and ``torch.nn.functional`` are recognised wherever they are called
             inside a step. Others are handed over with ``step.losses``.
         instruments: ``"economy"``, ``"economy+hess_trace"``, or a list of names, classes and objects.
-        track: When instruments are read, unless they say so themselves: an interval, ``every(…)``, ``log_spaced(…)`` or
-            a function from step to bool. By default every tenth step, and the next where an instrument looks at two.
+        track: When instruments are read, unless they say so themselves: ``"auto"``, as often as the budget allows; an
+            interval, ``every(…)``, ``log_spaced(…)`` or a function from step to bool, whatever it costs.
+        budget: How much slower training may be for what is read by ``"auto"``, as a share of its time without: 0.1 is
+            ten percent.
         run: Directory of the log; ``runs/<script>-<time>`` if not given. A finished run's name gets a suffix.
         config: Hyperparameters to keep with the run.
         tags: Words to find the run by.
@@ -70,8 +71,9 @@ class Cockpit(Dispatched):
             holds all samples' gradients of a parameter at once.
 
     Raises:
-        TypeError: For a model or an optimizer of another kind.
-        ValueError: For unknown or no instruments, or a model without trainable parameters that the optimizer holds.
+        TypeError: For a model or an optimizer of another kind, or a budget that is no number.
+        ValueError: For unknown or no instruments, a budget that is not positive and finite, or a model without
+            trainable parameters that the optimizer holds.
         RunIsLive: If another process or cockpit writes this run.
         OSError: If the log cannot be written.
     """
@@ -81,7 +83,6 @@ class Cockpit(Dispatched):
 
     _closed = False
     _inside = False  # a step
-    _entered = 0.0
     _previous: Sequence[Tensor] | None = None  # what the parameters moved by in the step before
     _unsettled: OpenStep | None = None  # a step whose optimizers are still to come
     _leftover: Sequence[RemovableHandle] = ()
@@ -93,7 +94,8 @@ class Cockpit(Dispatched):
         loss_fn: object = None,
         *,
         instruments: str | Instrument | type[Instrument] | Iterable[str | Instrument | type[Instrument]] = "economy",
-        track: int | Schedule | None = None,
+        track: int | Literal["auto"] | Schedule = "auto",
+        budget: float = 0.1,
         run: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
         tags: str | Iterable[str] = (),
@@ -106,12 +108,12 @@ class Cockpit(Dispatched):
             return
         self._model, self._optimizers = checked_model(model), checked_optimizers(optimizer)
         watching = resolve(instruments)
-        schedule = every(DEFAULT_TRACK) if track is None else as_schedule(track)
+        schedule, share = as_schedule(track), checked_budget(budget)
         self._source = checked_backend(backend)
         self._table = self._watched()
         moves = any(probe.movement for instrument in watching for probe in instrument.probes())
         self._displacement = Displacement(self._table) if moves else None
-        self._own_keys = (*(instrument.name for instrument in watching), *KEYS)
+        self._own_keys = (*(instrument.name for instrument in watching), *KEYS, *PLAN_KEYS)
         header = describe_run(
             model, self._table, self._optimizers, watching, schedule, checked_config(config), checked_tags(tags)
         )
@@ -122,10 +124,13 @@ class Cockpit(Dispatched):
         if log.next_step > 0 and self._displacement is not None:
             self._displacement.resumed()
         self._notices = Notices(self._writer, self._seconds)
-        self._windows = Windows(watching, schedule, self._notices)
-        self._pace, self._layouts, self._workspace = Pace(), Layouts(), Workspace()
+        self._windows = Windows(watching, schedule, share, self._notices)
+        self._budget, self._clock = self._windows.budget, Clock(self._table[0].tensor.device)
+        self._layouts, self._workspace = Layouts(), Workspace()
         self._memory: dict[Probe[Any], Any] = {}
-        self._books = Bookkeeping(log, self._pace, watching, schedule)
+        self._books = Bookkeeping(
+            log, self._budget, watching, schedule, instruments if isinstance(instruments, str) else ""
+        )
         self._at_exit = functools.partial(_interrupt, weakref.ref(self))
         atexit.register(self._at_exit)  # runs before the writer's own, which is older
         self._notices.unheld(self._table)
@@ -141,7 +146,7 @@ class Cockpit(Dispatched):
     @property
     def overhead(self) -> float | None:
         """Extra time over plain time so far, 0.1 is ten percent; ``None`` before there is a yardstick."""
-        return self._pace.overhead() if self.enabled else None
+        return self._budget.overhead() if self.enabled else None
 
     def step(self) -> StepContext:
         """One optimizer update, however many backward passes: ``with cockpit.step(): …``.
@@ -227,7 +232,7 @@ class Cockpit(Dispatched):
                 "several backward passes may share one"
             )
         self._settle()
-        self._entered = time.perf_counter()
+        self._clock.begin()
         step = self._opened()
         self._inside = True
         return step
@@ -236,6 +241,7 @@ class Cockpit(Dispatched):
         audience = self._windows.begin(self._index)
         if not audience:
             return None
+        self._clock.track()
         surroundings = Surroundings(
             self._table,
             self._workspace,
@@ -250,7 +256,7 @@ class Cockpit(Dispatched):
                 self._index,
                 self._model,
                 self._optimizers,
-                audience.probes(),
+                audience,
                 surroundings,
                 self._layouts,
                 self._failed,
@@ -262,6 +268,7 @@ class Cockpit(Dispatched):
             if not isinstance(error, Exception):
                 raise
             self._failed(error)
+            self._budget.given_up()
             return None
         return step
 
@@ -277,10 +284,10 @@ class Cockpit(Dispatched):
         self._index += 1
         if step is None:
             self._previous = None
-            self._pace.untracked(time.perf_counter() - self._entered)
+            self._budget.untracked(self._clock.elapsed())
         else:
             self._conclude(step)
-            self._pace.tracked(time.perf_counter() - self._entered)
+        self._books.tell_plan(self._index - 1, self._seconds())
         self._notices.tell()
 
     def _conclude(self, step: OpenStep) -> None:
@@ -290,7 +297,7 @@ class Cockpit(Dispatched):
                 step.detach()
                 self._finish(step)
             else:
-                self._unsettled = step
+                self._unsettled, step.took = step, self._clock.elapsed() or 0.0
                 step.when_all_optimizers_stepped(self._optimizers_stepped)
         except BaseException:  # Ctrl-C in the cockpit's own work
             self._windows.forget()
@@ -315,9 +322,8 @@ class Cockpit(Dispatched):
     def _finish_unsettled(self) -> None:
         step, self._unsettled = self._unsettled, None
         if step is not None:
-            began = time.perf_counter()
+            self._clock.begin()
             self._finish(step)
-            self._pace.settled(time.perf_counter() - began)
 
     def _finish(self, step: OpenStep) -> None:
         """Everything is known: compute the instruments whose window is complete, and log."""
@@ -336,6 +342,9 @@ class Cockpit(Dispatched):
             if not isinstance(error, Exception):
                 raise
             self._notices.failed(step.index, "the capture", error)
+        taken = step.took + (self._clock.elapsed() or 0.0)
+        work = step.audience.work({**step.seconds(), **self._windows.seconds})
+        self._budget.tracked(taken, work, self._writer.seconds)
 
     def _failed(self, error: Exception) -> None:
         self._notices.failed(self._index, "the capture", error)

@@ -30,7 +30,7 @@ def train(run: Path, epochs: int) -> Path:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     loss_fn = nn.CrossEntropyLoss()
 
-    with Cockpit(model, optimizer, loss_fn, run=run, config={"lr": 0.05}) as cockpit:
+    with Cockpit(model, optimizer, loss_fn, run=run, track=10, config={"lr": 0.05}) as cockpit:
         for _ in range(epochs):
             for inputs, labels in loader:
                 with cockpit.step():

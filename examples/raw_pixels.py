@@ -43,7 +43,7 @@ def train(images: Images, prepare: Prepare, run: Path, steps: int) -> Path:
     model = network(images)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     loss_fn = nn.CrossEntropyLoss()
-    with Cockpit(model, optimizer, loss_fn, run=run) as cockpit:
+    with Cockpit(model, optimizer, loss_fn, run=run, track=10) as cockpit:
         for _ in range(steps):
             chosen = torch.randint(len(images.x_train), (64,)).numpy()
             x = torch.from_numpy(prepare(images.x_train[chosen]))

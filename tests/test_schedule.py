@@ -3,8 +3,7 @@ import itertools
 import pytest
 
 from cockpit import every, log_spaced
-from cockpit.schedule import as_schedule, describe
-from cockpit.tracking.pace import Pace
+from cockpit.schedule import Auto, as_schedule, describe, describe_intervals
 
 
 def due(schedule, steps=50):
@@ -63,23 +62,24 @@ def test_a_function_is_a_schedule_and_goes_by_its_name():
     assert describe(in_the_morning) == "steps chosen by in_the_morning"
 
 
-def test_the_overhead_is_the_extra_time_of_all_tracked_steps():
-    pace = Pace()
-    for seconds in (1.0, 1.0, 9.0, 1.0):  # one of them was disturbed
-        pace.untracked(seconds)
-    for seconds in (60.0, 5.0):  # compilation, and the search for the batch axis
-        pace.tracked(seconds)
-        pace.settled(1.0)
-    assert pace.overhead() is None
-    pace.tracked(2.0)
-    assert pace.overhead() == pytest.approx(1 / 5)
-    pace.settled(0.5)
-    assert pace.overhead() == pytest.approx(1.5 / 5)
+def test_auto_leaves_it_to_the_budget():
+    assert as_schedule("auto") == Auto()
+    assert describe(Auto()) == "as often as the budget allows"
 
 
-def test_the_overhead_is_never_negative():
-    pace = Pace()
-    for _ in range(3):
-        pace.untracked(1.0)
-        pace.tracked(0.5)
-    assert pace.overhead() == 0
+def test_another_word_is_no_schedule():
+    with pytest.raises(TypeError, match=r"track must be .auto., a number of steps, .* got 'always'"):
+        as_schedule("always")
+
+
+@pytest.mark.parametrize(
+    ("intervals", "words"),
+    [
+        ([1], "every step"),
+        ([3, 3], "every 3rd step"),
+        ([4, 32, 8], "every 4th to 32nd step"),
+        ([8, 1], "every step to every 8th"),
+    ],
+)
+def test_several_intervals_are_told_in_words(intervals, words):
+    assert describe_intervals(intervals) == words

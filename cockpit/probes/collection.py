@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +27,9 @@ class ProbeCollection:
     Args:
         probes: The probes.
         surroundings: The step's.
+
+    Attributes:
+        seconds: What each probe has taken.
     """
 
     def __init__(self, probes: Iterable[Probe[Any]], surroundings: Surroundings) -> None:
@@ -32,6 +37,7 @@ class ProbeCollection:
         self._failed: dict[Probe[Any], Unavailable] = {}
         self._collectors = surroundings.collectors
         probes = [each for probe in probes for each in (*probe.builds_on(), probe)]
+        self.seconds: dict[Probe[Any], float] = defaultdict(float)
         if any(probe.individual for probe in probes):
             # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
             probes = [PerSampleMoments(), *probes]
@@ -49,12 +55,15 @@ class ProbeCollection:
         if broken:
             self._failed[probe] = broken[0]
             return None
+        began = time.perf_counter()
         try:
             return action()
         except Unavailable as reason:
             self._failed[probe] = reason
         except Exception as error:
             self._failed[probe] = Unavailable(f"{type(probe).__name__} failed: {type(error).__name__}: {error}")
+        finally:
+            self.seconds[probe] += time.perf_counter() - began
         return None
 
     def fail(self, error: Exception) -> None:
@@ -92,10 +101,13 @@ class ProbeCollection:
                 if reduction is not None:
                     pairs.append((probe, reduction))
         try:
-            reduce(gradients, [reduction for _, reduction in pairs], self._surroundings.workspace)
+            seconds = reduce(gradients, [reduction for _, reduction in pairs], self._surroundings.workspace)
         except Exception as error:
             # What was reduced before the error stays unused: a parameter that is left out enters no result.
             self.left_out(index, f"{type(error).__name__}: {error}")
+        else:
+            for (probe, _), taken in zip(pairs, seconds, strict=True):
+                self.seconds[probe] += taken
 
     def left_out(self, index: int, reason: str) -> None:
         """A parameter without individual gradients."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -148,18 +149,46 @@ class Probe(ABC, Generic[Result]):
         """Begins a step."""
 
 
-def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspace: Workspace) -> None:
+def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspace: Workspace) -> list[float]:
     """Runs all reductions of one parameter, materialising its individual gradients at most once.
 
     Args:
         gradients: The parameter's individual gradients.
         reductions: What is wanted of them.
         workspace: Scratch memory.
+
+    Returns:
+        Seconds that each reduction took. Those that need the rows share what it takes to form them.
     """
-    open_ends = [reduction for reduction in reductions if not reduction.closed()]
+    laps = _Laps(len(reductions))
+    open_ends = [place for place, reduction in enumerate(reductions) if not laps.of(place, reduction.closed())]
     if open_ends:
         for start, rows in gradients.rows(workspace):
-            for reduction in open_ends:
-                reduction.rows(start, rows)
-    for reduction in reductions:
+            laps.of_all(open_ends)
+            for place in open_ends:
+                reductions[place].rows(start, rows)
+                laps.of(place)
+    for place, reduction in enumerate(reductions):
         reduction.finish()
+        laps.of(place)
+    return laps.seconds
+
+
+class _Laps:
+    """Charges the time since the last call to whoever it was spent for."""
+
+    def __init__(self, count: int) -> None:
+        self.seconds = [0.0] * count
+        self._since = time.perf_counter()
+
+    def of(self, place: int, passed: bool = True) -> bool:
+        """The time was spent for one; hands through what it came to."""
+        self.of_all([place])
+        return passed
+
+    def of_all(self, places: Sequence[int]) -> None:
+        """The time was spent for several alike."""
+        now = time.perf_counter()
+        for place in places:
+            self.seconds[place] += (now - self._since) / len(places)
+        self._since = now

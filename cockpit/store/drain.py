@@ -26,7 +26,12 @@ class Drain(threading.Thread):
         claim: The file.
         encoder: Continues where the file ends.
         interval: Seconds between writes.
+
+    Attributes:
+        seconds: Processor time that the thread has used so far.
     """
+
+    seconds = 0.0
 
     def __init__(self, inbox: Inbox, claim: Claim, encoder: Encoder, interval: float) -> None:
         super().__init__(name="cockpit-writer", daemon=True)
@@ -56,6 +61,7 @@ class Drain(threading.Thread):
             final_state = self._final_state
             try:
                 self._empty(log)
+                self.seconds = time.thread_time()
                 if final_state is not None:
                     log.finish(final_state, self._encoder.cursor + 1, self._inbox.dropped)
                     return

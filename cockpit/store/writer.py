@@ -64,6 +64,11 @@ class Writer:
         """Calls that were not written because too many were waiting."""
         return self._inbox.dropped
 
+    @property
+    def seconds(self) -> float:
+        """Processor time that writing has taken so far, as of the last write."""
+        return self._drain.seconds
+
     def put(self, step: int, time: float, readings: Mapping[str, Reading]) -> None:
         """Hands over one step's readings; they must not be changed afterwards.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +76,22 @@ def checked_backend(backend: object) -> Source:
     if backend not in ("cockpit", "backpack"):
         raise ValueError(f"backend is 'cockpit' or 'backpack', got {backend!r}")
     return sample_gradients if backend == "cockpit" else batch_gradients
+
+
+def checked_budget(budget: object) -> float:
+    """Extra time allowed, as a share of the plain time.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not positive and finite.
+    """
+    hint = "0.1 lets training be ten percent slower; track=1 reads every step, whatever it costs"
+    if isinstance(budget, bool) or not isinstance(budget, numbers.Real):
+        raise TypeError(f"budget must be a number, got {budget!r}: {hint}")
+    share = float(budget)
+    if not 0 < share < math.inf:
+        raise ValueError(f"budget must be positive and finite, got {budget!r}: {hint}; enabled=False reads nothing")
+    return share
 
 
 def checked_config(config: object) -> dict[str, Any]:

@@ -7,32 +7,42 @@ from collections.abc import Sequence
 
 from cockpit.instrument import Instrument
 from cockpit.reading import Reading
-from cockpit.schedule import Schedule, describe
+from cockpit.schedule import Auto, Schedule, describe, describe_intervals
 from cockpit.step import Step
+from cockpit.tracking.budget import Budget
 from cockpit.tracking.coverage import Coverage
 from cockpit.tracking.open_step import OpenStep
-from cockpit.tracking.pace import Pace
 from cockpit.tracking.places import OpenedLog
+from cockpit.tracking.plan import Plan
 
 KEYS = ("learning_rate", "batch_size", "cockpit.overhead")
 """Log keys that every run has."""
+
+PLAN_KEYS = ("cockpit.interval", "cockpit.cost")
+"""Log keys of what the budget decides, by instrument: steps between readings, and plain steps that one costs."""
 
 
 class Bookkeeping:
     """Keeps the books of one run.
 
     Args:
-        log: Takes the coverage.
-        pace: Knows the cost.
+        log: Takes the coverage, and what the budget decides.
+        budget: Knows the cost.
         instruments: What is on.
         schedule: How often it is read.
+        wanted: What the user asked for, where it has a name.
     """
 
-    def __init__(self, log: OpenedLog, pace: Pace, instruments: Sequence[Instrument], schedule: Schedule) -> None:
-        self._log, self._pace = log, pace
+    def __init__(
+        self, log: OpenedLog, budget: Budget, instruments: Sequence[Instrument], schedule: Schedule | Auto, wanted: str
+    ) -> None:  # fmt: skip
+        self._log, self._budget = log, budget
         number = len(instruments)
-        self._headline = f"{number} instrument{'s' if number > 1 else ''}, {describe(schedule)}"
+        self._what = f"{f'{wanted}: ' if wanted else ''}{number} instrument{'s' if number > 1 else ''}"
+        self._headline = f"{self._what}, {describe(schedule)}"
         self._coverage: Coverage | None = None
+        self._plan: Plan | None = None
+        self._measured = False
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:
         """Readings under :data:`KEYS`.
@@ -41,7 +51,7 @@ class Bookkeeping:
             step: A step that is over.
             rates: Learning rates that it was made with, one for each group of parameters.
         """
-        entries = {"cockpit.overhead": Reading(self._pace.overhead())}
+        entries = {"cockpit.overhead": Reading(self._budget.overhead())}
         if rates:
             layers = {f"group {i}": rate for i, rate in enumerate(rates)} if len(rates) > 1 else {}
             entries["learning_rate"] = Reading(rates[0], layers)
@@ -56,6 +66,34 @@ class Bookkeeping:
             self._coverage = coverage
             self._log.writer.document("coverage", coverage.to_json())
         if self._headline:
-            covered = "" if coverage is None else f", {coverage}"
-            print(f"cockpit: {self._headline}{covered} -> {self._log.place}", file=sys.stderr)
+            print(f"cockpit: {self._headline}{self._covered()} -> {self._log.place}", file=sys.stderr)
             self._headline = ""
+
+    def tell_plan(self, step: int, seconds: float) -> None:
+        """Logs how often instruments are read and what that costs, whenever it changes; and says once what came out.
+
+        Args:
+            step: The latest step.
+            seconds: Since the run began.
+        """
+        plan = self._budget.plan
+        if plan is None or plan is self._plan:
+            return
+        if self._plan is None or self._plan.intervals() != plan.intervals():
+            intervals, costs = plan.intervals(), self._budget.costs()
+            of_plan = (
+                Reading(float(min(intervals.values())), {name: float(steps) for name, steps in intervals.items()}),
+                Reading(sum(costs.values()), {name: costs[name] for name in intervals}),
+            )
+            self._log.writer.put(step, seconds, dict(zip(PLAN_KEYS, of_plan, strict=True)))
+        self._plan = plan
+        if self._budget.settled and not self._measured:
+            self._measured = True
+            often = describe_intervals(plan.intervals().values())
+            print(
+                f"cockpit: {self._what}, +{plan.cost:.0%}, {often}{self._covered()}".replace("%", " %", 1),
+                file=sys.stderr,
+            )
+
+    def _covered(self) -> str:
+        return "" if self._coverage is None else f", {self._coverage}"

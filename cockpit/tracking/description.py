@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from cockpit.instrument import Instrument
 from cockpit.panel import Panel
 from cockpit.parameters import ParameterTable
-from cockpit.schedule import Schedule, describe
+from cockpit.schedule import Auto, Schedule, describe
 from cockpit.screens import PANELS, SCREENS
 from cockpit.store import Header
 from cockpit.tracking.bookkeeping import KEYS
@@ -29,7 +29,7 @@ def describe_run(
     table: ParameterTable,
     optimizers: Sequence[Optimizer],
     instruments: Sequence[Instrument],
-    schedule: Schedule,
+    schedule: Schedule | Auto,
     config: Mapping[str, Any],
     tags: tuple[str, ...],
 ) -> Header:
@@ -60,7 +60,7 @@ def describe_run(
     )
 
 
-def _describe_instrument(instrument: Instrument, schedule: Schedule) -> dict[str, Any]:
+def _describe_instrument(instrument: Instrument, schedule: Schedule | Auto) -> dict[str, Any]:
     combine = {"combine": dict(instrument.combine)} if instrument.combine else {}
     return {"interval": describe(instrument.schedule or schedule), **combine}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.collection import ProbeCollection
-from cockpit.probes.probe import Probe, Surroundings
+from cockpit.probes.probe import Surroundings
 from cockpit.step import Step
+from cockpit.tracking.costs import MOVEMENT, Part
+from cockpit.tracking.windows import Audience
 
 
 class OpenStep:
@@ -29,19 +32,24 @@ class OpenStep:
         index: Number of the step.
         model: The model.
         optimizers: Its optimizers.
-        probes: What is to be collected.
+        audience: Who looks at it.
         surroundings: What the probes may look at.
         layouts: What earlier steps found out about batch axes.
         on_failure: Told of errors in the cockpit's own hooks.
         source: Makes individual gradients.
+
+    Attributes:
+        took: Seconds of the user's block, where the optimizer steps after it.
     """
+
+    took = 0.0
 
     def __init__(
         self,
         index: int,
         model: nn.Module,
         optimizers: Sequence[Optimizer],
-        probes: Iterable[Probe[Any]],
+        audience: Audience,
         surroundings: Surroundings,
         layouts: Layouts,
         on_failure: Callable[[Exception], None],
@@ -49,10 +57,14 @@ class OpenStep:
     ) -> None:
         self.index, self.surroundings = index, surroundings
         self._optimizers, self._on_failure = optimizers, on_failure
-        probes = list(probes)
+        self.audience = audience
+        self._moving = 0.0
+        probes = audience.probes()
         self._displacement = surroundings.displacement if any(probe.movement for probe in probes) else None
         if self._displacement is not None:
+            began = time.perf_counter()
             self._displacement.remember()
+            self._moving = time.perf_counter() - began
         self._collection = ProbeCollection(probes, surroundings)
         self.looked_at_samples = any(probe.individual for probe in probes)
         self.capture = Capture(
@@ -84,6 +96,12 @@ class OpenStep:
         return any(
             call.axis is not None and call.axis.coupled for backward in self.capture.passes for call in backward.walked
         )
+
+    def seconds(self) -> dict[Part, float]:
+        """What parts of the step took so far that have a clock of their own."""
+        taken: dict[Part, float] = {} if self._displacement is None else {MOVEMENT: self._moving}
+        taken.update(self._collection.seconds.items())
+        return taken
 
     def open(self) -> None:
         """Installs all hooks; if that fails, none are left."""
@@ -136,7 +154,9 @@ class OpenStep:
         """
         with torch.no_grad():
             if self._displacement is not None:
+                began = time.perf_counter()
                 self.steps = self._displacement.measure()
+                self._moving += time.perf_counter() - began
                 self._collection.moved(self.steps)
             results = self._collection.results()
             rates = self._rates_by_parameter()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,15 @@ from torch import Tensor
 
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
+from cockpit.probes.per_sample_moments import PerSampleMoments
 from cockpit.probes.probe import Probe
 from cockpit.reading import Histogram, Histogram2d, Reading
-from cockpit.schedule import Schedule
+from cockpit.schedule import Auto, Schedule
 from cockpit.step import Step
+from cockpit.tracking.budget import Budget, Work
+from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP, Part
 from cockpit.tracking.notices import Notices
+from cockpit.tracking.plan import Job
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,12 @@ class Audience:
     Args:
         beginning: Instruments whose window begins with it.
         continuing: Instruments whose window began earlier.
+        spaced: Names of those that leave it to the budget.
     """
 
     beginning: tuple[Instrument, ...]
     continuing: tuple[Instrument, ...]
+    spaced: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.beginning or self.continuing)
@@ -38,6 +45,20 @@ class Audience:
     def probes(self) -> list[Probe[Any]]:
         """What they need of the step, each probe once."""
         return list(dict.fromkeys(probe for i in (*self.beginning, *self.continuing) for probe in i.probes()))
+
+    def work(self, timed: Mapping[Part, float]) -> Work:
+        """What it all came to.
+
+        Args:
+            timed: Seconds that parts of the step took.
+        """
+        everybody = (*self.beginning, *self.continuing)
+        return Work(
+            begun=frozenset(i.name for i in self.beginning if i.name in self.spaced),
+            parts=_parts(i for i in everybody if i.name in self.spaced),
+            fixed=_parts(i for i in everybody if i.name not in self.spaced),
+            timed=timed,
+        )
 
     def looks_back(self) -> bool:
         """Whether anybody looks at this step and the one before it."""
@@ -48,32 +69,66 @@ class Audience:
         return any(instrument.window > 1 for instrument in self.beginning)
 
 
+def _parts(instruments: Iterable[Instrument]) -> frozenset[Part]:
+    """What instruments make a step do."""
+    parts: set[Part] = set()
+    for instrument in instruments:
+        probes = [each for probe in instrument.probes() for each in (*probe.builds_on(), probe)]
+        parts |= {STEP, instrument.name, *probes}
+        if any(probe.individual for probe in probes):
+            parts |= {INDIVIDUAL, PerSampleMoments()}
+        if any(probe.movement for probe in probes):
+            parts.add(MOVEMENT)
+    return frozenset(parts)
+
+
+def _job(instrument: Instrument) -> Job:
+    """As the budget sees it. What differentiates twice is read apart from the others the first time."""
+    heavy = any(each.second_order for probe in instrument.probes() for each in (*probe.builds_on(), probe))
+    return Job(instrument.name, _parts([instrument]), instrument.window, light=not heavy)
+
+
 class Windows:
     """The instruments, and the steps each of them has seen so far.
 
     Args:
         instruments: The instruments.
         schedule: When those are read that have no schedule of their own.
+        share: The budget of those that are read as often as it allows.
         notices: Told of instruments and schedules that raise.
+
+    Attributes:
+        budget: Knows when those are due, and what all of them cost.
+        seconds: What each instrument took that was read with the latest step.
     """
 
-    def __init__(self, instruments: Sequence[Instrument], schedule: Schedule, notices: Notices) -> None:
+    def __init__(
+        self, instruments: Sequence[Instrument], schedule: Schedule | Auto, share: float, notices: Notices
+    ) -> None:  # fmt: skip
         self._instruments, self._schedule, self._notices = instruments, schedule, notices
+        spaced = [i for i in instruments if isinstance(schedule if i.schedule is None else i.schedule, Auto)]
+        self._spaced = frozenset(i.name for i in spaced)
+        self.budget = Budget(map(_job, spaced), share)
+        self.seconds: dict[Part, float] = {}
         self._open: list[tuple[Instrument, list[Step]]] = []
 
     def begin(self, index: int) -> Audience:
         """Who looks at the step that begins now."""
         continuing = tuple(instrument for instrument, _ in self._open)
+        affordable = self.budget.due()
         due = self._asked("the schedule given as track", self._schedule, index)
         beginning = tuple(
             i
             for i in self._instruments
-            if (due if i.schedule is None else self._asked(f"the schedule of {i.name}", i.schedule, index, i.name))
+            if i.name in affordable
+            or (due if i.schedule is None else self._asked(f"the schedule of {i.name}", i.schedule, index, i.name))
         )
         self._open += [(instrument, []) for instrument in beginning]
-        return Audience(beginning, continuing)
+        return Audience(beginning, continuing, self._spaced)
 
-    def _asked(self, what: str, schedule: Schedule, index: int, subject: str = "") -> bool:
+    def _asked(self, what: str, schedule: Schedule | Auto, index: int, subject: str = "") -> bool:
+        if isinstance(schedule, Auto):
+            return False
         try:
             return bool(schedule(index))
         except Exception as error:
@@ -90,6 +145,7 @@ class Windows:
         Returns:
             Readings by name, by the step they belong to: the first of the window.
         """
+        self.seconds.clear()
         readings: dict[int, dict[str, Reading]] = {}
         missing: dict[int, dict[str, str]] = {}
         still_open: list[tuple[Instrument, list[Step]]] = []
@@ -109,13 +165,15 @@ class Windows:
 
     def _read(self, instrument: Instrument, steps: Sequence[Step], missing: dict[int, dict[str, str]]) -> Reading:
         """One instrument's reading; whatever it raises stays here."""
-        first = steps[0].index
+        first, began = steps[0].index, time.perf_counter()
         try:
             return _as_reading(instrument.compute(steps))
         except Unavailable as reason:
             missing.setdefault(first, {})[instrument.name] = str(reason)
         except Exception as error:
             self._notices.failed(first, instrument.name, error, instrument.name)
+        finally:
+            self.seconds[instrument.name] = time.perf_counter() - began
         return Reading(None)
 
 

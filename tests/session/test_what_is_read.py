@@ -1,5 +1,6 @@
 """Which instruments are read, at which steps, and what a run tells beside them."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def test_an_object_stands_for_the_instrument_of_its_name(begin, loop, tmp_path):
     assert list(run["grad_norm"].steps) == [0, 1, 2, 3]
 
 
-def test_by_default_every_tenth_step_is_read_and_the_next_for_alpha(begin, loop, tmp_path):
-    cockpit = begin(track=None)
+def test_every_tenth_step_is_read_and_the_next_for_alpha(begin, loop, tmp_path):
+    cockpit = begin(track=10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loop.steps(cockpit, 22)
@@ -68,6 +69,46 @@ def test_by_default_every_tenth_step_is_read_and_the_next_for_alpha(begin, loop,
     run = load_run(tmp_path / "run")
     assert {key: list(run[key].steps) for key in ECONOMY} == {key: [0, 10, 20] for key in ECONOMY}
     assert not run["alpha"].missing.any()
+
+
+def test_by_default_all_is_read_at_first_and_then_as_often_as_the_budget_allows(loop, tmp_path):
+    with Cockpit(loop.model, loop.optimizer, run=tmp_path / "run") as cockpit:
+        loop.steps(cockpit, 300)
+    run = load_run(tmp_path / "run")
+    assert {run[key].steps[0] for key in ECONOMY} == {0}
+    assert len(run["loss"].steps) < 150
+    assert {settings["interval"] for settings in run.header.instruments.values()} == {"as often as the budget allows"}
+
+
+def test_the_intervals_in_force_are_logged_with_what_they_cost(loop, tmp_path):
+    with Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", budget=0.5) as cockpit:
+        loop.steps(cockpit, 300)
+    run = load_run(tmp_path / "run")
+    intervals, costs = run["cockpit.interval"], run["cockpit.cost"]
+    assert set(intervals.layers.names) == set(costs.layers.names) == ECONOMY
+    assert (intervals.values >= 1).all()
+    assert (intervals.layers.values.min(1) == intervals.values).all()
+    assert (costs.layers.values >= 0).all()
+    assert len(np.unique(intervals.layers.values, axis=0)) == len(intervals.steps)  # told only where it changes
+
+
+def test_a_schedule_of_its_own_wins_over_the_budget(loop, tmp_path):
+    instruments = [NormTest(), Loss(track=7)]
+    with Cockpit(loop.model, loop.optimizer, instruments=instruments, run=tmp_path / "run") as cockpit:
+        loop.steps(cockpit, 30)
+    run = load_run(tmp_path / "run")
+    assert list(run["loss"].steps) == [0, 7, 14, 21, 28]
+    assert run["cockpit.interval"].layers.names == ("norm_test",)
+
+
+def test_the_budget_may_space_one_instrument_of_a_fixed_schedule(begin, loop, tmp_path):
+    cockpit = begin(instruments=["loss", NormTest(track="auto")], track=3)
+    loop.steps(cockpit, 30)
+    cockpit.close()
+    run = load_run(tmp_path / "run")
+    assert list(run["loss"].steps) == list(range(0, 30, 3))
+    assert run.header.instruments["norm_test"] == {"interval": "as often as the budget allows"}
+    assert run["cockpit.interval"].layers.names == ("norm_test",)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +129,7 @@ def test_track_says_which_steps_are_read(track, steps, words, begin, loop, tmp_p
     run = load_run(tmp_path / "run")
     assert list(run["loss"].steps) == steps
     assert run.header.instruments["loss"] == {"interval": words}
-    assert f"cockpit: 2 instruments, {words} -> {tmp_path / 'run'}\n" == capsys.readouterr().err
+    assert f"cockpit: loss+grad_norm: 2 instruments, {words} -> {tmp_path / 'run'}\n" == capsys.readouterr().err
 
 
 def test_a_schedule_is_asked_once_a_step(begin, loop):
@@ -111,8 +152,17 @@ def test_the_start_is_told_in_one_line(begin, loop, tmp_path, capsys):
     cockpit = begin()
     assert capsys.readouterr().err == ""
     loop.steps(cockpit, 5)
-    words = f"cockpit: {len(ECONOMY)} instruments, every step, 100 % of parameters -> {tmp_path / 'run'}\n"
+    words = f"cockpit: economy: {len(ECONOMY)} instruments, every step, 100 % of parameters -> {tmp_path / 'run'}\n"
     assert capsys.readouterr().err == words
+
+
+def test_the_budget_tells_what_is_on_and_then_what_it_costs_as_measured(loop, tmp_path, capsys):
+    with Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", budget=2.0) as cockpit:
+        loop.steps(cockpit, 400)
+    first, second = capsys.readouterr().err.splitlines()
+    said = f"cockpit: economy: {len(ECONOMY)} instruments, "
+    assert first == f"{said}as often as the budget allows, 100 % of parameters -> {tmp_path / 'run'}"
+    assert re.fullmatch(rf"{said}\+\d+ %, every .*step.*, 100 % of parameters", second)
 
 
 def test_untracked_steps_meet_no_hooks_at_all(begin, loop):

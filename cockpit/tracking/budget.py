@@ -1,0 +1,241 @@
+"""When instruments are read that leave it to the cockpit: as often as the budget allows.
+
+The instruments are read at *ticks*. Cheap ones are read at every tick; dearer ones at every second, fourth, eighth …,
+and never two such groups at once. Ticks are as far apart as the budget asks for, and one that would overdraw it waits
+until the steps in between have earned it. Nothing is known at first, so the dear instruments are read once each, one
+after the other, before that begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cockpit.tracking.costs import INDIVIDUAL, Costs, Part
+from cockpit.tracking.plan import Job, Plan, cost_by_job, cost_of, make_plan
+from cockpit.tracking.yardstick import Yardstick
+
+LONGEST_STREAK = 7
+"""Tracked steps in a row: one step in eight is the yardstick."""
+
+_PAUSE = 4  # steps between the first readings
+_ADVANCE = 250  # steps whose earnings the first readings may spend before they are earned
+_AIM, _LEAST = 0.9, 0.3  # of the budget is planned for: what is left keeps ticks regular while measurements vary
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was done in a tracked step.
+
+    Args:
+        begun: Jobs of the budget that began with it.
+        parts: What the budget's jobs made it do.
+        fixed: What instruments with a schedule of their own made it do.
+        timed: Seconds of the parts that have a clock of their own.
+    """
+
+    begun: frozenset[str]
+    parts: frozenset[Part]
+    fixed: frozenset[Part]
+    timed: Mapping[Part, float]
+
+
+class Budget:
+    """Decides before each step what is read, and keeps account of what was spent.
+
+    All amounts are in plain steps: a budget of 0.1 earns a tenth of a step with every step.
+
+    Args:
+        jobs: The instruments that are spaced.
+        share: Extra time allowed, as a share of the plain time.
+    """
+
+    def __init__(self, jobs: Iterable[Job], share: float) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._share, self._costs = share, Costs(Yardstick())
+        self._unopened, self._unsure = _opening(self._jobs.values()), _first_readings(self._jobs.values())
+        self._opened: set[str] = set()
+        self._chosen: tuple[Literal["open", "again", "tick"], frozenset[str]] = ("tick", _NOBODY)
+        self._first_runs: list[Work] = []
+        self._waiting: list[tuple[float, Work, float]] = []
+        self._charged = self._spent = self._extra = 0.0
+        self._compared = self._alone = 0
+        self._prices: dict[frozenset[str], float] = {}
+        self._steps = self._tick = 0
+        self._since = _PAUSE  # steps since something began
+        self._streak = self._rest = 0
+        self.plan: Plan | None = None
+
+    @property
+    def spent(self) -> float:
+        """Extra time so far, in plain steps. First runs are charged what later ones cost."""
+        return self._spent
+
+    def overhead(self) -> float | None:
+        """Extra time over plain time so far, of all instruments; ``None`` before there is anything to compare.
+
+        Steps that do something for the first time are left out: they compile loops, find the batch axis and touch
+        memory first, which is not done again.
+        """
+        measured = self._compared - self._alone
+        return self._extra / self._compared if measured and self._costs.yardstick.bare else None
+
+    def costs(self) -> dict[str, float]:
+        """What each job costs a time, in plain steps; a part that several need is shared out among them."""
+        return cost_by_job(self._jobs.values(), self._costs)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every instrument has been read and measured, so that the plan can be relied on."""
+        return self.plan is not None and not self._unopened and not self._unsure
+
+    def due(self) -> frozenset[str]:
+        """Jobs that begin with the next step. Asking again changes nothing until the step is over."""
+        if not self._jobs or self._rest > 0 or self._waiting:
+            return _NOBODY
+        self._chosen = self._choose()
+        fits = all(self._streak + min(job.window, LONGEST_STREAK) <= LONGEST_STREAK for job in self._picked())
+        return self._chosen[1] if fits else _NOBODY
+
+    def _choose(self) -> tuple[Literal["open", "again", "tick"], frozenset[str]]:
+        if self._unopened and (not self._opened or self._spent <= self._limit()):
+            return "open", self._unopened[0] if self._since >= _PAUSE else _NOBODY
+        if self._unsure and self._opened >= self._unsure[0] and self._since >= _PAUSE:
+            return "again", self._affordable(self._doubtful(self._unsure[0]))
+        if self.plan is not None and self._since + 1 >= self.plan.interval:
+            return "tick", self._affordable(self.plan.at(self._tick + 1))
+        return "tick", _NOBODY
+
+    def _affordable(self, names: frozenset[str]) -> frozenset[str]:
+        if names not in self._prices:
+            self._prices[names] = cost_of((self._jobs[name] for name in names), self._costs)
+        return names if self._spent + self._prices[names] <= self._limit() else _NOBODY
+
+    def _limit(self) -> float:
+        """What may be spent by the end of the next step. An advance on the first readings is paid back by step 500."""
+        return self._share * (self._steps + 1 + max(0.0, _ADVANCE - self._steps / 2))
+
+    def _picked(self) -> Iterable[Job]:
+        return (self._jobs[name] for name in self._chosen[1])
+
+    def untracked(self, seconds: float | None) -> None:
+        """A step that was left alone; ``None`` if it was not timed."""
+        if seconds is not None:
+            self._costs.yardstick.alone(seconds)
+        self._alone += 1
+        self._compared += 1
+        self._passed()
+        self._catch_up()
+
+    def tracked(self, seconds: float, work: Work, background: float = 0.0) -> None:
+        """A tracked step is over.
+
+        Args:
+            seconds: How long it took, with what was done for it afterwards.
+            work: What was done.
+            background: Seconds that the log's thread has worked so far.
+        """
+        self._costs.yardstick.tracked(seconds, fixed=not work.parts)
+        self._waiting.append((seconds, work, background))
+        if work.parts:
+            self._streak += 1
+            self._rest = -(-self._streak // LONGEST_STREAK) if self._streak >= LONGEST_STREAK else 0
+            self._steps += 1
+            self._since += 1
+            if work.begun:
+                self._begun()
+        else:
+            self._passed()
+        self._catch_up()
+
+    def given_up(self) -> None:
+        """What was due could not even begin: it had its turn."""
+        if self._chosen[1]:
+            self._begun()
+
+    def _passed(self) -> None:
+        """A step that was no matter of the budget's."""
+        self._steps += 1
+        self._since += 1
+        self._streak, self._rest = 0, max(0, self._rest - 1)
+
+    def _begun(self) -> None:
+        """What was chosen has been done."""
+        self._since = 0
+        kind, names = self._chosen
+        if kind == "open":
+            self._unopened.pop(0)
+            self._opened |= names
+        elif kind == "again":
+            self._unsure.pop(0)
+        else:
+            self._tick += 1
+
+    def _catch_up(self) -> None:
+        """Accounts for what was done, as soon as there is a yardstick."""
+        if not self._waiting or not self._costs.yardstick.seconds():
+            return
+        for seconds, work, background in self._waiting:
+            self._account(seconds, work, background)
+        self._waiting.clear()
+        self._spent = self._charged + sum(self._own(work) for work in self._first_runs)
+        self._prices.clear()
+        self._unsure = [names for names in self._unsure if not self._opened >= names or self._doubtful(names)]
+        if self._opened:
+            opened = [job for name, job in self._jobs.items() if name in self._opened]
+            self.plan = make_plan(opened, self._costs, self._to_spend(), self.plan)
+
+    def _to_spend(self) -> float:
+        """On a step, so that the ticks stay regular while an advance is paid back."""
+        owed = max(0.0, self._spent - self._share * self._steps)
+        return max(_LEAST * self._share, _AIM * self._share - owed / (2 * _ADVANCE))
+
+    def _doubtful(self, names: frozenset[str]) -> frozenset[str]:
+        return frozenset(name for name in names if self._costs.doubtful(self._jobs[name].parts))
+
+    def _account(self, seconds: float, work: Work, background: float) -> None:
+        parts = self._all(work)
+        if not parts:
+            return
+        if self._costs.add(seconds, parts, work.timed, background):
+            self._first_runs.append(work)
+            return
+        whole, charge = self._costs.of(parts), self._costs.charge(seconds, parts)
+        self._extra += charge
+        self._compared += 1
+        if whole > 0:
+            self._charged += charge * self._own(work) / whole
+
+    def _all(self, work: Work) -> frozenset[Part]:
+        """What the step did that a step of the yardstick does not."""
+        return work.parts | work.fixed if self._costs.yardstick.bare else work.parts - work.fixed
+
+    def _own(self, work: Work) -> float:
+        """What the budget's jobs added to a step, in plain steps."""
+        before = self._costs.of(work.fixed) if self._costs.yardstick.bare else 0.0
+        return self._costs.of(self._all(work)) - before
+
+
+def _first_readings(jobs: Iterable[Job]) -> list[frozenset[str]]:
+    """Which jobs are read together for the first time: all light ones, then the others one by one.
+
+    Those come along that need nothing more.
+    """
+    groups, left = [], list(jobs)
+    while left:
+        first = [job for job in left if job.light] or left[:1]
+        parts = frozenset(part for job in first for part in job.parts)
+        groups.append([job for job in left if job in first or job.parts - {job.name} <= parts])
+        left = [job for job in left if job not in groups[-1]]
+    return [frozenset(job.name for job in group) for group in groups]
+
+
+def _opening(jobs: Iterable[Job]) -> list[frozenset[str]]:
+    """The first readings; and, after the very first, one that tells what a step costs without individual gradients."""
+    groups = _first_readings(jobs)
+    cheap = frozenset(job.name for job in jobs if INDIVIDUAL not in job.parts)
+    bare = [cheap & names for names in groups[:1] if cheap & names not in (_NOBODY, names)]
+    return [*groups[:1], *bare, *groups[1:]]
