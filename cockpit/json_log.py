@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.run import Layers, Quantity, Run
+from cockpit.layers import Layers
+from cockpit.run import Quantity, Run
 
 Output: TypeAlias = "dict[int, dict[str, Any]]"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
+from cockpit.layers import Combine
 from cockpit.panel import Panel
 from cockpit.probes.curvature import Method
 from cockpit.probes.curvature_blocks import CurvatureBlocks
@@ -35,6 +37,7 @@ class HessTrace(Instrument):
 
     name = "hess_trace"
     configuration = "business"
+    combine: ClassVar[Mapping[str, Combine]] = {"": "sum"}
     panel = Panel(
         title="Hessian trace",
         kind="lines",

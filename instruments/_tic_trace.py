@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
+from cockpit.layers import Combine
 from cockpit.panel import Panel
 from cockpit.probes.curvature import Method
 from cockpit.probes.curvature_blocks import CurvatureBlocks
@@ -37,6 +39,7 @@ class TICTrace(Instrument):
 
     name = "tic_trace"
     configuration = "business"
+    combine: ClassVar[Mapping[str, Combine]] = {"mean_sq_norm": "sum", "hess_trace": "sum"}
     panel = Panel(
         title="TIC, by traces",
         kind="lines",

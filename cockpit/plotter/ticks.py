@@ -41,9 +41,18 @@ def powers(low: float, high: float, most: int) -> Floats:
     for factors in ((1, 3), (1, 2, 5)):
         grid = np.array([factor * 10.0**power for power in range(first - 2, last + 2) for factor in factors])
         ticks = _within(grid, low, high)
-        if 2 <= len(ticks) <= most:
-            return ticks
-    return evenly(low, high, most)
+        if len(ticks) >= 2:
+            return ticks[:: math.ceil(len(ticks) / max(2, most))]
+    return _apart(evenly(low, high, most), 0.5 / most * math.log(high / low))
+
+
+def _apart(ticks: Floats, distance: float) -> Floats:
+    """Those whose logarithms stand at least this far from the one before."""
+    kept: list[float] = []
+    for tick in ticks.tolist():
+        if not kept or math.log(tick / kept[-1]) >= distance:
+            kept.append(tick)
+    return np.array(kept)
 
 
 def _within(ticks: Floats, low: float, high: float) -> Floats:

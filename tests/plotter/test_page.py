@@ -4,9 +4,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from paper import check_texts, curve_run, drawn, panel, texts, write_run
+from synthetic import INSTRUMENTS, Training, tracked
 from synthetic import write_run as write_training
 
-from cockpit.reading import Histogram, Reading
+from cockpit.reading import Histogram, Histogram2d, Reading
 
 nan, inf = float("nan"), float("inf")
 EDGES = np.linspace(-1, 1, 21)
@@ -35,6 +36,21 @@ def test_a_training_runs_texts_stand_apart(tmp_path, fault):
     check_texts(figure)
     assert {"Step size", "Gradients"} <= set(texts(figure))
     assert "Curvature" not in texts(figure)
+
+
+def test_the_whole_screens_texts_stand_apart_in_three_named_columns(tmp_path):
+    training, random = Training(), np.random.default_rng(0)
+    curvature = {name: panel(title=name, yscale="log") for name in ("hess_max_ev", "hess_trace", "tic_diag")}
+    panels = {**INSTRUMENTS, **curvature, "grad_hist_2d": panel("histogram2d", xlabel="weight", ylabel="gradient")}
+    points = []
+    for step in tracked(300):
+        pairs = Histogram2d(random.integers(0, 99, (20, 20)), EDGES, EDGES)
+        noisy = {name: Reading(float(random.lognormal(0, 1))) for name in curvature}
+        points.append((step, {**training.readings(step), **noisy, "grad_hist_2d": Reading(pairs)}))
+    run = write_run(tmp_path / "run", panels, points, [(step, training.metrics(step)) for step in range(0, 300, 20)])
+    figure = drawn(run)
+    check_texts(figure)
+    assert {"Step size", "Gradients", "Curvature"} <= set(texts(figure))
 
 
 def test_steps_can_stand_on_a_logarithmic_axis(tmp_path):

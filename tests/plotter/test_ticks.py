@@ -42,6 +42,7 @@ def test_logarithmic_ticks_are_powers_of_ten_or_round_values_between(low, high, 
 @given(sizes, st.floats(1.001, 1e30), st.integers(2, 7))
 def test_logarithmic_ticks_are_few_within_the_limits_and_different_in_words(low, ratio, most):
     ticks = powers(low, low * ratio, most)
+    assert (np.diff(np.log(ticks)) >= 0.45 / most * np.log(ratio)).all()
     assert 1 <= len(ticks) <= most + 2
     assert (ticks >= low * (1 - 1e-6)).all()
     assert (ticks <= low * ratio * (1 + 1e-6)).all()
