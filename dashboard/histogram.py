@@ -7,9 +7,12 @@ import itertools
 import numpy as np
 
 from cockpit.dashboard.lines import empty_figure
-from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.scene import Scene, value_at
 from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, number, typed
 from cockpit.drawing.bars import Bars, bars_at, words_of
+from cockpit.drawing.words import share
+
+ZEROS = ".zeros"  # what a histogram of logarithms logs beside itself
 
 
 def draw_histogram(scene: Scene) -> Drawing:
@@ -23,9 +26,9 @@ def draw_histogram(scene: Scene) -> Drawing:
         suffix = str(index + 1) if index else ""
         top, bottom = 1 - index / len(shown), 1 - (index + 1 if bars is shown[-1] else index + 0.8) / len(shown)
         traces.append(_trace(bars, scene.colours) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
-        layout[f"xaxis{suffix}"] = axis(scene.colours, f"value ({bars.key})", anchor=f"y{suffix}")
+        layout[f"xaxis{suffix}"] = axis(scene.colours, scene.panel.xlabel or f"value ({bars.key})", anchor=f"y{suffix}")
         layout[f"yaxis{suffix}"] = _count_axis(bars, scene) | {"domain": [bottom, top], "anchor": f"x{suffix}"}
-    words = "; ".join(words_of(bars) for bars in shown)
+    words = "; ".join(words_of(bars) + _zeros(bars, scene) for bars in shown)
     return Drawing({"data": traces, "layout": layout}, words=words, height=ROW_HEIGHT * len(shown))
 
 
@@ -44,6 +47,13 @@ def _trace(bars: Bars, colours: Palette) -> Json:
         "textposition": "none",
         "hovertemplate": "%{text}: %{y:,}<extra></extra>",
     }
+
+
+def _zeros(bars: Bars, scene: Scene) -> str:
+    """The share of zeros, which have no place among logarithms."""
+    column = scene.column(bars.key + ZEROS)
+    share_of_zeros = None if column is None else value_at(column, scene.step)
+    return "" if share_of_zeros is None else f"; {share(share_of_zeros, 1)} are zero"
 
 
 def _count_axis(bars: Bars, scene: Scene) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cockpit.dashboard.gauge import draw_gauge
-from cockpit.dashboard.histogram import draw_histogram
+from cockpit.dashboard.histogram import ZEROS, draw_histogram
 from cockpit.dashboard.lines import draw_lines, empty_figure
 from cockpit.dashboard.parabola import draw_parabola
 from cockpit.dashboard.scene import Scene
@@ -57,6 +57,7 @@ def _columns(
 ) -> dict[str, Column]:
     if panel.kind == "histogram":
         found = {key: source.histogram(key, step) for key in keys}
+        found |= {key + ZEROS: source.scalars(key + ZEROS) for key in keys}
     elif panel.kind == "parabola":
         companions = [key + suffix for key in keys for suffix in (CONCAVE, UPHILL)]
         found = {key: source.scalars(key, exact=True) for key in (*keys, *companions)}

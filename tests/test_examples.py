@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cockpit import load_run
+from cockpit.instrument import registered
+from cockpit.testing import check_panel
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -30,6 +34,16 @@ def test_raw_pixels_fill_the_end_bins_and_scaled_ones_do_not(tmp_path):
 def test_raw_pixels_runs_on_cifar(tmp_path, data_dir):
     printed = run_example("raw_pixels.py", "--steps", "2", "--cifar", data_dir / "cifar10_subset.npz", cwd=tmp_path)
     assert "raw, 0 to 255: loss" in printed
+
+
+def test_an_instrument_of_the_scripts_own_is_logged_and_drawn_where_its_class_is_unknown(tmp_path):
+    run_example("own_instrument.py", "--steps", "40", cwd=tmp_path)
+    assert (tmp_path / "own_instrument.png").stat().st_size > 10_000
+    assert "effective_samples" not in registered()
+    check_panel(tmp_path / "runs" / "effective-0", "effective_samples")
+    layers = load_run(tmp_path / "runs" / "effective-0")["effective_samples"].layers
+    assert layers.names == ("0.weight", "0.bias", "2.weight", "2.bias")
+    assert ((layers.values >= 1) & (layers.values <= 128 + 1e-9)).all()
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -27,6 +27,10 @@ _announced = False
 _PROCESS = os.getpid()
 _BISECTION = 50
 """A bisection costs as much as looking at about so many elements."""
+_EXPONENTS = 20
+"""So many exponents occur among the inputs of a layer."""
+_INTEGERS: dict[int, type[np.signedinteger[Any]]] = {4: np.int32, 8: np.int64}
+"""As large as a number of so many bytes."""
 _WORTH_THREADS = 2_000_000
 """Elements, about a millisecond. numba's threads and torch's are two pools that wait for work by spinning, each on the
 cores the other wants, so that handing over small pieces of work costs more than doing them."""
@@ -49,6 +53,23 @@ def count_outer(inputs: Tensor, deltas: Tensor, edges: Tensor) -> NDArray[np.int
     return _run("count_sorted", _BISECTION * deltas.numel(), ordered, deltas.contiguous().numpy(), edges.numpy())
 
 
+def count_exponents(rows: Tensor, factors: Tensor, lowest: int, highest: int) -> NDArray[np.int64]:
+    """Zeros, and counts of ``factors[n] · rows[n, j]`` by exponent."""
+    lines = rows.contiguous().numpy()
+    integers = lines[:0].view(_INTEGERS[lines.itemsize])
+    return _run("exponents_of_rows", rows.numel(), lines, factors.contiguous().numpy(), integers, lowest, highest)
+
+
+def count_outer_exponents(inputs: Tensor, deltas: Tensor, lowest: int, highest: int) -> NDArray[np.int64]:
+    """Zeros, and counts of ``deltas[n, o] · inputs[n, i]`` by exponent."""
+    ordered = np.sort(np.abs(inputs.numpy()), axis=1)
+    bits = np.abs(deltas.contiguous().numpy()).view(_INTEGERS[ordered.itemsize])
+    width = np.finfo(ordered.dtype).nmant
+    behind = 8 * ordered.itemsize - 1 - width
+    keys = np.sort((bits & ((1 << width) - 1)) << behind | bits >> width, axis=1)
+    return _run("exponents_of_products", _EXPONENTS * deltas.numel(), ordered, keys, lowest, highest)
+
+
 def _announce_compilation(cached: Callable[[], bool]) -> None:
     """Says once, where it is so, why the first tracked step takes seconds."""
     global _announced
@@ -58,21 +79,22 @@ def _announce_compilation(cached: Callable[[], bool]) -> None:
             print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
 
 
-def _run(name: str, work: int, *arrays: NDArray[Any]) -> NDArray[np.int64]:
+def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[np.int64]:
     """Runs a loop, on several cores where that pays.
 
     Args:
         name: Of the loop.
         work: About how many elements it looks at.
-        arrays: Its arguments.
+        arguments: Its arguments.
     """
-    from cockpit.kernels import loops
+    from cockpit.kernels import exponent_loops, loops
 
     with _LOCK:
         _announce_compilation(loops.cached)
         parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
         if parallel:
             loops.set_threads(torch.get_num_threads())
-        kernel = getattr(loops, name + ("_parallel" if parallel else "_serial"))
-        counts: NDArray[np.int64] = kernel(*arrays).sum(0)
+        name += "_parallel" if parallel else "_serial"
+        kernel = getattr(loops if hasattr(loops, name) else exponent_loops, name)
+        counts: NDArray[np.int64] = kernel(*arguments).sum(0)
         return counts

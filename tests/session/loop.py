@@ -17,10 +17,19 @@ ECONOMY = {
     *("alpha", "distance", "grad_hist_1d", "grad_norm", "inner_test", "loss", "norm_test", "ortho_test", "time"),
     "update_size",
     *("noise_scale", "sample_grad_norm", "update_weight_ratio"),
-    *("amp", "clip", "input", "update_grad_cosine"),
+    *("amp", "clip", "grad_log_hist", "input", "update_grad_cosine"),
 }
 NEED_INDIVIDUAL = {
-    *("alpha", "grad_hist_1d", "inner_test", "noise_scale", "norm_test", "ortho_test", "sample_grad_norm"),
+    *(
+        "alpha",
+        "grad_hist_1d",
+        "grad_log_hist",
+        "inner_test",
+        "noise_scale",
+        "norm_test",
+        "ortho_test",
+        "sample_grad_norm",
+    ),
 }
 
 torch.set_num_threads(1)  # networks of a few numbers: a second thread would only be waited for

@@ -1,0 +1,43 @@
+"""Histogram of the gradient elements' magnitudes: vanishing, exploding, or lost to rounding?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.exponent_histogram import ExponentHistogram
+from cockpit.reading import Histogram, Reading
+from cockpit.step import Step
+
+
+@register
+class GradLogHist(Instrument):
+    """Counts of ``log₂|g_nj|`` by floating-point exponent, for the network and for each parameter; the share of exact
+    zeros, which have no logarithm, as a part."""
+
+    name = "grad_log_hist"
+    configuration = "economy"
+    needs = (ExponentHistogram,)
+    panel = Panel(
+        title="Gradient magnitudes",
+        kind="histogram",
+        group="gradients",
+        ylabel="elements",
+        xlabel="log₂ |element|",
+        how_to_read="Vanishing gradients and small inputs move it left, raw inputs right; float16 holds −24 to 16.",
+    )
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        counts = step[ExponentHistogram]
+        zeros, all_counts = counts.zeros, counts.layers
+        numbers = zeros + all_counts.sum(1)
+        layers = {name: Histogram(row, counts.edges) for name, row in zip(counts.names, all_counts, strict=True)}
+        by_layer = {
+            name: zero / number if number else None
+            for name, zero, number in zip(counts.names, zeros.tolist(), numbers.tolist(), strict=True)
+        }
+        whole = int(numbers.sum())
+        parts = {"zeros": int(zeros.sum()) / whole if whole else None, "layer_zeros": by_layer}
+        return Reading(Histogram(all_counts.sum(0), counts.edges), layers, parts)
