@@ -70,6 +70,11 @@ def count_outer_exponents(inputs: Tensor, deltas: Tensor, lowest: int, highest: 
     return _run("exponents_of_products", _EXPONENTS * deltas.numel(), ordered, keys, lowest, highest)
 
 
+def activity(lines: Tensor, by_line: bool, alive: Tensor) -> NDArray[np.float64]:
+    """Sum, sum of squares, zeros and what is not finite; marks the units that are alive."""
+    return _run("activity", 0, lines.numpy(), by_line, alive.numpy()).astype(np.float64, copy=False)
+
+
 def _announce_compilation(cached: Callable[[], bool]) -> None:
     """Says once, where it is so, why the first tracked step takes seconds."""
     global _announced
@@ -79,7 +84,7 @@ def _announce_compilation(cached: Callable[[], bool]) -> None:
             print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
 
 
-def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[np.int64]:
+def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
     """Runs a loop, on several cores where that pays.
 
     Args:
@@ -87,7 +92,7 @@ def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[np.int
         work: About how many elements it looks at.
         arguments: Its arguments.
     """
-    from cockpit.kernels import exponent_loops, loops
+    from cockpit.kernels import activity_loops, exponent_loops, loops
 
     with _LOCK:
         _announce_compilation(loops.cached)
@@ -95,6 +100,6 @@ def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[np.int
         if parallel:
             loops.set_threads(torch.get_num_threads())
         name += "_parallel" if parallel else "_serial"
-        kernel = getattr(loops if hasattr(loops, name) else exponent_loops, name)
-        counts: NDArray[np.int64] = kernel(*arguments).sum(0)
+        kernel = next(getattr(m, name) for m in (loops, exponent_loops, activity_loops) if hasattr(m, name))
+        counts: NDArray[Any] = kernel(*arguments).sum(0)
         return counts

@@ -17,7 +17,7 @@ ECONOMY = {
     *("alpha", "distance", "grad_hist_1d", "grad_norm", "inner_test", "loss", "norm_test", "ortho_test", "time"),
     "update_size",
     *("noise_scale", "sample_grad_norm", "update_weight_ratio"),
-    *("amp", "clip", "grad_log_hist", "input", "update_grad_cosine"),
+    *("activation", "amp", "clip", "grad_log_hist", "input", "update_grad_cosine"),
 }
 NEED_INDIVIDUAL = {
     *(

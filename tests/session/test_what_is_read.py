@@ -107,7 +107,7 @@ def test_the_budget_may_space_one_instrument_of_a_fixed_schedule(begin, loop, tm
     cockpit.close()
     run = load_run(tmp_path / "run")
     assert list(run["loss"].steps) == list(range(0, 30, 3))
-    assert run.header.instruments["norm_test"] == {"interval": "as often as the budget allows"}
+    assert run.header.instruments["norm_test"]["interval"] == "as often as the budget allows"
     assert run["cockpit.interval"].layers.names == ("norm_test",)
 
 
