@@ -114,6 +114,18 @@ class Source:
             column = self._reader.at(key, entry.last_step if step is None else step, "scalar")
         return float(column.values[0]) if len(column.steps) and not column.missing[0] else None
 
+    def layers_at(self, key: str, step: int | None) -> dict[str, float]:
+        """The last values of ``key`` by layer at or before ``step``; those that are missing are left out."""
+        entry = self.series.get((key, "layers"))
+        if entry is None:
+            return {}
+        with self._lock:
+            column = self._reader.at(key, entry.last_step if step is None else step, "layers")
+        if not len(column.steps):
+            return {}
+        values = zip(column.layers, column.values[0], column.missing[0], strict=True)
+        return {name: float(value) for name, value, missing in values if not missing}
+
     def document(self, name: str) -> object:
         """The latest document called ``name``, or ``None``."""
         with self._lock:

@@ -11,10 +11,11 @@ from dash.development.base_component import Component
 
 from cockpit.dashboard.page import Page
 from cockpit.dashboard.theme import number, shorten
+from cockpit.schedule import describe, every
 from cockpit.store import Event
 
 STATE_COLOURS = {"running": "teal", "finished": "blue", "interrupted": "orange", "crashed": "red", "unreadable": "red"}
-LOSS, OVERHEAD = "loss", "cockpit.overhead"
+LOSS, OVERHEAD, INTERVAL, COST = "loss", "cockpit.overhead", "cockpit.interval", "cockpit.cost"
 MOST_EVENTS = 30  # listed
 
 
@@ -23,19 +24,46 @@ def strip(page: Page) -> list[Component]:
     _, last = page.span
     step = f"{last:,}" if page.step is None else f"{page.step:,} of {last:,}"
     loss = page.source.scalar_at(LOSS, page.step)
-    overhead = page.source.scalar_at(OVERHEAD, page.step)
     facts = [
         ("step", step if page.source.series else "–"),
         ("loss", "–" if loss is None else number(loss)),
-        ("overhead", "–" if overhead is None or not math.isfinite(overhead) else f"{overhead:+.0%}".replace("%", " %")),
     ]
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
     covered = coverage(page.source.document("coverage"))
-    return [state, *(_fact(name, value) for name, value in facts), *covered, *_alerts(page.source.events)]
+    known = [*(_fact(name, value) for name, value in facts), overhead(page), *covered]
+    return [state, *known, *_alerts(page.source.events)]
 
 
 def _fact(name: str, value: str) -> Component:
     return html.Span([html.Span(name, className="name"), html.B(value)], className="fact", id=f"fact-{name}")
+
+
+def overhead(page: Page) -> Component:
+    """What the run's instruments cost; on a click how often each of them is read at the step, and what that costs."""
+    share = page.source.scalar_at(OVERHEAD, page.step)
+    fact = _fact("overhead", "–" if share is None or not math.isfinite(share) else _percent(share))
+    intervals, costs = (page.source.layers_at(key, page.step) for key in (INTERVAL, COST))
+    settings = page.source.header.instruments
+    names = sorted(settings, key=lambda name: (intervals.get(name, math.inf), name))
+    rows: list[Component] = [
+        html.Li(
+            [html.B(name), *(html.Span(words) for words in _pace(settings[name], intervals.get(name), costs.get(name)))]
+        )
+        for name in names
+    ]
+    return _unfolding(fact, rows, "paces") if rows else fact
+
+
+def _pace(settings: object, interval: float | None, cost: float | None) -> tuple[str, str]:
+    """How often an instrument is read and what that costs a time: as the budget has it now, or as it was set."""
+    if interval is None or interval < 1:
+        return str(settings.get("interval", "")) if isinstance(settings, Mapping) else "", ""
+    often = describe(every(int(interval)))
+    return often, "" if cost is None else f"costs {cost:.2g} steps"
+
+
+def _percent(share: float) -> str:
+    return f"{share:+.0%}".replace("%", " %")
 
 
 def coverage(document: object) -> list[Component]:

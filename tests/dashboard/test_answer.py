@@ -258,6 +258,26 @@ def test_the_strip_tells_loss_overhead_and_coverage(tmp_path):
         assert fact in text
 
 
+def test_the_overhead_unfolds_to_the_interval_of_each_instrument_in_force_at_the_step(tmp_path):
+    writer = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
+    for step, intervals in ((5, {"loss": 6.0, "alpha": 48.0}), (40, {"loss": 3.0, "alpha": 24.0})):
+        layers = {
+            "cockpit.interval": Reading(3.0, intervals),
+            "cockpit.cost": Reading(0.9, {"loss": 0.05, "alpha": 0.85}),
+        }
+        writer.put(step, 0.0, {"loss": Reading(1.0), **layers})
+    assert writer.flush()
+    browser = Browser(tmp_path)
+    now = words(browser.ask()["status"])
+    then = words(browser.ask(step=39)["status"])
+    writer.close()
+    assert "loss every 3rd step costs 0.05 steps" in now
+    assert (
+        now.index("loss every") < now.index("alpha every 24th step costs 0.85 steps") < now.index("distance every 10th")
+    )
+    assert "alpha every 48th step" in then
+
+
 def test_a_panel_that_waits_says_for_what(tmp_path):
     writer = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
     text = words(Browser(tmp_path).ask()["view"])
