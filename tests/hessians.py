@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from reference import doubled
 from torch import Tensor, nn
 
@@ -101,3 +102,79 @@ def full_gauss_newton(
     jacobian = torch.stack([torch.cat([part.reshape(-1) for part in row]) for row in rows])
     curvature = torch.autograd.functional.hessian(loss, f.detach()).reshape(f.numel(), f.numel())
     return jacobian.T @ curvature @ jacobian
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.head = nn.Linear(5, 5), nn.LayerNorm(5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x + F.gelu(self.inner(x))))
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(x, x, x)[0].mean(1))
+
+
+class Twice(nn.Module):
+    """One layer called twice, and a parameter that takes no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.unused = nn.Linear(5, 5), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x).tanh())[:, :3]
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), nn.BatchNorm2d(4), nn.Softplus()),
+        *(nn.Conv2d(4, 3, 2, dilation=2), nn.MaxPool2d(1), nn.Flatten(), nn.Linear(3, 3)),
+    )
+
+
+N = 6
+torch.manual_seed(5)
+FLAT, IMAGES, WORDS = torch.randn(N, 5).double(), torch.randn(N, 2, 6, 6).double(), torch.randn(N, 3, 4).double()
+Y, T = torch.randint(3, (N,)), torch.randn(N, 3).double()
+BY_CLASS = torch.tensor([1.0, 3.0, 0.5]).double()
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "tanh": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), FLAT),
+    "relu": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), FLAT),
+    "linear": (lambda: nn.Linear(5, 3), FLAT),
+    "residual": (Residual, FLAT),
+    "called twice": (Twice, FLAT),
+    "convolutions": (convolutional, IMAGES),
+    "attention": (Attentive, WORDS),
+}
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cross-entropy": lambda out: F.cross_entropy(out, Y),
+    "weighted": lambda out: F.cross_entropy(out, Y, weight=BY_CLASS, ignore_index=int(Y[0])),
+    "squares": lambda out: F.mse_loss(out, T),
+    "binary": lambda out: F.binary_cross_entropy_with_logits(out, T.sigmoid()),
+}
+
+
+def network(name: str) -> tuple[nn.Module, Tensor]:
+    """A small network in float64, the same each time, and a batch for it."""
+    make, x = NETWORKS[name]
+    torch.manual_seed(1)
+    return make().double(), x
+
+
+SCALED: dict[str, Callable[[Tensor], Tensor]] = {
+    # the same mean loss, multiplied
+    "a sum": lambda out: F.cross_entropy(out, Y, reduction="sum"),
+    "accumulated": lambda out: F.cross_entropy(out, Y) / 4,
+    "a loss scale": lambda out: F.cross_entropy(out, Y) * 65536.0,
+    "reduced by hand": lambda out: F.cross_entropy(out, Y, reduction="none").mean(),
+}

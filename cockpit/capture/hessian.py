@@ -60,7 +60,7 @@ class Hessian:
             pulled = self._pull(outputs, given, [self.tensors[i] for i in self._trained])
             for i, product in zip(self._trained, pulled, strict=True):
                 if product is not None:
-                    products[i] = product / self.scale
+                    products[i] = product if self.scale == 1 else product / self.scale
         return products
 
     def block_times(self, index: int, vectors: Tensor) -> Tensor:

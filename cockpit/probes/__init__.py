@@ -2,6 +2,7 @@
 
 from cockpit.probes.coordinates import Coordinates, CoordinateSums
 from cockpit.probes.element_histogram import Counts, ElementHistogram
+from cockpit.probes.extreme_eigenvalues import Eigenvalues, ExtremeEigenvalues
 from cockpit.probes.gradient_norms import GradientNorms, Norms
 from cockpit.probes.movement import DistanceNorms, UpdateNorms, WeightNorms
 from cockpit.probes.per_sample_moments import Moments, PerSampleMoments
@@ -13,7 +14,9 @@ __all__ = [
     "Coordinates",
     "Counts",
     "DistanceNorms",
+    "Eigenvalues",
     "ElementHistogram",
+    "ExtremeEigenvalues",
     "GradientNorms",
     "Moments",
     "Norms",

@@ -3,78 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hessians import blocks, full_hessian, looked_at, trained
-from torch import nn
+from hessians import LOSSES, NETWORKS, SCALED, N, Y, blocks, full_hessian, looked_at, network, trained
 
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.curvature import pooled
 from cockpit.probes.hessian_diagonal import exact_diagonal, hessian_diagonal, hutchinson
-
-
-class Residual(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner, self.norm, self.head = nn.Linear(5, 5), nn.LayerNorm(5), nn.Linear(5, 3)
-
-    def forward(self, x):
-        return self.head(self.norm(x + F.gelu(self.inner(x))))
-
-
-class Attentive(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.head(self.attention(x, x, x)[0].mean(1))
-
-
-class Twice(nn.Module):
-    """One layer called twice, and a parameter that takes no part."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer, self.unused = nn.Linear(5, 5), nn.Linear(2, 2)
-
-    def forward(self, x):
-        return self.layer(self.layer(x).tanh())[:, :3]
-
-
-def convolutional():
-    return nn.Sequential(
-        *(nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), nn.BatchNorm2d(4), nn.Softplus()),
-        *(nn.Conv2d(4, 3, 2, dilation=2), nn.MaxPool2d(1), nn.Flatten(), nn.Linear(3, 3)),
-    )
-
-
-N = 6
-torch.manual_seed(5)
-FLAT, IMAGES, WORDS = torch.randn(N, 5).double(), torch.randn(N, 2, 6, 6).double(), torch.randn(N, 3, 4).double()
-Y, T = torch.randint(3, (N,)), torch.randn(N, 3).double()
-BY_CLASS = torch.tensor([1.0, 3.0, 0.5]).double()
-
-NETWORKS = {
-    "tanh": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), FLAT),
-    "relu": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), FLAT),
-    "linear": (lambda: nn.Linear(5, 3), FLAT),
-    "residual": (Residual, FLAT),
-    "called twice": (Twice, FLAT),
-    "convolutions": (convolutional, IMAGES),
-    "attention": (Attentive, WORDS),
-}
-
-LOSSES = {
-    "cross-entropy": lambda out: F.cross_entropy(out, Y),
-    "weighted": lambda out: F.cross_entropy(out, Y, weight=BY_CLASS, ignore_index=int(Y[0])),
-    "squares": lambda out: F.mse_loss(out, T),
-    "binary": lambda out: F.binary_cross_entropy_with_logits(out, T.sigmoid()),
-}
-
-
-def network(name):
-    make, x = NETWORKS[name]
-    torch.manual_seed(1)
-    return make().double(), x
 
 
 def found(model, take, loss):
@@ -107,14 +40,6 @@ def test_it_is_exact_under_every_loss(loss_name):
     model, x = network("tanh")
     truth = full_hessian(model, lambda m: LOSSES[loss_name](m(x)))
     agrees(found(model, exact_diagonal, lambda: LOSSES[loss_name](model(x))), model, truth)
-
-
-SCALED = {
-    "a sum": lambda out: F.cross_entropy(out, Y, reduction="sum"),
-    "accumulated": lambda out: F.cross_entropy(out, Y) / 4,
-    "a loss scale": lambda out: F.cross_entropy(out, Y) * 65536.0,
-    "reduced by hand": lambda out: F.cross_entropy(out, Y, reduction="none").mean(),
-}
 
 
 @pytest.mark.parametrize("name", SCALED)
