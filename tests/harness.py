@@ -34,6 +34,20 @@ SINGLE = {"rtol": 1e-4, "atol": 1e-6}
 """A float32 model against the same truth in float64: what MATH.md asks of scalars."""
 
 
+class Opaque(torch.autograd.Function):
+    """A linear map that autograd knows from outside only: nobody can tell what its weight sees of each sample."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, delta: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return delta @ weight, delta.flatten(0, -2).T @ x.flatten(0, -2)
+
+
 @dataclass
 class Captured:
     """What a capture told, materialised."""
@@ -134,12 +148,13 @@ def agree(told: Captured, truth: Truth, losses: bool = True, **tolerance: float)
         rows = told.gradients[name]
         torch.testing.assert_close(rows, expected, **_scaled(tolerance, expected), msg=lambda m, n=name: f"{n}: {m}")
         if name in told.sq_norms:
-            squares = expected.flatten(1).square().sum(1)
+            squares = expected.reshape(len(expected), -1).square().sum(1)
             torch.testing.assert_close(told.sq_norms[name], squares, **_scaled(tolerance, squares))
         if name in told.dots:
             direction = torch.linspace(-1, 1, expected[0].numel()).double()
             dots = (
-                expected.flatten(1) @ direction.to(torch.float32 if tolerance is not TIGHT else torch.float64).double()
+                expected.reshape(len(expected), -1)
+                @ direction.to(torch.float32 if tolerance is not TIGHT else torch.float64).double()
             )
             torch.testing.assert_close(told.dots[name], dots, **_scaled(tolerance, expected))
     if losses:
@@ -302,6 +317,3 @@ def withheld(run: Run, words: str) -> None:
     for key in INDIVIDUAL:
         assert logged(run, key, 0) is None, key
         assert words in reasons(run)[key]
-
-
-# More than one walk through a graph

@@ -1,18 +1,57 @@
-"""From the calls that a backward pass walked through to one parameter's individual gradients."""
+"""From what a backward pass brought to one parameter's individual gradients: by which route they are to be had."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-import torch
 from torch import nn
 
+from cockpit.capture.backward import BackwardPass
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.combined import added
 from cockpit.capture.forms import form_of, working
 from cockpit.capture.generic import VectorisedGradients
-from cockpit.capture.gradients import OuterProducts, SampleGradients, Sum, Zeros
+from cockpit.capture.gradients import SampleGradients, Zeros
+from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter
+
+Source: TypeAlias = Callable[[Parameter, Sequence[ModuleCall], int], SampleGradients]
+"""Parameter, calls that the backward pass walked through, batch size -> individual gradients."""
+
+TWICE = "the same graph was walked backwards twice in one step"
+
+
+def individual_gradients(
+    index: int, parameter: Parameter, backward: BackwardPass, walk: GraphWalk, source: Source
+) -> SampleGradients:
+    """Individual gradients of a parameter: by closed forms for calls of its modules, or where the graph uses it, or by
+    calling its modules again.
+
+    Args:
+        index: Its place in the table.
+        parameter: The parameter.
+        backward: The pass in which its gradient has just arrived.
+        walk: What arrived elsewhere in the graph.
+        source: Makes individual gradients of a parameter's module calls.
+
+    Raises:
+        Unavailable: If no route leads there.
+    """
+    if walk.twice:
+        backward.problem = TWICE
+    backward.factors()
+    assert backward.arrangement is not None
+    samples = backward.arrangement.samples
+    if walk.serves(index) and walk.first(index):
+        return walk.gradients(index, samples)
+    try:
+        return source(parameter, backward.walked, samples)
+    except Unavailable:
+        if walk.serves(index):
+            return walk.gradients(index, samples)
+        raise
 
 
 def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples: int) -> SampleGradients:
@@ -40,7 +79,7 @@ def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples
         raise Unavailable("it reaches the loss without a call of the module that owns it")
     if not parts:
         return Zeros(samples, working(parameter.tensor.detach()))
-    return _added(parts)
+    return added(parts)
 
 
 def _from_call(call: ModuleCall, module: nn.Module, attribute: str, samples: int) -> SampleGradients | None:
@@ -56,13 +95,3 @@ def _from_call(call: ModuleCall, module: nn.Module, attribute: str, samples: int
     if form is None:
         return VectorisedGradients(call, call.delta, attribute, samples)
     return form(call, working(call.delta), attribute, samples)
-
-
-def _added(parts: list[SampleGradients]) -> SampleGradients:
-    """Contributions of several calls add before anything is squared."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, OuterProducts) for part in parts):
-        outer = [part for part in parts if isinstance(part, OuterProducts)]
-        return OuterProducts(torch.cat([p.inputs for p in outer], 1), torch.cat([p.deltas for p in outer], 1))
-    return Sum(parts)

@@ -42,6 +42,23 @@ class BatchAxis:
         return moved.reshape(k, samples, *moved.shape[1:]).transpose(0, 1)
 
 
+@dataclass
+class Finding:
+    """What is known of one tensor's gradients: their batch axis, or why there is none.
+
+    Args:
+        axis: The batch axis.
+        problem: Why there is none.
+        reached: Whether the gradient of a single sample's loss came by at all.
+        misdealt: Whether single samples keep apart, but elsewhere than they would have to.
+    """
+
+    axis: BatchAxis | None = None
+    problem: str = "no gradient of the samples that were asked reached it"
+    reached: bool = False
+    misdealt: bool = False
+
+
 def find_batch_axis(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> BatchAxis:
     """Finds the axis along which single samples' gradients keep to themselves.
 

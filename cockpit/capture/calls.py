@@ -30,7 +30,8 @@ class ModuleCall:
         output_dtype: Its dtype: lower than the input's under autocast.
         unrepeatable: Why calling the module again would not do the same; ``None`` if it would.
         several_outputs: Whether more than one output takes part in the graph.
-        edge: Where the output hangs in the graph, as long as somebody may want second derivatives.
+        edge: Where the output hangs in the graph, until the backward pass has walked it.
+        reached: Whether the gradient of a single sample's loss came by when the batch axis was looked for.
     """
 
     module: nn.Module
@@ -44,6 +45,7 @@ class ModuleCall:
     edge: GradientEdge | None = field(default=None, repr=False)
     axis: BatchAxis | None = None
     problem: str | None = None
+    reached: bool = False
     walked: bool = False
     delta: Tensor | None = field(default=None, repr=False)
 
@@ -91,18 +93,15 @@ class CallRecorder:
         self._modules, self._on_delta, self._muted = modules, on_delta, muted
         self._again, self._on_failure = again, on_failure
         self._handles: list[RemovableHandle] = []
-        self._edges = False
         self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
 
-    def attach(self, may_be_repeated: Callable[[nn.Module], bool], edges: bool = False) -> None:
+    def attach(self, may_be_repeated: Callable[[nn.Module], bool]) -> None:
         """Installs the hooks.
 
         Args:
             may_be_repeated: Which modules may be called again, so that one has to know whether that does the same.
-            edges: Whether calls keep their place in the graph, and with it the graph, until they are released.
         """
-        self._edges = edges
         foreign = {module for module in self._modules.values() if any(map(_hooked, module.modules()))}
         for name, module in self._modules.items():
             if may_be_repeated(module):
@@ -168,7 +167,7 @@ class CallRecorder:
             call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
         else:
             self.calls.append(call)
-            call.edge = get_gradient_edge(_hooked_tensor(outputs[0])) if self._edges else None
+            call.edge = get_gradient_edge(_hooked_tensor(outputs[0]))
         try:
             on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
         except Exception as error:

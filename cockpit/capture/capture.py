@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,57 +21,30 @@ from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.afterwards import SeenLoss
-from cockpit.capture.assemble import sample_gradients
+from cockpit.capture.assemble import TWICE, Source, individual_gradients, sample_gradients
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.batch_size import Axes, batch_sizes
 from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
-from cockpit.capture.forms import form_of
-from cockpit.capture.forward import ForwardWatch, ModuleOutput
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.forms import may_be_repeated
+from cockpit.capture.forward import ForwardWatch
+from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.layout import Layouts
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
+from cockpit.capture.receiver import Receiver
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
 from cockpit.capture.watch import LossWatch, Root, root_of
 from cockpit.parameters import Parameter, ParameterTable
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
-Source: TypeAlias = Callable[[Parameter, Sequence[ModuleCall], int], SampleGradients]
-"""Parameter, calls that the backward pass walked through, batch size -> individual gradients."""
 
-_TWICE = "the same graph was walked backwards twice in one step"
 _APART = (
     "the backward passes of this step reach different parameters, so they are no parts of one batch; "
     "give each a step of its own, or add the losses"
 )
 _BROKEN = "a backward pass of this step did not come to its end"
-
-
-class Receiver(Protocol):
-    """Whoever is told what a backward pass brings."""
-
-    def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
-        """A parameter's gradient in this pass, raw."""
-
-    def individual(self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass) -> None:
-        """A parameter's individual gradients, raw."""
-
-    def left_out(self, index: int, reason: str) -> None:
-        """A parameter whose individual gradients cannot be had."""
-
-    def before_backward(self, graph: LossGraph) -> None:
-        """A backward pass is about to begin."""
-
-    def end_pass(self, backward: BackwardPass) -> None:
-        """The pass is over."""
-
-    def model_called(self, batch: Tensor) -> None:
-        """What the model is called with."""
-
-    def module_called(self, output: ModuleOutput) -> None:
-        """What a module returned."""
 
 
 class Capture:
@@ -127,6 +100,8 @@ class Capture:
             muted=lambda: self._muted,
             again=lambda: self._current is not None,
         )
+        self._walk = GraphWalk(table, lambda: self._current is None or self._muted, self._guard)
+        self._walks = individual and source is sample_gradients
         self.accumulation = Accumulation(p.tensor for p in table)
         self._watching = False
         self._handles: list[RemovableHandle] = []
@@ -144,7 +119,7 @@ class Capture:
     def open(self) -> None:
         """Installs the hooks; the function mode is entered last."""
         if self._individual or self._second_order:
-            self._recorder.attach(_may_be_repeated, edges=self._second_order)
+            self._recorder.attach(may_be_repeated)
         self._forward.attach()
         model_hook = ModuleHook(self._guard(self._model_called))
         self._handles.append(self._model.register_forward_pre_hook(model_hook, with_kwargs=True, prepend=True))
@@ -165,6 +140,7 @@ class Capture:
         self._handles.clear()
         self._recorder.detach()
         self._forward.detach()
+        self._walk.close()
         self._waiting.clear()
         self._root = None
 
@@ -259,19 +235,14 @@ class Capture:
         if self._individual or self._second_order:
             calls = [c for c in self._recorder.calls if not c.walked]
             inputs = self._inputs or [batch_sizes(c.args, {}) for c in calls[:1]]
-            self._layouts.resolve(call, calls, inputs, self._model, self._parameters(calls))
+            layout = self._layouts.resolve(call, calls, inputs, self._model)
+            if self._walks:
+                find = functools.partial(self._layouts.find, call, self._model)
+                self._walk.prepare(call, layout, calls, find)
         # Its own copy, if the user may go on with the original in place.
         call.entries = call.entries.detach() if call.reduced else call.entries.detach().clone()
         if not self._second_order:
             call.origin = None
-
-    def _parameters(self, calls: Sequence[ModuleCall]) -> list[Tensor]:
-        owners = {id(call.module) for call in calls}
-        return [
-            p.tensor
-            for p in self._table
-            if p.tensor.requires_grad and any(id(module) in owners for module, _ in p.owners)
-        ]
 
     def _backward_called(self, *args: Any, **kwargs: Any) -> None:
         self._root = root_of(*args, **kwargs)
@@ -312,7 +283,7 @@ class Capture:
         current = self._current or self._begin(deferred=len(self._waiting) > 1)
         if call.arrived is not None:
             call = dataclasses.replace(call)
-            current.problem = _TWICE
+            current.problem = TWICE
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
         call.arrive(gradient)
         current.losses.append(call)
@@ -324,7 +295,7 @@ class Capture:
             self._taking(call, delta)
         elif self._current is not None and not self._muted:
             if call.walked:
-                self._current.problem = _TWICE
+                self._current.problem = TWICE
             call.walked, call.delta = True, delta
             self._current.walked.append(call)
 
@@ -353,6 +324,7 @@ class Capture:
         self._forward.end_pass()
         for call in backward.walked:
             call.release()
+        self._walk.end_pass()
         self._root = None
         self._inputs.clear()
 
@@ -364,15 +336,8 @@ class Capture:
             return
         with torch.autocast(gradient.device.type, enabled=False):
             try:
-                backward.factors()
-                assert backward.arrangement is not None
-                gradients = self._source(self._table[index], backward.walked, backward.arrangement.samples)
+                gradients = individual_gradients(index, self._table[index], backward, self._walk, self._source)
             except Unavailable as reason:
                 self._receiver.left_out(index, str(reason))
             else:
                 self._receiver.individual(index, gradients, gradient, backward)
-
-
-def _may_be_repeated(module: nn.Module) -> bool:
-    """Whether a parameter of a module has no closed form, so that the module may have to be called again."""
-    return any(form_of(module, attribute) is None for attribute, p in module._parameters.items() if p is not None)

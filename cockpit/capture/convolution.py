@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +15,54 @@ from cockpit.capture.workspace import Workspace
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """How a kernel is laid over its input.
+
+    Args:
+        shape: Shape of the kernel, ``[O, C / groups, *spatial]``.
+        stride: Along each spatial axis.
+        dilation: Along each spatial axis.
+        groups: Number of groups of channels.
+    """
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def of(cls, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Geometry:
+        """Of a layer."""
+        return cls(module.weight.shape, module.stride, module.dilation, module.groups)
+
+
+def padded(inputs: Tensor, padding: Sequence[int]) -> Tensor:
+    """The input with zeros around it.
+
+    Args:
+        inputs: Shape ``[N, C, *spatial]``.
+        padding: On both sides of each spatial axis.
+    """
+    amounts = [amount for each in reversed(padding) for amount in (each, each)]
+    return F.pad(inputs, amounts) if any(amounts) else inputs
+
+
 class ConvolutionGradients(SampleGradients):
     """``G_n = δ_n · unfold(a_n)ᵀ`` per group.
 
     Rochette et al., *Efficient per-example gradient computations in convolutional neural networks* (2019).
 
     Args:
-        inputs: Layer input, shape ``[N, C, *spatial]``.
+        inputs: Layer input with its padding, shape ``[N, C, *spatial]``.
         deltas: Output gradient, shape ``[N, O, *out]``.
-        module: The convolution, for its geometry.
+        geometry: How the kernel is laid over the input.
     """
 
-    def __init__(self, inputs: Tensor, deltas: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
-        super().__init__(inputs.shape[0], module.weight.shape)
-        self._inputs = _padded(inputs, module)
-        self._deltas = deltas
-        self._stride, self._dilation, self._groups = module.stride, module.dilation, module.groups
+    def __init__(self, inputs: Tensor, deltas: Tensor, geometry: Geometry) -> None:
+        super().__init__(inputs.shape[0], geometry.shape)
+        self._inputs, self._deltas = inputs, deltas
+        self._stride, self._dilation, self._groups = geometry.stride, geometry.dilation, geometry.groups
 
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Unfolds a chunk of inputs and multiplies."""
@@ -88,7 +121,7 @@ class ConvolutionGradients(SampleGradients):
         return dots
 
 
-def _padded(inputs: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Tensor:
+def padded_as_in(inputs: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Tensor:
     """The input with the layer's padding made explicit, whatever its mode."""
     amounts = list(module._reversed_padding_repeated_twice)
     if not any(amounts):

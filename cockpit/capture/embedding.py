@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,19 @@ class EmbeddingGradients(SampleGradients):
         self.index_of = pairs % entries
         self.touched = touched
 
+    @classmethod
+    def merged(cls, parts: Sequence[EmbeddingGradients]) -> EmbeddingGradients:
+        """Several look-ups in one table."""
+        whole = cls.__new__(cls)
+        SampleGradients.__init__(whole, parts[0].samples, parts[0].shape)
+        entries = parts[0].shape[0]
+        pairs = torch.cat([part.sample_of * entries + part.index_of for part in parts])
+        touched = torch.cat([part.touched for part in parts])
+        unique, place = torch.unique(pairs, return_inverse=True)
+        whole.sample_of, whole.index_of = unique // entries, unique % entries
+        whole.touched = touched.new_zeros(len(unique), touched.shape[1]).index_add_(0, place, touched)
+        return whole
+
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
         """Scatters the touched rows into zeros."""
         V, E = self.shape
@@ -45,7 +58,12 @@ class EmbeddingGradients(SampleGradients):
         """Bytes of the touched rows and their indices."""
         return self.touched.numel() * self.touched.element_size() + 16 * len(self.sample_of)
 
-    def _per_sample(self, values: Tensor) -> Tensor:
+    def per_sample(self, values: Tensor) -> Tensor:
+        """Sums values of touched rows by sample.
+
+        Args:
+            values: One for each touched row.
+        """
         return values.new_zeros(self.samples).index_add_(0, self.sample_of, values)
 
     def weighted_squares(self, coefficients: Tensor) -> Tensor:
@@ -56,9 +74,9 @@ class EmbeddingGradients(SampleGradients):
 
     def sq_norms(self) -> Tensor:
         """Squares of the touched rows, by sample."""
-        return self._per_sample(row_sq_norms(self.touched))
+        return self.per_sample(row_sq_norms(self.touched))
 
     def dots(self, direction: Tensor) -> Tensor:
         """Touched rows against the direction's rows, by sample."""
         matched = direction.to(self.touched.dtype)[self.index_of]
-        return self._per_sample(torch.linalg.vecdot(self.touched, matched))
+        return self.per_sample(torch.linalg.vecdot(self.touched, matched))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.convolution import ConvolutionGradients, Folded
+from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padded_as_in
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.unavailable import Unavailable
@@ -92,7 +92,8 @@ def convolution(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -
     inputs = _axis(call).samples_first(_input(call), samples)
     deltas = _axis(call).samples_first(delta, samples)
     per_sample = inputs.shape[1]
-    gradients = ConvolutionGradients(inputs.flatten(0, 1), deltas.flatten(0, 1), module)
+    entries = padded_as_in(inputs.flatten(0, 1), module)
+    gradients = ConvolutionGradients(entries, deltas.flatten(0, 1), Geometry.of(module))
     return gradients if per_sample == 1 else Folded(gradients, per_sample)
 
 
@@ -186,3 +187,8 @@ def form_of(module: nn.Module, attribute: str) -> Form | None:
     if attribute not in ("weight", "bias"):
         return None
     return FORMS.get(type(module).forward)
+
+
+def may_be_repeated(module: nn.Module) -> bool:
+    """Whether a parameter of a module has no closed form, so that the module may have to be called again."""
+    return any(form_of(module, attribute) is None for attribute, p in module._parameters.items() if p is not None)

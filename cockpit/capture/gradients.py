@@ -8,7 +8,7 @@ it costs ``N`` numbers instead of ``N × D``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -131,6 +131,7 @@ class Rows(SampleGradients):
 
     def __init__(self, rows: Tensor) -> None:
         super().__init__(rows.shape[0], rows.shape[1:])
+        self.held = rows
         self._rows = rows.reshape(rows.shape[0], -1)
 
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
@@ -216,6 +217,10 @@ class OuterProducts(SampleGradients):
             torch.bmm(self.deltas[start:stop].transpose(1, 2), self.inputs[start:stop], out=rows.view(-1, O, I))
             yield start, rows
 
+    def transposed(self) -> OuterProducts:
+        """Of the parameter that the layer uses transposed."""
+        return OuterProducts(self.deltas, self.inputs)
+
     def _drop_sources(self) -> None:
         self.inputs = self.deltas = self.deltas.new_empty(0)
 
@@ -254,46 +259,3 @@ class OuterProducts(SampleGradients):
         images = self.inputs @ direction.to(self.inputs.dtype).T
         dots: Tensor = torch.linalg.vecdot(images, self.deltas).sum(1)
         return dots
-
-
-class Sum(SampleGradients):
-    """A parameter that serves several kinds of layer: contributions add before anything is squared.
-
-    Args:
-        parts: Individual gradients of the same parameter from each kind of use.
-    """
-
-    def __init__(self, parts: Sequence[SampleGradients]) -> None:
-        super().__init__(parts[0].samples, parts[0].shape)
-        self._parts = tuple(parts)
-
-    def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
-        """Rows of every part, added, side by side: each part is run through once."""
-        rooms = [workspace.room(f"part {i}", len(self._parts)) for i in range(len(self._parts))]
-        streams = [part.rows(room) for part, room in zip(self._parts, rooms, strict=True)]
-        heads = [next(stream) for stream in streams]
-        start = 0
-        while start < self.samples:
-            stop = min(first + len(rows) for first, rows in heads)
-            pieces = [rows[start - first : stop - first] for first, rows in heads]
-            total = workspace.take("sum", pieces[0].shape, pieces[0]).copy_(pieces[0])
-            for piece in pieces[1:]:
-                total += piece
-            yield start, total
-            start = stop
-            if start < self.samples:
-                heads = [
-                    next(stream) if first + len(rows) == start else (first, rows)
-                    for stream, (first, rows) in zip(streams, heads, strict=True)
-                ]
-
-    def nbytes(self) -> int:
-        """Bytes held by all parts."""
-        return sum(part.nbytes() for part in self._parts)
-
-    def dots(self, direction: Tensor) -> Tensor | None:
-        """Inner products add over the parts."""
-        dots = [part.dots(direction) for part in self._parts]
-        if any(d is None for d in dots):
-            return None
-        return torch.stack([d for d in dots if d is not None]).sum(0)

@@ -5,30 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
-from cockpit.capture.batch_axis import BatchAxis, find_batch_axis, kept_apart_otherwise
+from cockpit.capture.batch_axis import Finding, find_batch_axis, kept_apart_otherwise
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.graph import before_checkpoints
 from cockpit.capture.losses import Arrangement, LossCall
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
 
+if TYPE_CHECKING:
+    from cockpit.capture.graph_walk import Plan
+
+Place: TypeAlias = "ModuleCall | GradientEdge"
+"""Where gradients are looked at: at a call's output, or at any edge of the graph."""
+
 _FURTHER_SAMPLES = 8
 """How many more samples are asked where the gradient of the first ones ends in dead units."""
-
-
-@dataclass
-class _Finding:
-    """What is known of one call: its batch axis, or why it has none."""
-
-    axis: BatchAxis | None = None
-    problem: str = "no gradient of the samples that were asked reached it"
-    reached: bool = False
-    misdealt: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,20 @@ class _Way:
 
 
 @dataclass
-class _Layout:
-    """How samples lie in one step's tensors, how often that was looked up, and what is left to find out."""
+class Layout:
+    """How samples lie in one step's tensors, how often that was looked up, and what is left to find out.
+
+    Args:
+        arrangement: How the loss entries are dealt out.
+        findings: One for each module call.
+        asked: How often it was looked up.
+        plan: Where parameters that no module call serves are to be read; ``None`` if that was not found out yet.
+    """
 
     arrangement: Arrangement | None
-    findings: list[_Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     asked: int = 0
+    plan: Plan | None = None
 
     @property
     def mixed(self) -> tuple[int, int]:
@@ -71,7 +77,7 @@ class _Layout:
         such a call is simply not part of the loss; but at once if it was like that everywhere."""
         self.asked += 1
         reached = [finding.reached for finding in self.findings]
-        complete = self.arrangement is not None and all(reached)
+        complete = self.arrangement is not None and all(reached) and (self.plan is None or self.plan.complete)
         dead = self.arrangement is not None and not any(reached)
         return not complete and (dead or self.asked & (self.asked - 1) == 0)
 
@@ -80,7 +86,7 @@ class Layouts:
     """Where the samples are, by the shapes of a step."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], _Layout] = {}
+        self._known: dict[tuple[Any, ...], Layout] = {}
         self._cotangents: dict[int, Tensor] | None = None
 
     @property
@@ -99,8 +105,7 @@ class Layouts:
         calls: Sequence[ModuleCall],
         inputs: Sequence[Axes],
         model: nn.Module,
-        parameters: Sequence[Tensor],
-    ) -> None:
+    ) -> Layout:
         """Gives the loss its arrangement, and every call that has no batch axis yet its own, or the reason why not.
 
         Args:
@@ -108,7 +113,9 @@ class Layouts:
             calls: Module calls that a backward pass may still walk through.
             inputs: Sizes of what each call of the model was given, the latest first.
             model: The model.
-            parameters: Parameters to differentiate for, so that the gradient passes through every call.
+
+        Returns:
+            What is remembered of such steps.
         """
         own = loss.arrangement
         key = (*inputs, own, tuple(loss.entries.shape), *(call.signature() for call in calls))
@@ -116,26 +123,37 @@ class Layouts:
         if layout is None or layout.due():
             ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, leading=True, likely=True)]
             with undisturbed(model):
-                measured = self._measure(loss, ways, calls, parameters, 0 if layout is None else layout.asked)
+                measured = self._measure(loss, ways, calls, 0 if layout is None else layout.asked)
             measured.asked = 1 if layout is None else layout.asked
             layout = self._known[key] = measured
         loss.arrangement = layout.arrangement
         for call, finding in zip(calls, layout.findings, strict=layout.arrangement is not None):
             if call.axis is None:
-                call.axis, call.problem = finding.axis, finding.problem
+                call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
+        return layout
 
-    def _measure(
-        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], parameters: Sequence[Tensor], turn: int
-    ) -> _Layout:
+    def find(self, loss: LossCall, model: nn.Module, edges: Sequence[GradientEdge]) -> list[Finding]:
+        """Looks for batch axes elsewhere in the graph.
+
+        Args:
+            loss: A loss call that has its arrangement, its entries attached to the graph.
+            model: The model.
+            edges: Where to look.
+        """
+        assert loss.arrangement is not None
+        with undisturbed(model):
+            return self._try(loss, loss.arrangement, edges, 0)
+
+    def _measure(self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], turn: int) -> Layout:
         """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken.
 
         Samples keep apart in groups as well. They were grouped if no tensor has just as many entries along its batch
         axis as there are groups; then a way that finds such a tensor is better.
         """
-        apart: list[_Layout] = []
-        best: _Layout | None = None
+        apart: list[Layout] = []
+        best: Layout | None = None
         for way in ways:
-            layout = _Layout(way.arrangement, self._try(loss, way.arrangement, calls, parameters, turn))
+            layout = Layout(way.arrangement, self._try(loss, way.arrangement, calls, turn))
             one_to_one = layout.one_to_one(calls)
             if not (way.leading or one_to_one) or (layout.mixed[0] and not way.likely):
                 continue
@@ -147,69 +165,75 @@ class Layouts:
                 if one_to_one:
                     return layout
                 apart.append(layout)
-        return apart[0] if apart else best or _Layout(None)
+        return apart[0] if apart else best or Layout(None)
 
-    def _try(
-        self,
-        loss: LossCall,
-        arrangement: Arrangement,
-        calls: Sequence[ModuleCall],
-        parameters: Sequence[Tensor],
-        turn: int,
-    ) -> list[_Finding]:
+    def _try(self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], turn: int) -> list[Finding]:
         counted = arrangement.deal(loss.counts).sum(1).nonzero().flatten().tolist()
-        cotangents: dict[int, list[tuple[int, Tensor]]] = {id(call): [] for call in calls}
+        cotangents: list[list[tuple[int, Tensor]]] = [[] for _ in places]
         enough = min(2, len(counted))
         try:
-            for place, n in enumerate(_spread(counted, turn)):
-                if place >= 3 and all(len(found) >= enough for found in cotangents.values()):
+            for order, n in enumerate(_spread(counted, turn)):
+                if order >= 3 and all(len(found) >= enough for found in cotangents):
                     break
-                for identity, delta in self._gradients(loss, arrangement, [n], parameters).items():
-                    if identity in cotangents and 0 < float(delta.double().abs().sum()) < math.inf:
-                        cotangents[identity].append((n, delta))
+                for found, delta in zip(cotangents, self._gradients(loss, arrangement, [n], places), strict=True):
+                    if delta is not None and 0 < float(delta.double().abs().sum()) < math.inf:
+                        found.append((n, delta))
         except Unavailable as reason:
-            return [_Finding(problem=str(reason), reached=True) for _ in calls]
-        found = [cotangents[id(call)] for call in calls]
-        findings = [_finding(f, arrangement.samples) if f and len(f) >= enough else _Finding() for f in found]
+            return [Finding(problem=str(reason), reached=True) for _ in places]
+        findings = [_finding(f, arrangement.samples) if f and len(f) >= enough else Finding() for f in cotangents]
         if arrangement.axis is None and not any(finding.misdealt for finding in findings):
-            self._look_at_all(loss, arrangement, calls, parameters, findings)
+            self._look_at_all(loss, arrangement, places, findings)
         return findings
 
     def _look_at_all(
-        self,
-        loss: LossCall,
-        arrangement: Arrangement,
-        calls: Sequence[ModuleCall],
-        parameters: Sequence[Tensor],
-        findings: Sequence[_Finding],
+        self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], findings: Sequence[Finding]
     ) -> None:
         """Every other sample together, and then the others: entries that belong to a neighbour show up there."""
         for parity in (0, 1):
             members = list(range(parity, arrangement.samples, 2))
-            deltas = self._gradients(loss, arrangement, members, parameters) if members else {}
-            for call, finding in zip(calls, findings, strict=True):
-                if finding.axis is not None and not finding.axis.coupled and id(call) in deltas:
-                    others = finding.axis.samples_first(deltas[id(call)], arrangement.samples)[1 - parity :: 2]
+            deltas = self._gradients(loss, arrangement, members, places) if members else [None] * len(places)
+            for delta, finding in zip(deltas, findings, strict=True):
+                if finding.axis is not None and not finding.axis.coupled and delta is not None:
+                    others = finding.axis.samples_first(delta, arrangement.samples)[1 - parity :: 2]
                     finding.misdealt |= bool(others.any())
 
     def _gradients(
-        self, loss: LossCall, arrangement: Arrangement, members: Sequence[int], parameters: Sequence[Tensor]
-    ) -> dict[int, Tensor]:
-        """Output gradients of some samples' losses alone, by call."""
+        self, loss: LossCall, arrangement: Arrangement, members: Sequence[int], places: Sequence[Place]
+    ) -> list[Tensor | None]:
+        """Gradients of some samples' losses alone, by place; those of calls come by in the output's own layout."""
         self._cotangents = {}
+        edges = [place.edge if isinstance(place, ModuleCall) else place for place in places]
         try:
             with torch.enable_grad():
                 own = arrangement.deal(loss.entries)[list(members)].sum()
-                if own.requires_grad and parameters:
-                    # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
-                    scale = torch.full_like(own, 256.0)
-                    torch.autograd.grad(own, parameters, scale, retain_graph=True, allow_unused=True)
-            return self._cotangents
+                arrived = _differentiated(own, edges) if own.requires_grad else [None] * len(edges)
+            calls = [self._cotangents.get(id(place)) for place in places]
+            return [
+                call if isinstance(place, ModuleCall) else gradient
+                for place, call, gradient in zip(places, calls, arrived, strict=True)
+            ]
         except Exception as error:  # a graph that may be walked only by backward, or a hook of the user's
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise Unavailable(f"the gradient of a single sample's loss cannot be taken: {reason}") from error
         finally:
             self._cotangents = None
+
+
+def _differentiated(own: Tensor, edges: Sequence[GradientEdge | None]) -> list[Tensor | None]:
+    """Gradients at those of the edges that can be reached, ``None`` at the others."""
+    # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
+    scale = torch.full_like(own, 256.0)
+    known = [edge for edge in edges if edge is not None]
+    try:
+        arrived = torch.autograd.grad(own, known, scale, retain_graph=True, allow_unused=True) if known else ()
+    except RuntimeError:
+        within = before_checkpoints(own.grad_fn)
+        known = [edge for edge in known if edge.node in within]
+        if not known or len(known) == sum(edge is not None for edge in edges):
+            raise
+        arrived = torch.autograd.grad(own, known, scale, retain_graph=True, allow_unused=True)
+    found = dict(zip(known, arrived, strict=True))
+    return [None if edge is None else found.get(edge) for edge in edges]
 
 
 def _spread(counted: Sequence[int], turn: int) -> Iterator[int]:
@@ -246,8 +270,8 @@ def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
     return list(fitting.values())
 
 
-def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> _Finding:
+def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> Finding:
     try:
-        return _Finding(find_batch_axis(cotangents, samples), reached=True)
+        return Finding(find_batch_axis(cotangents, samples), reached=True)
     except Unavailable as reason:
-        return _Finding(problem=str(reason), reached=True, misdealt=kept_apart_otherwise(cotangents, samples))
+        return Finding(problem=str(reason), reached=True, misdealt=kept_apart_otherwise(cotangents, samples))

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cockpit.capture.assemble import sample_gradients
+from cockpit.capture.assemble import Source, sample_gradients
 from cockpit.capture.backpack import batch_gradients
-from cockpit.capture.capture import Source
 
 STATES = ("finished", "interrupted", "crashed")
 """How a run can end."""

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.assemble import sample_gradients
+from cockpit.capture.assemble import Source, sample_gradients
 from cockpit.capture.backward import pooled_loss, pooled_shares
-from cockpit.capture.capture import Capture, Source
+from cockpit.capture.capture import Capture
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing

@@ -80,10 +80,8 @@ def test_any_stack_of_layers(data: st.DataObject, kind: str, limit: int) -> None
     except RuntimeError:  # two operations in place, of which the second overwrites what the first has to remember
         reject()
     told = captured(model, lambda _: F.cross_entropy(model(x.clone()), y).backward(), limit)
-    below_batch_norm = [
-        name for name in told.left_out if "mixes samples" in told.left_out[name] or "no axis" in told.left_out[name]
-    ]
-    assert set(below_batch_norm) == set(told.left_out), "a module without a closed form, coupled; or a dead one"
+    below_batch_norm = [name for name in told.left_out if "no axis" in told.left_out[name]]
+    assert set(below_batch_norm) == set(told.left_out), "coupled beyond recognition, or dead"
     for name, rows in told.gradients.items():
         expected = truth.gradients[name]
         size = float(expected.abs().max())
@@ -131,12 +129,7 @@ def test_cells_unrolled_by_hand(cell: type[nn.Module]) -> None:
     model, x, y = Unrolled().double(), torch.randn(N, 3, 3).double(), torch.randint(3, (N,))
     truth = one_at_a_time(model, lambda m: token_losses(m(x).unsqueeze(1), y.unsqueeze(1))[0])
     told = captured(model, lambda _: F.cross_entropy(model(x), y).backward())
-    for name, expected in truth.gradients.items():
-        if name in told.gradients:
-            torch.testing.assert_close(told.gradients[name], expected, **TIGHT)
-        else:
-            assert "vectorising failed" in told.left_out[name]
-    assert {"head.weight", "head.bias"} <= set(told.gradients)
+    agree(told, truth)
 
 
 def test_transformer_layer_without_dropout() -> None:
@@ -146,9 +139,7 @@ def test_transformer_layer_without_dropout() -> None:
     x, y = torch.randn(N, 6, 4).double(), torch.randint(3, (N, 6))
     truth = one_at_a_time(model, lambda m: token_losses(m(x), y)[0])
     told = captured(model, lambda _: F.cross_entropy(model(x).view(-1, 3), y.view(-1)).backward())
-    assert set(told.left_out) == {"0.self_attn.out_proj.weight", "0.self_attn.out_proj.bias"}
-    for name, rows in told.gradients.items():
-        torch.testing.assert_close(rows, truth.gradients[name], **TIGHT)
+    agree(told, truth)
 
 
 def test_dropout_in_training_adds_up() -> None:
