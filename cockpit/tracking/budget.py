@@ -8,11 +8,12 @@ after the other, before that begins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cockpit.tracking.costs import INDIVIDUAL, Costs, Part
+from cockpit.tracking.costs import INDIVIDUAL, MOST_BELIEVED, Costs, Part
 from cockpit.tracking.plan import Job, Plan, cost_by_job, cost_of, make_plan
 from cockpit.tracking.yardstick import Yardstick
 
@@ -43,6 +44,25 @@ class Work:
     timed: Mapping[Part, float]
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """Jobs that may be run next.
+
+    Args:
+        kind: For the first time, again because the first time told little, or as planned.
+        names: The jobs.
+        after: Steps that lie between them and what began before, at least.
+        price: What they cost, in plain steps.
+        streak: How many steps in a row they look at.
+    """
+
+    kind: Literal["open", "again", "tick"]
+    names: frozenset[str]
+    after: int
+    price: float
+    streak: int
+
+
 class Budget:
     """Decides before each step what is read, and keeps account of what was spent.
 
@@ -58,12 +78,12 @@ class Budget:
         self._share, self._costs = share, Costs(Yardstick())
         self._unopened, self._unsure = _opening(self._jobs.values()), _first_readings(self._jobs.values())
         self._opened: set[str] = set()
-        self._chosen: tuple[Literal["open", "again", "tick"], frozenset[str]] = ("tick", _NOBODY)
+        self._turns: list[_Turn] = []
+        self._chosen = _Turn("tick", _NOBODY, 0, 0.0, 0)
         self._first_runs: list[Work] = []
         self._waiting: list[tuple[float, Work, float]] = []
         self._charged = self._spent = self._extra = 0.0
         self._compared = self._alone = 0
-        self._prices: dict[frozenset[str], float] = {}
         self._steps = self._tick = 0
         self._since = _PAUSE  # steps since something began
         self._streak = self._rest = 0
@@ -96,30 +116,32 @@ class Budget:
         """Jobs that begin with the next step. Asking again changes nothing until the step is over."""
         if not self._jobs or self._rest > 0 or self._waiting:
             return _NOBODY
-        self._chosen = self._choose()
-        fits = all(self._streak + min(job.window, LONGEST_STREAK) <= LONGEST_STREAK for job in self._picked())
-        return self._chosen[1] if fits else _NOBODY
+        if not self._turns:
+            self._turns = self._in_turn()
+        for turn in self._turns:
+            if self._since >= turn.after and self._spent + turn.price <= self._limit():
+                self._chosen = turn
+                return turn.names if self._streak + turn.streak <= LONGEST_STREAK else _NOBODY
+        return _NOBODY
 
-    def _choose(self) -> tuple[Literal["open", "again", "tick"], frozenset[str]]:
-        if self._unopened and (not self._opened or self._spent <= self._limit()):
-            return "open", self._unopened[0] if self._since >= _PAUSE else _NOBODY
-        if self._unsure and self._opened >= self._unsure[0] and self._since >= _PAUSE:
-            return "again", self._affordable(self._doubtful(self._unsure[0]))
-        if self.plan is not None and self._since + 1 >= self.plan.interval:
-            return "tick", self._affordable(self.plan.at(self._tick + 1))
-        return "tick", _NOBODY
+    def _in_turn(self) -> list[_Turn]:
+        """What may come next, the most urgent first; of it the first that can be afforded does."""
+        if self._unopened:
+            return [self._turn("open", self._unopened[0], _PAUSE)]
+        again = [self._doubtful(names) for names in self._unsure[:1]]
+        turns = [self._turn("again", names, _PAUSE) for names in again if names]
+        if self.plan is not None:
+            turns.append(self._turn("tick", self.plan.at(self._tick + 1), self.plan.interval - 1))
+        return turns
 
-    def _affordable(self, names: frozenset[str]) -> frozenset[str]:
-        if names not in self._prices:
-            self._prices[names] = cost_of((self._jobs[name] for name in names), self._costs)
-        return names if self._spent + self._prices[names] <= self._limit() else _NOBODY
+    def _turn(self, kind: Literal["open", "again", "tick"], names: frozenset[str], after: int) -> _Turn:
+        jobs = [self._jobs[name] for name in names]
+        price = cost_of(jobs, self._costs) if kind != "open" else 0.0 if self._opened else -math.inf
+        return _Turn(kind, names, after, price, max(min(job.window, LONGEST_STREAK) for job in jobs))
 
     def _limit(self) -> float:
         """What may be spent by the end of the next step. An advance on the first readings is paid back by step 500."""
         return self._share * (self._steps + 1 + max(0.0, _ADVANCE - self._steps / 2))
-
-    def _picked(self) -> Iterable[Job]:
-        return (self._jobs[name] for name in self._chosen[1])
 
     def untracked(self, seconds: float | None) -> None:
         """A step that was left alone; ``None`` if it was not timed."""
@@ -153,7 +175,7 @@ class Budget:
 
     def given_up(self) -> None:
         """What was due could not even begin: it had its turn."""
-        if self._chosen[1]:
+        if self._chosen.names:
             self._begun()
 
     def _passed(self) -> None:
@@ -165,11 +187,11 @@ class Budget:
     def _begun(self) -> None:
         """What was chosen has been done."""
         self._since = 0
-        kind, names = self._chosen
-        if kind == "open":
+        self._turns.clear()
+        if self._chosen.kind == "open":
             self._unopened.pop(0)
-            self._opened |= names
-        elif kind == "again":
+            self._opened |= self._chosen.names
+        elif self._chosen.kind == "again":
             self._unsure.pop(0)
         else:
             self._tick += 1
@@ -181,8 +203,8 @@ class Budget:
         for seconds, work, background in self._waiting:
             self._account(seconds, work, background)
         self._waiting.clear()
-        self._spent = self._charged + sum(self._own(work) for work in self._first_runs)
-        self._prices.clear()
+        self._spent = self._charged + sum(self._believed(work) for work in self._first_runs)
+        self._turns.clear()
         self._unsure = [names for names in self._unsure if not self._opened >= names or self._doubtful(names)]
         if self._opened:
             opened = [job for name, job in self._jobs.items() if name in self._opened]
@@ -212,6 +234,11 @@ class Budget:
     def _all(self, work: Work) -> frozenset[Part]:
         """What the step did that a step of the yardstick does not."""
         return work.parts | work.fixed if self._costs.yardstick.bare else work.parts - work.fixed
+
+    def _believed(self, work: Work) -> float:
+        """What a first run cost: what later ones do or, before there are any, not more than can be true."""
+        own = self._own(work)
+        return min(own, MOST_BELIEVED) if self._costs.doubtful(work.parts) else own
 
     def _own(self, work: Work) -> float:
         """What the budget's jobs added to a step, in plain steps."""

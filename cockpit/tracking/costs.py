@@ -24,7 +24,7 @@ _MEMORY = 15  # measurements of a part
 _ENOUGH = 3
 _BELIEVED = (0.5, 2.0)  # of the estimate
 _DOUBTFUL = 0.5
-_MOST_BELIEVED = 20.0
+MOST_BELIEVED = 20.0
 """Plain steps: what a first run says it costs beyond that is taken for something that happens once."""
 
 
@@ -47,7 +47,7 @@ class _Measured:
         """The median, at least 0; of few measurements the least, since all that disturbs them adds to them."""
         if len(self.later) >= _ENOUGH:
             return max(0.0, median(self.later))
-        return max(0.0, min(self.first or 0.0, *self.later or [_MOST_BELIEVED]))
+        return max(0.0, min(self.first or 0.0, *self.later or [MOST_BELIEVED]))
 
 
 class Costs:

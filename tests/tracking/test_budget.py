@@ -199,3 +199,12 @@ def test_whatever_things_cost_the_budget_holds(seconds, jobs, share, noise):
     assert machine.extra <= 1.1 * share * 500 + 1.1 * seen_once
     assert longest_streak(machine) <= LONGEST_STREAK
     assert all(machine.steps_of(job.name) for job in jobs if seen_once < share * 100)
+
+
+def test_while_a_reading_waits_to_be_afforded_steps_are_not_burdened_with_arithmetic(monkeypatch):
+    machine = Machine(seconds=DEAR, once=100.0).run(20)
+    machine.budget.due()
+    for name in ("of", "doubtful", "share"):
+        monkeypatch.setattr(machine.budget._costs, name, None)
+    machine.run(100)
+    assert not any(machine.begun[20:])
