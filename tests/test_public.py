@@ -49,7 +49,7 @@ def test_type_checkers_see_the_names_that_are_imported_lazily():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'cockpit' has no attribute 'Cokpit'"):
         cockpit.Cokpit  # noqa: B018
-    with pytest.raises(AttributeError, match="there is no instrument class 'NormTst'; there are: Alpha, "):
+    with pytest.raises(AttributeError, match="there is no instrument class 'NormTst'; there are: Activation, Alpha, "):
         cockpit.instruments.NormTst  # noqa: B018
 
 

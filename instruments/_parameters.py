@@ -1,0 +1,57 @@
+"""Values of the parameters: where do the weights lie, and where do they go?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cockpit.instrument import Instrument, register
+from cockpit.panel import Panel
+from cockpit.probes.parameter_values import ParameterValues
+from cockpit.reading import Histogram, Reading
+from cockpit.schedule import Schedule
+from cockpit.step import Step
+
+
+@register
+class Parameters(Instrument):
+    """Histogram of ``θ(t)`` before the step, for the network and for each parameter; mean and standard deviation of
+    each parameter as parts. No configuration holds it: ask for it by name.
+
+    Args:
+        low: Lower end of the range, fixed over the run so that steps compare.
+        high: Upper end. Values outside the range are counted in the end bins.
+        bins: Number of equal bins.
+        track: When it is read.
+
+    Raises:
+        ValueError: For an empty range or fewer than two bins.
+    """
+
+    name = "parameters"
+    panel = Panel(
+        title="Parameters",
+        kind="histogram",
+        group="steps",
+        yscale="log",
+        ylabel="parameters",
+        how_to_read="Weights that pile up in the end bins have grown too large; a peak at 0 alone learns nothing.",
+    )
+
+    def __init__(
+        self, low: float = -1.0, high: float = 1.0, bins: int = 200, *, track: int | Schedule | None = None
+    ) -> None:
+        super().__init__(track=track)
+        if not low < high or bins < 2:
+            raise ValueError(f"a histogram needs low < high and at least 2 bins, got [{low}, {high}] in {bins}")
+        self._probe = ParameterValues(low, high, bins)
+        self.needs = (self._probe,)
+
+    def compute(self, steps: Sequence[Step]) -> Reading:
+        (step,) = steps
+        values = step[self._probe]
+        layers = {name: Histogram(row, values.edges) for name, row in zip(values.names, values.counts, strict=True)}
+        parts = {
+            "mean": dict(zip(values.names, values.means.tolist(), strict=True)),
+            "std": dict(zip(values.names, values.deviations.tolist(), strict=True)),
+        }
+        return Reading(Histogram(values.counts.sum(0), values.edges), layers, parts)
