@@ -28,7 +28,7 @@ class Panel:
         keys: Log keys it reads. Empty: the key of the instrument that declares it.
         group: Panels of a group stand together where no screen places them.
         yscale: Scale of the value axis; of the counts in a histogram.
-        xlabel: Name and unit of the first number of a pair (``histogram2d``).
+        xlabel: Name and unit of what is binned; of the first number of a pair (``histogram2d``).
         ylabel: Name and unit of the value axis. Empty: the log key.
         user_metrics: Whether the scalars that the user logs join the keys.
         references: Horizontal lines with a meaning, as ``(value, label)``.

@@ -1,5 +1,5 @@
 import numpy as np
-from drawn import checked, histogram, panel, plain_array
+from drawn import checked, histogram, panel, plain_array, scalars
 
 from cockpit.dashboard.histogram import draw_histogram
 from cockpit.dashboard.scene import Scene
@@ -86,3 +86,15 @@ def test_axes_have_names():
     layout = draw_histogram(scene(histogram("h", [1] * 4, EDGES))).figure["layout"]
     assert layout["xaxis"]["title"]["text"] == "value (h)"
     assert layout["yaxis"]["title"]["text"] == "elements"
+
+
+def test_zeros_that_a_histogram_has_no_place_for_are_said():
+    column, zeros = histogram("h", [0, 3, 1, 0], EDGES), scalars("h.zeros", [0.25])
+    drawn = draw_histogram(Scene(panel("histogram"), ("h",), {"h": column, "h.zeros": zeros}))
+    assert drawn.words.endswith("; 25 % are zero")
+
+
+def test_the_axis_of_a_histogram_is_named_by_its_panel():
+    column = histogram("h", [0, 3, 1, 0], EDGES)
+    drawn = draw_histogram(Scene(panel("histogram", xlabel="log₂ |element|"), ("h",), {"h": column}))
+    assert drawn.figure["layout"]["xaxis"]["title"]["text"] == "log₂ |element|"

@@ -96,3 +96,10 @@ def test_a_part_belongs_to_its_instrument():
 def test_users_metrics_bring_the_panel_that_asks_for_them():
     found = expected({"performance": PANELS["performance"]}, (), ("valid/accuracy",), ("valid/accuracy",))
     assert set(found) == {"performance"}
+
+
+def test_an_optional_panel_stays_out_until_it_has_a_value():
+    panels = {"amp": panel(optional=True, keys=("amp", "amp.skipped")), "loss": panel()}
+    assert list(expected(panels, ["amp", "loss"], [])) == ["loss"]
+    assert list(expected(panels, ["amp", "loss"], ["amp", "loss"], defined=["loss"])) == ["loss"]
+    assert list(expected(panels, ["amp", "loss"], ["amp", "loss"], defined=["amp"])) == ["amp", "loss"]

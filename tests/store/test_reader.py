@@ -282,3 +282,23 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else(start: Start) -> Non
         writer.path.write_bytes(damaged)
         outcomes |= {look(ask) for ask in asks}
     assert {"read", "refused"} <= outcomes <= {"read", "refused", "renamed"}
+
+
+def test_a_series_that_only_ever_missed_has_no_value_yet(start: Start) -> None:
+    writer = start()
+    writer.put(0, 0.0, {"amp": Reading(None), "loss": Reading(float("nan")), "hist": Reading(histogram(1, 2))})
+    assert writer.flush()
+    reader = Reader(writer.path)
+    assert {series.key: series.defined for series in reader.series()} == {"amp": False, "loss": True, "hist": True}
+    writer.put(1, 0.1, {"amp": Reading(1024.0)})
+    assert writer.flush()
+    assert all(series.defined for series in reader.series())
+
+
+def test_words_that_belong_to_a_reading_are_kept_once(start: Start) -> None:
+    writer = start()
+    for step in range(3):
+        writer.put(step, 0.1 * step, {"input": Reading(1.0, note="the input is of dtype uint8")})
+    assert writer.flush()
+    (event,) = Reader(writer.path).events()
+    assert (event.step, event.kind, event.subject, event.text) == (0, "info", "input", "the input is of dtype uint8")
