@@ -1,4 +1,4 @@
-"""The command line: ``cockpit demo``, ``dashboard``, ``runs`` and ``export``.
+"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``export`` and ``import``.
 
 Each command imports what it needs when it runs: listing runs must not wait for torch.
 """
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add_dashboard(commands.add_parser("dashboard", help="show the runs below a directory in a browser"))
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
     _add_export(commands.add_parser("export", help="write a run as CSV, JSON or a picture"))
+    _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
     return root
 
 
@@ -83,6 +84,12 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, help="directory of a run, runs/mnist-sgd")
     command.add_argument("--to", choices=["csv", "json", "png", "pdf"], required=True, help="format")
     command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_import)
+    command.add_argument("log", type=Path, metavar="LOG.json", help="the log")
+    command.add_argument("--to", type=Path, metavar="DIR", help="directory of the run (runs/LOG)")
 
 
 def _positive(text: str) -> int:
@@ -166,3 +173,15 @@ def _opened_for_bytes(options: argparse.Namespace) -> AbstractContextManager[IO[
     if sys.stdout.isatty():
         raise UsageError(f"a picture cannot be shown in a terminal: name a file with --output FILE.{options.to}")
     return nullcontext(sys.stdout.buffer)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from cockpit.json_import import import_json
+
+    try:
+        place, left_out = import_json(options.log, options.to)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print(place)
+    if left_out:
+        print(f"cockpit: no run has a place for {', '.join(left_out)}", file=sys.stderr)

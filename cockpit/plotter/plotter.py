@@ -65,7 +65,7 @@ class CockpitPlotter:
         Reads the log alone: training, its random numbers and matplotlib's settings stay as they are.
 
         Args:
-            source: A cockpit, live or closed; a run; or the path of one.
+            source: A cockpit, live or closed; a run; the path of one, or of a JSON log, with or without its ending.
             show_plot: Whether it is shown in a window. Where matplotlib has no window to show it in, this is said.
             block: Whether to wait until the window is closed.
             save_plot: Whether it is written; by default, if ``savedir`` is given.
@@ -113,13 +113,23 @@ def _opened(source: str | Path | Run | Live) -> Run | None:
     if isinstance(source, Run):
         return source
     if isinstance(source, (str, Path)):
-        return load_run(source)
+        return _at(Path(source))
     if isinstance(source, Live):
         if source.run is None:
             return None
         source.flush()
         return load_run(source.run)
     raise TypeError(f"a cockpit, a run or the path of a run was expected, got {type(source).__name__}")
+
+
+def _at(path: Path) -> Run:
+    """A run; or a JSON log, which f-dangel/cockpit names without its ending."""
+    log = path if path.suffix == ".json" else Path(f"{path}.json")
+    if path.is_dir() or not log.is_file():
+        return load_run(path)
+    from cockpit.json_import import load_json  # it knows instruments, which take torch along
+
+    return load_json(log)
 
 
 def _page_of(run: Run, until: int | None, log_steps: bool, secondary: bool) -> Page:

@@ -39,7 +39,7 @@ def describe_run(
         created=time.time(),
         config=config,
         tags=tags,
-        panels=_panels(instruments),
+        panels=panels_of(instruments),
         screens=SCREENS,
         instruments={i.name: _describe_instrument(i, schedule) for i in instruments},
         model={
@@ -65,7 +65,7 @@ def _describe_instrument(instrument: Instrument, schedule: Schedule | Auto) -> d
     return {"interval": describe(instrument.schedule or schedule), **combine}
 
 
-def _panels(instruments: Sequence[Instrument]) -> dict[str, Panel]:
+def panels_of(instruments: Sequence[Instrument]) -> dict[str, Panel]:
     """Each instrument's own panel, and the shared ones that find something to read."""
     panels = {i.name: _with_keys(i) for i in instruments if i.panel is not None}
     keys = {i.name for i in instruments} | set(KEYS)

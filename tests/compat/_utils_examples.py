@@ -15,8 +15,8 @@ from cockpit.datasets import mnist
 def cnn() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        *(nn.Conv2d(1, 4, 5, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten()),
-        *(nn.Linear(128, 20), nn.ReLU(), nn.Linear(20, 10)),
+        *(nn.Conv2d(1, 2, 5, stride=3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(12, 10)),
     )
 
 
