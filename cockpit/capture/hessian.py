@@ -6,11 +6,12 @@ training step, and each product 1.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from cockpit.capture.first_convolution import FirstConvolution
 from cockpit.capture.unavailable import Unavailable
 
 Pull = Callable[..., "list[Tensor | None]"]
@@ -24,17 +25,27 @@ class Hessian:
         gradient: Their gradient at the scale of the pass, to be differentiated again; ``None`` where there is none.
         scale: Of the pass.
         pull: Vector-Jacobian products on the side, as :meth:`LossGraph.pull`.
+        deltas: Gradients at the outputs of first layers, to be differentiated in place of their parameters'.
 
     Raises:
         Unavailable: If the scale is zero.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], gradient: Sequence[Tensor | None], scale: float, pull: Pull) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        gradient: Sequence[Tensor | None],
+        scale: float,
+        pull: Pull,
+        deltas: Mapping[FirstConvolution, Tensor | None],
+    ) -> None:
         if scale == 0:
             raise Unavailable("the gradient that arrives at the loss is zero, so its curvature cannot be told")
         self.tensors, self.scale, self._pull = tensors, scale, pull
         # What does not depend on the parameters has no second derivative.
         self._gradient = [None if g is None or not g.requires_grad else g for g in gradient]
+        self._deltas = {first: d for first, d in deltas.items() if d is not None and d.requires_grad}
+        self._elsewhere = {i for first in self._deltas for i in first.covered}
         self._trained = [i for i, t in enumerate(tensors) if t.requires_grad]
         self.gradient = [
             torch.zeros_like(t) if g is None else g.detach() / scale for t, g in zip(tensors, gradient, strict=True)
@@ -53,7 +64,10 @@ class Hessian:
         Raises:
             Unavailable: If the loss cannot be differentiated a second time.
         """
-        pairs = [(g, v.to(g)) for g, v in zip(self._gradient, vectors, strict=True) if g is not None]
+        pairs = [
+            (g, vectors[i].to(g)) for i, g in enumerate(self._gradient) if g is not None and i not in self._elsewhere
+        ]
+        pairs += [(delta, first.along(vectors).to(delta)) for first, delta in self._deltas.items()]
         products = [torch.zeros_like(t) for t in self.tensors]
         if pairs:
             outputs, given = zip(*pairs, strict=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.first_convolution import first_convolutions
 from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -114,8 +115,12 @@ class LossGraph:
         key = tuple(id(t) for t in tensors)
         if key not in self._hessians:
             wanted = [t for t in tensors if t.requires_grad]
-            found = dict(zip(map(id, wanted), self.differentiate(wanted, create_graph=True), strict=True))
-            self._hessians[key] = Hessian(tensors, [found.get(i) for i in key], self.scale, self.pull)
+            firsts = first_convolutions(self.modules, tensors, [root for root, _ in self._root.parts])
+            edges = [first.call.edge for first in firsts]
+            found = self.differentiate([*wanted, *edges], create_graph=True)
+            gradients = dict(zip(map(id, wanted), found, strict=False))
+            deltas = dict(zip(firsts, found[len(wanted) :], strict=True))
+            self._hessians[key] = Hessian(tensors, [gradients.get(i) for i in key], self.scale, self.pull, deltas)
         return self._hessians[key]
 
     def release(self) -> None:
