@@ -73,6 +73,7 @@ def coverage(document: object) -> list[Component]:
     covered = f"{math.floor(100 * document['share'])} % of parameters"  # 100 % is said only of all of them
     left_out = document.get("left_out")
     rows = [f"{name}: {reason}" for name, reason in left_out.items()] if isinstance(left_out, Mapping) else []
+    rows = _routes(document.get("routes")) + rows
     if document.get("coupled"):
         rows.append(
             "Samples reach each other, as in batch normalisation: an individual gradient is the sample's contribution "
@@ -80,6 +81,19 @@ def coverage(document: object) -> list[Component]:
         )
     fact = _fact("coverage", covered)
     return [_unfolding(fact, rows, "coverage")] if rows else [fact]
+
+
+def _routes(shares: object) -> list[str]:
+    """How the individual gradients came about, where not all of them came from calls of modules."""
+    if not isinstance(shares, Mapping) or not set(shares) - {"modules"}:
+        return []
+    ways = {
+        "modules": "from calls of modules",
+        "graph": "where the graph uses them",
+        "vmap": "by calling modules again",
+    }
+    read = ", ".join(f"{share:.2%} {ways.get(route, route)}".replace("%", " %") for route, share in shares.items())
+    return [f"Read of the parameters: {read}."]
 
 
 def _unfolding(summary: Component | str, rows: Sequence[str | Component], name: str) -> Component:

@@ -44,14 +44,15 @@ def individual_gradients(
     backward.factors()
     assert backward.arrangement is not None
     samples = backward.arrangement.samples
-    if walk.serves(index) and walk.first(index):
-        return walk.gradients(index, samples)
-    try:
-        return source(parameter, backward.walked, samples)
-    except Unavailable:
-        if walk.serves(index):
-            return walk.gradients(index, samples)
-        raise
+    if not (walk.serves(index) and walk.first(index)):
+        try:
+            return source(parameter, backward.walked, samples)
+        except Unavailable:
+            if not walk.serves(index):
+                raise
+    gradients = walk.gradients(index, samples)
+    gradients.route = "graph"
+    return gradients
 
 
 def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples: int) -> SampleGradients:
@@ -79,7 +80,10 @@ def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples
         raise Unavailable("it reaches the loss without a call of the module that owns it")
     if not parts:
         return Zeros(samples, working(parameter.tensor.detach()))
-    return added(parts)
+    gradients = added(parts)
+    if any(isinstance(part, VectorisedGradients) for part in parts):
+        gradients.route = "vmap"
+    return gradients
 
 
 def _from_call(call: ModuleCall, module: nn.Module, attribute: str, samples: int) -> SampleGradients | None:

@@ -24,6 +24,9 @@ class SampleGradients(ABC):
         shape: Shape of the parameter.
     """
 
+    route = "modules"
+    """How they came about: from calls of modules, in the graph (``graph``), or by calling modules again (``vmap``)."""
+
     def __init__(self, samples: int, shape: torch.Size) -> None:
         self.samples = samples
         self.shape = shape

@@ -94,6 +94,7 @@ class ProbeCollection:
 
     def individual(self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass) -> None:
         """Lets every probe reduce a parameter's individual gradients; they are materialised at most once."""
+        self._surroundings.routes[index] = gradients.route
         pairs = []
         for probe, collector in self._collectors.items():
             if probe.individual:

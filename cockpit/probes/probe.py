@@ -35,6 +35,7 @@ class Surroundings:
         previous: ``s`` of the step before, one tensor per parameter, if an instrument looks back at it.
         begins_window: Whether an instrument looks at this step and the next.
         left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
+        routes: How the individual gradients of the others came about. Filled as they arrive.
         index: Number of the step.
         memory: What probes remember from step to step, by probe.
         collectors: Those of the step, by probe, as they begin.
@@ -46,6 +47,7 @@ class Surroundings:
     previous: Sequence[Tensor] | None = None
     begins_window: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
+    routes: dict[int, str] = field(default_factory=dict)
     index: int = 0
     memory: dict[Probe[Any], Any] = field(default_factory=dict)
     collectors: dict[Probe[Any], Collector[Any]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ import copy
 import functools
 import io
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,25 @@ def _convolutional() -> nn.Module:
     return nn.Sequential(*features, nn.Linear(64, 10), nn.ReLU(), nn.Dropout(0.3), nn.Linear(10, CLASSES))
 
 
+class _Recurrent(nn.Module):
+    """Learned positions, and two recurrent layers with dropout in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.cells = nn.Parameter(torch.zeros(2, 36)), nn.LSTM(36, 8, 2, batch_first=True, dropout=0.2)
+        # Saving tells equal strings apart, and whether a layer's names are one string depends on what was made before.
+        self.cells._flat_weights_names = [sys.intern(name) for name in self.cells._flat_weights_names]
+        self.cells._all_weights = [[sys.intern(name) for name in names] for names in self.cells._all_weights]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.cells(x + self.places)[0]
+        return out
+
+
 def _attentive() -> nn.Module:
     layer = nn.TransformerEncoderLayer(36, 2, 16, dropout=0.2, batch_first=True)
-    return nn.Sequential(nn.Flatten(2), layer, nn.Flatten(), nn.LayerNorm(72), nn.Linear(72, CLASSES))
+    head = (nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, CLASSES))
+    return nn.Sequential(nn.Flatten(2), layer, _Recurrent(), *head)
 
 
 _SGD, _ADAM = functools.partial(SGD, lr=0.1, momentum=0.9), functools.partial(Adam, lr=0.01)
@@ -79,7 +96,7 @@ TRAININGS = (
     Training("two micro-batches", _convolutional, _SGD, micro_batches=2),
     Training("optimizer steps after the block", _convolutional, _SGD, outside=True),
     Training("closure", _convolutional, functools.partial(LBFGS, lr=0.1, max_iter=3), closure=True),
-    Training("attention", _attentive, _ADAM),
+    Training("attention and recurrence", _attentive, _ADAM),
     Training("gradient scaler and clipping", _convolutional, _SGD, scaled=True),
 )
 

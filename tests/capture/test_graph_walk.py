@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, agree, captured
+from harness import SINGLE, TIGHT, agree, captured, record
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
+
+from cockpit.capture.graph import Graph
 
 N, T, E, C = 5, 4, 6, 3
 
@@ -214,3 +220,60 @@ def test_networks_that_draw_random_numbers(make: Callable[[], nn.Module]) -> Non
     assert not told.left_out
     for name, p in single.named_parameters():
         torch.testing.assert_close(told.gradients[name].mean(0).float(), p.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_log_tells_which_route_served_which_share(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(SelfAttention(dropout=0.1))
+    batch = (torch.randn(N, T, E), torch.randint(C, (N * T,)))
+    run = record(tmp_path, model, [batch], lambda m, b: F.cross_entropy(m(b[0]).flatten(0, 1), b[1]))
+    coverage = run._reader.document("coverage")
+    head = sum(p.numel() for p in model[0].head.parameters()) / sum(p.numel() for p in model.parameters())
+    assert coverage["share"] == 1
+    assert coverage["routes"] == {"graph": pytest.approx(1 - head), "modules": pytest.approx(head)}
+
+
+def test_what_a_checkpoint_packed_is_not_looked_at_twice() -> None:
+    """It would be computed again for us, and then refused to the user's own backward pass."""
+
+    class Checkpointed(SelfAttention):
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(super().forward, x, use_reentrant=False)
+
+    torch.manual_seed(5)
+    model, x, y = Checkpointed(dropout=0.2), torch.randn(N, T, E), torch.randint(C, (N * T,))
+    told = captured(model, lambda _: F.cross_entropy(model(x).flatten(0, 1), y).backward())
+    assert not told.failures
+    assert set(told.left_out) == {"attend.in_proj_weight", "attend.out_proj.weight"}
+    assert all("packed" in reason for reason in told.left_out.values())
+    for name, rows in told.gradients.items():
+        torch.testing.assert_close(
+            rows.mean(0).float(),
+            model.get_parameter(name).grad,
+            rtol=1e-4,
+            atol=1e-6,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+
+
+class Marker:
+    """Something that lives as long as any node of a graph does."""
+
+
+def test_nothing_keeps_the_graph_alive() -> None:
+    torch.manual_seed(6)
+    model, x = SelfAttention(), torch.randn(N, T, E)
+    markers: list[weakref.ref[Marker]] = []
+
+    def step(_: object) -> None:
+        loss = F.cross_entropy(model(x).flatten(0, 1), torch.zeros(N * T).long())
+        marker = Marker()
+        markers.append(weakref.ref(marker))
+        for node in Graph(loss.grad_fn).nodes:
+            if "Accumulate" not in node.name():
+                node.metadata["marker"] = marker
+        loss.backward(retain_graph=True)
+
+    assert not captured(model, step).left_out
+    gc.collect()
+    assert markers[0]() is None
