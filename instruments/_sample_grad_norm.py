@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from cockpit.instrument import Instrument, register
@@ -33,6 +32,27 @@ def largest_share(sq_norms: Tensor) -> tuple[float, int]:
     return float(sq_norms[index] / sq_norms.sum()), index
 
 
+def quantiles_of(values: Tensor, shares: Sequence[float]) -> list[float]:
+    """Quantiles with linear interpolation between neighbours, for few values far faster than :func:`torch.quantile`.
+
+    Args:
+        values: Finite. Shape ``[N]``.
+        shares: Between 0 and 1.
+
+    Example:
+        >>> quantiles_of(torch.tensor([3.0, 1.0]), (0.0, 0.75))
+        [1.0, 2.5]
+    """
+    ordered = values.sort().values.tolist()
+    last = len(ordered) - 1
+    quantiles = []
+    for share in shares:
+        place = int(share * last)
+        below, above = ordered[place], ordered[min(place + 1, last)]
+        quantiles.append(below + (share * last - place) * (above - below))
+    return quantiles
+
+
 @register
 class SampleGradNorm(Instrument):
     """Median of ``‖g_n‖`` over the batch; its other quantiles, the largest sample's share and index as parts."""
@@ -55,7 +75,7 @@ class SampleGradNorm(Instrument):
         squares = moments.sq_norms[moments.weights > 0]
         if not bool(squares.isfinite().all()):
             return Reading(float("nan"))
-        quantiles = torch.quantile(squares.sqrt(), torch.tensor(QUANTILES, dtype=squares.dtype)).tolist()
+        quantiles = quantiles_of(squares.sqrt(), QUANTILES)
         parts = {f"q{round(100 * q):02d}": value for q, value in zip(QUANTILES, quantiles, strict=True)}
         if float(squares.sum()) > 0:
             parts["largest_share"], parts["largest_index"] = largest_share(moments.sq_norms)

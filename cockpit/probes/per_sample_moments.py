@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -38,7 +39,7 @@ class Moments:
     layer_dots: Tensor | None
     layer_grad_sq_norms: Tensor
 
-    @property
+    @cached_property
     def samples(self) -> int:
         """Number of samples that have a loss."""
         return int((self.weights > 0).sum())
@@ -49,17 +50,17 @@ class Moments:
             return "a single sample says nothing about noise"
         return "the mean gradient is zero" if float(self.grad_sq_norm) == 0 else None
 
-    @property
+    @cached_property
     def mean_sq_norm(self) -> Tensor:
         """``Σ_n w_n ‖g_n‖²`` over all parameters, shape ``[]``."""
         return mean(self.sq_norms, self.weights)
 
-    @property
+    @cached_property
     def sq_norms(self) -> Tensor:
         """``‖g_n‖²`` over all parameters, shape ``[N]``."""
         return self.layer_sq_norms.sum(0)
 
-    @property
+    @cached_property
     def dots(self) -> Tensor:
         """``⟨g_n, g⟩`` over all parameters, shape ``[N]``.
 
@@ -73,7 +74,7 @@ class Moments:
             )
         return self.layer_dots.sum(0)
 
-    @property
+    @cached_property
     def grad_sq_norm(self) -> Tensor:
         """``‖g‖²`` over all parameters, shape ``[]``."""
         return self.layer_grad_sq_norms.sum()
