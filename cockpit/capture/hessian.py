@@ -48,7 +48,8 @@ class Hessian:
         self._elsewhere = {i for first in self._deltas for i in first.covered}
         self._trained = [i for i, t in enumerate(tensors) if t.requires_grad]
         self.gradient = [
-            torch.zeros_like(t) if g is None else g.detach() / scale for t, g in zip(tensors, gradient, strict=True)
+            torch.zeros_like(t) if g is None else g.detach() if scale == 1 else g.detach() / scale
+            for t, g in zip(tensors, gradient, strict=True)
         ]
         """``g`` of the unscaled mean loss."""
 

@@ -19,6 +19,10 @@ from cockpit.probes.probe import Collector, Probe, Surroundings
 GRADIENT_SHARE, RANDOM_SHARE = 0.3, 0.05
 """What is added to the last eigenvectors, so that directions can appear that were not among them."""
 
+RANDOM_PERIOD = 65_537
+"""Random numbers are repeated after so many: a million of them cost as much as a training step of a small network. It
+is prime, so that no layer's shape fits it."""
+
 _PARTS = (
     "the batch came in several backward passes, and each takes its part of the loss along before the next is known; "
     "eigenvalues need the whole"
@@ -116,8 +120,11 @@ class _EigenvaluesCollector(Collector[Eigenvalues]):
     def _begin(self, start: Tensor, scratch: Tensor, hessian: Hessian) -> None:
         """Writes the starting vector."""
         generator = self._surroundings.generator(self._probe, start.device)
-        torch.randn(start.shape, generator=generator, out=start, dtype=start.dtype, device=start.device)
-        start.mul_(RANDOM_SHARE / len(start) ** 0.5)
+        period = min(len(start), RANDOM_PERIOD)
+        pattern = torch.randn(period, generator=generator, dtype=start.dtype, device=start.device)
+        pattern.mul_(RANDOM_SHARE / len(start) ** 0.5)
+        for piece in start.split(period):
+            piece.copy_(pattern[: len(piece)])
         for tensor, piece in zip(hessian.gradient, _pieces(scratch, hessian), strict=True):
             piece.copy_(tensor)
         start.add_(_unit(scratch), alpha=GRADIENT_SHARE)
