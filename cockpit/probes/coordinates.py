@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.gradients import SampleGradients, column_square_sums
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import covered
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+
+PIECE = 1 << 16
+"""Coordinates that are looked at together."""
 
 VARIANCE_FLOOR = 32
 """Variances below so many rounding errors of the second moment are none."""
@@ -55,7 +59,7 @@ class Coordinates(Probe[CoordinateSums]):
 
     def collector(self, surroundings: Surroundings) -> Collector[CoordinateSums]:
         """Begins a step."""
-        return _CoordinatesCollector(surroundings)
+        return CoordinatesCollector(surroundings)
 
 
 class _SpreadReduction(Reduction):
@@ -87,7 +91,7 @@ class _SpreadReduction(Reduction):
 
     def rows(self, start: int, rows: Tensor) -> None:
         own = slice(start, start + len(rows))
-        part = (self._weights * self._factors.square())[own].to(rows.dtype) @ rows.square()
+        part = column_square_sums(rows, (self._weights * self._factors.square())[own])
         self.second_moment = part if self.second_moment is None else self.second_moment.add_(part)
         if not self._equal:
             deviations = rows * self._factors[own].to(rows.dtype).unsqueeze(1) - self.mean
@@ -105,8 +109,16 @@ class _SpreadReduction(Reduction):
         return coordinate_sums(self.second_moment, self.mean, samples, self._spread)
 
 
-class _CoordinatesCollector(Collector[CoordinateSums]):
+class CoordinatesCollector(Collector[CoordinateSums]):
+    """Holds second moments until the pass is over and it is known what they are worth.
+
+    Args:
+        surroundings: The step's.
+    """
+
     def __init__(self, surroundings: Surroundings) -> None:
+        self.listeners: list[Callable[[int, Tensor], None]] = []
+        """Given the second moments ``Σ_n w_n g_nj²`` of every parameter that is covered, at the end of the pass."""
         self._surroundings = surroundings
         self._open: dict[int, _SpreadReduction] = {}
         self._passes: list[BackwardPass] = []
@@ -115,6 +127,7 @@ class _CoordinatesCollector(Collector[CoordinateSums]):
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
     ) -> Reduction | None:
+        """Second moments and spread of a parameter, in the first pass."""
         if self._passes:
             return None
         weights, factors = backward.weights().to(gradient.device), backward.factors().to(gradient.device)
@@ -122,12 +135,19 @@ class _CoordinatesCollector(Collector[CoordinateSums]):
         return self._open[index]
 
     def end_pass(self, backward: BackwardPass) -> None:
+        """Reduces second moments to sums over coordinates."""
         self._passes.append(backward)
         left_out = self._surroundings.left_out
-        self._sums.update({i: reduction.sums() for i, reduction in self._open.items() if i not in left_out})
+        for index, reduction in self._open.items():
+            if index not in left_out:
+                self._sums[index] = reduction.sums()
+                assert reduction.second_moment is not None
+                for listener in self.listeners:
+                    listener(index, reduction.second_moment)
         self._open.clear()
 
     def result(self) -> CoordinateSums:
+        """All parameters that are covered."""
         if not self._passes:
             raise Unavailable("no backward pass was seen")
         if len(self._passes) > 1:
@@ -153,6 +173,16 @@ def coordinate_sums(second_moment: Tensor, gradient: Tensor, samples: int, sprea
         Float64, shape ``[3]``: how many coordinates have variance, ``Σ_j g_j²/var_j``, and ``Σ_j g_j²/v_j`` with the
         estimated variance ``v_j`` of ``g_j``.
     """
+    # In pieces that stay in the cache.
+    sums = []
+    for start in range(0, len(gradient), PIECE):
+        own = slice(start, start + PIECE)
+        spread_of_these = None if spread is None else spread[own]
+        sums.append(_piece_sums(second_moment[own], gradient[own], samples, spread_of_these))
+    return torch.stack(sums).sum(0)
+
+
+def _piece_sums(second_moment: Tensor, gradient: Tensor, samples: int, spread: Tensor | None) -> Tensor:
     squares, moments = gradient.double().square(), second_moment.double()
     variance = moments - squares
     floor = VARIANCE_FLOOR * torch.finfo(second_moment.dtype).eps

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 import torch
-from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.loss_graph import LossGraph
@@ -69,13 +68,14 @@ class CurvatureCollector(Collector[Curvature]):
         self._pending: Curvature | None = None
         self._passes: list[tuple[BackwardPass, Curvature]] = []
         self.wants_diagonal = False
-        """Whether to keep the diagonal until :meth:`take_diagonal`; for whoever builds on this probe to set."""
-        self._diagonal: tuple[Tensor, ...] = ()
+        """Whether to compute the diagonal as well; for whoever builds on this probe to set, and to :meth:`take`."""
+        self._with_diagonal: Curvature | None = None
 
-    def take_diagonal(self) -> tuple[Tensor, ...]:
-        """The diagonal at the loss that was looked at last, one tensor per parameter; here it is forgotten."""
-        diagonal, self._diagonal = self._diagonal, ()
-        return diagonal
+    def take(self) -> Curvature:
+        """What was computed of the loss that is about to be differentiated, diagonal included; here it is forgotten."""
+        taken, self._with_diagonal = self._with_diagonal, None
+        assert taken is not None
+        return taken
 
     def before_backward(self, graph: LossGraph) -> None:
         """Computes while the graph is whole."""
@@ -84,7 +84,7 @@ class CurvatureCollector(Collector[Curvature]):
             self._generator = self._surroundings.generator(self._probe, device)
         with torch.autocast(device.type, enabled=False):
             found = self._computed(graph, self._generator)
-        self._diagonal = found.diagonal
+        self._with_diagonal = found if self.wants_diagonal else None
         self._pending = found.on_host()
 
     def _computed(self, graph: LossGraph, generator: torch.Generator) -> Curvature:
@@ -109,7 +109,7 @@ class CurvatureCollector(Collector[Curvature]):
                 f"the loss is not {names} alone, and of the rest the Gauss-Newton matrix is not known: {INSTEAD}"
             )
         self._passes.append((backward, self._pending))
-        self._pending, self._diagonal = None, ()
+        self._pending = self._with_diagonal = None
 
     def result(self) -> Curvature:
         """Micro-batches weigh as their gradients do."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cockpit.capture.assemble import sample_gradients
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.gradients import SampleGradients, column_square_sums, row_sq_norms
 from cockpit.capture.loss_graph import LossGraph, OpenLoss
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
@@ -277,7 +277,7 @@ class _Squares(Reduction):
 
     def rows(self, start: int, rows: Tensor) -> None:
         if self._elementwise:
-            part = rows.square().sum(0)
+            part = column_square_sums(rows, rows.new_ones(len(rows)))
             self.values = part if self.values is None else self.values.add_(part)
         else:
             self._sq_norms.append(row_sq_norms(rows))

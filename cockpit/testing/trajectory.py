@@ -42,6 +42,7 @@ class Training:
         micro_batches: Backward passes to a step.
         outside: Whether the optimizer steps after the block.
         closure: Whether the optimizer evaluates the loss itself, several times a step.
+        steps: How many steps it takes.
         scaled: Whether a gradient scaler multiplies the loss, and gradients are clipped.
     """
 
@@ -54,6 +55,7 @@ class Training:
     micro_batches: int = 1
     outside: bool = False
     closure: bool = False
+    steps: int = STEPS
     scaled: bool = False
 
     def __str__(self) -> str:
@@ -80,6 +82,10 @@ class _Recurrent(nn.Module):
         return out
 
 
+def _linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(72, CLASSES))
+
+
 def _attentive() -> nn.Module:
     layer = nn.TransformerEncoderLayer(36, 2, 16, dropout=0.2, batch_first=True)
     head = (nn.Flatten(), nn.LayerNorm(16), nn.Linear(16, CLASSES))
@@ -97,6 +103,7 @@ TRAININGS = (
     Training("optimizer steps after the block", _convolutional, _SGD, outside=True),
     Training("closure", _convolutional, functools.partial(LBFGS, lr=0.1, max_iter=3), closure=True),
     Training("attention and recurrence", _attentive, _ADAM),
+    Training("twenty steps", _linear, _SGD, steps=20),
     Training("gradient scaler and clipping", _convolutional, _SGD, scaled=True),
 )
 
@@ -124,7 +131,7 @@ def trajectory(training: Training, device: str | torch.device, **options: Any) -
         scaler = torch.amp.GradScaler(torch.device(device).type, init_scale=1024.0, enabled=training.scaled)
         states = []
         with contextlib.redirect_stderr(io.StringIO()), Cockpit(model, optimizer, **options) as cockpit:
-            for _ in range(STEPS):
+            for _ in range(training.steps):
                 with cockpit.step() as step:
                     losses = _update(training, model, optimizer, step, scaler)
                 if training.outside:
