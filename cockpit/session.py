@@ -287,7 +287,8 @@ class Cockpit(Dispatched):
             self._budget.untracked(self._clock.elapsed())
         else:
             self._conclude(step)
-        self._books.tell_plan(self._index - 1, self._seconds())
+        if self._books.plan is not self._budget.plan:
+            self._books.tell_plan(self._index - 1, self._seconds())
         self._notices.tell()
 
     def _conclude(self, step: OpenStep) -> None:

@@ -31,6 +31,9 @@ class Bookkeeping:
         instruments: What is on.
         schedule: How often it is read.
         wanted: What the user asked for, where it has a name.
+
+    Attributes:
+        plan: What was told last.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Bookkeeping:
         self._what = f"{f'{wanted}: ' if wanted else ''}{number} instrument{'s' if number > 1 else ''}"
         self._headline = f"{self._what}, {describe(schedule)}"
         self._coverage: Coverage | None = None
-        self._plan: Plan | None = None
+        self.plan: Plan | None = None
         self._measured = False
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:
@@ -77,16 +80,16 @@ class Bookkeeping:
             seconds: Since the run began.
         """
         plan = self._budget.plan
-        if plan is None or plan is self._plan:
+        if plan is None:
             return
-        if self._plan is None or self._plan.intervals() != plan.intervals():
+        if self.plan is None or self.plan.intervals() != plan.intervals():
             intervals, costs = plan.intervals(), self._budget.costs()
             of_plan = (
                 Reading(float(min(intervals.values())), {name: float(steps) for name, steps in intervals.items()}),
                 Reading(sum(costs.values()), {name: costs[name] for name in intervals}),
             )
             self._log.writer.put(step, seconds, dict(zip(PLAN_KEYS, of_plan, strict=True)))
-        self._plan = plan
+        self.plan = plan
         if self._budget.settled and not self._measured:
             self._measured = True
             often = describe_intervals(plan.intervals().values())

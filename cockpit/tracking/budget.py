@@ -79,6 +79,7 @@ class Budget:
         self._unopened, self._unsure = _opening(self._jobs.values()), _first_readings(self._jobs.values())
         self._opened: set[str] = set()
         self._turns: list[_Turn] = []
+        self._idle_until = 0
         self._chosen = _Turn("tick", _NOBODY, 0, 0.0, 0)
         self._first_runs: list[Work] = []
         self._waiting: list[tuple[float, Work, float]] = []
@@ -114,10 +115,11 @@ class Budget:
 
     def due(self) -> frozenset[str]:
         """Jobs that begin with the next step. Asking again changes nothing until the step is over."""
-        if not self._jobs or self._rest > 0 or self._waiting:
+        if self._steps < self._idle_until or not self._jobs or self._rest > 0 or self._waiting:
             return _NOBODY
         if not self._turns:
             self._turns = self._in_turn()
+            self._idle_until = min((self._earliest(turn) for turn in self._turns), default=0)
         for turn in self._turns:
             if self._since >= turn.after and self._spent + turn.price <= self._limit():
                 self._chosen = turn
@@ -138,6 +140,14 @@ class Budget:
         jobs = [self._jobs[name] for name in names]
         price = cost_of(jobs, self._costs) if kind != "open" else 0.0 if self._opened else -math.inf
         return _Turn(kind, names, after, price, max(min(job.window, LONGEST_STREAK) for job in jobs))
+
+    def _earliest(self, turn: _Turn) -> int:
+        """No step before this one can be the turn's: to look for it then would cost every step its time."""
+        rested = self._steps + turn.after - self._since
+        earned = (self._spent + turn.price) / self._share - 1
+        if earned < 2 * _ADVANCE:
+            earned = 2 * (earned - _ADVANCE)
+        return max(rested, math.floor(earned)) if math.isfinite(earned) else rested
 
     def _limit(self) -> float:
         """What may be spent by the end of the next step. An advance on the first readings is paid back by step 500."""
@@ -187,7 +197,7 @@ class Budget:
     def _begun(self) -> None:
         """What was chosen has been done."""
         self._since = 0
-        self._turns.clear()
+        self._turns, self._idle_until = [], 0
         if self._chosen.kind == "open":
             self._unopened.pop(0)
             self._opened |= self._chosen.names
@@ -204,7 +214,7 @@ class Budget:
             self._account(seconds, work, background)
         self._waiting.clear()
         self._spent = self._charged + sum(self._believed(work) for work in self._first_runs)
-        self._turns.clear()
+        self._turns, self._idle_until = [], 0
         self._unsure = [names for names in self._unsure if not self._opened >= names or self._doubtful(names)]
         if self._opened:
             opened = [job for name, job in self._jobs.items() if name in self._opened]

@@ -69,6 +69,9 @@ class Audience:
         return any(instrument.window > 1 for instrument in self.beginning)
 
 
+_NOBODY = Audience((), ())
+
+
 def _parts(instruments: Iterable[Instrument]) -> frozenset[Part]:
     """What instruments make a step do."""
     parts: set[Part] = set()
@@ -108,15 +111,18 @@ class Windows:
         self._instruments, self._schedule, self._notices = instruments, schedule, notices
         spaced = [i for i in instruments if isinstance(schedule if i.schedule is None else i.schedule, Auto)]
         self._spaced = frozenset(i.name for i in spaced)
+        self._own = any(i.schedule is not None and i.name not in self._spaced for i in instruments)
         self.budget = Budget(map(_job, spaced), share)
         self.seconds: dict[Part, float] = {}
         self._open: list[tuple[Instrument, list[Step]]] = []
 
     def begin(self, index: int) -> Audience:
         """Who looks at the step that begins now."""
-        continuing = tuple(instrument for instrument, _ in self._open)
         affordable = self.budget.due()
         due = self._asked("the schedule given as track", self._schedule, index)
+        if not (due or affordable or self._own or self._open):
+            return _NOBODY  # most steps, and short ones: nothing is gone through for them
+        continuing = tuple(instrument for instrument, _ in self._open)
         beginning = tuple(
             i
             for i in self._instruments
