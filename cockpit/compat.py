@@ -104,6 +104,7 @@ class ParameterCockpit:
             ValueError: If the optimizer is missing at the first step, or none holds the parameters.
             RuntimeError: If modules that own the parameters were not called since the cockpit was made.
         """
+        self._watch.stop()
         info = info or {}
         if self._session is None and self._instruments and not turned_off():
             self._session = self._begun(info)
@@ -167,7 +168,6 @@ class ParameterCockpit:
             self._session.close(state)
 
     def _begun(self, info: Mapping[str, Any]) -> _Session:
-        self._watch.stop()
         optimizer = info.get("optimizer")
         if not isinstance(optimizer, Optimizer):
             raise ValueError('the optimizer is missing: write cockpit(global_step, info={"optimizer": optimizer, …})')
@@ -181,7 +181,8 @@ class ParameterCockpit:
         session = _Session(
             model, optimizer, instruments=self._instruments, only=self._parameters, **{"track": 1, **self._options}
         )
-        session.remark_on_modules()
+        if session.enabled:
+            session.remark_on_modules()
         atexit.register(_finish, weakref.ref(self))  # before the session's own, which is older
         self._session = session
         self._pass_on()

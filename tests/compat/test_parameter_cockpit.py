@@ -307,13 +307,20 @@ def test_without_quantities_only_what_is_logged_is_there(script: Script) -> None
     assert cockpit.output[3]["test_accuracy"] is None
 
 
+@pytest.mark.parametrize("by", ["environment", "argument"])
 def test_a_cockpit_that_is_turned_off_lets_everything_pass(
-    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setenv("COCKPIT_DISABLE", "1")
-    cockpit = script.cockpit("loss", run=tmp_path / "run")
+    if by == "environment":
+        monkeypatch.setenv("COCKPIT_DISABLE", "1")
+    hooks = len(torch_module._global_forward_pre_hooks)
+    cockpit = script.cockpit("loss", run=tmp_path / "run", enabled=by == "environment")
     script.step(cockpit, 0, BatchGrad())
-    assert cockpit.get_output() == {}
+    cockpit.write(tmp_path / "log")
+    cockpit.log(1, 1, 1.0, 2.0, 3.0, 0.1, 0.2, 0.3, 0.5)
+    cockpit.close()
+    assert len(torch_module._global_forward_pre_hooks) == hooks
+    assert list(cockpit.get_output()) == [1]
     assert script.model[0].weight.grad_batch.shape[0] == N
     assert not (tmp_path / "run").exists()
 

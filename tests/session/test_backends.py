@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch.nn.functional as F
 from harness import record
 from torch import Tensor, nn
 
-from cockpit import Cockpit
+from cockpit import Cockpit, CockpitWarning
 from cockpit.instrument import configured
-from cockpit.run import Layers, Quantity, Run
+from cockpit.layers import Layers
+from cockpit.run import Quantity, Run
+from cockpit.testing.trajectory import TRAININGS, Training, trajectory, untouched
 
 STEPS, N = 4, 6
 
@@ -79,3 +82,14 @@ def test_another_backend_is_refused(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="backend is 'cockpit' or 'backpack', got 'torch'"):
         Cockpit(model, torch.optim.SGD(model.parameters()), run=tmp_path / "run", backend="torch")
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_training_under_backpack_is_the_same_to_the_last_bit(training: Training, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CockpitWarning)  # it leaves out attention and normalisation
+        touched = trajectory(
+            training, "cpu", instruments="business", backend="backpack", run=tmp_path / "run", track=training.track
+        )
+    for step, (mine, plain) in enumerate(zip(touched, untouched(training, "cpu"), strict=True)):
+        assert [name for name in plain if mine.get(name) != plain[name]] == [], f"step {step}"
