@@ -59,7 +59,7 @@ def _pace(settings: object, interval: float | None, cost: float | None) -> tuple
     if interval is None or interval < 1:
         return str(settings.get("interval", "")) if isinstance(settings, Mapping) else "", ""
     often = describe(every(int(interval)))
-    return often, "" if cost is None else f"costs {cost:.2g} steps"
+    return often, "" if cost is None else f"+{cost:.2g} steps"
 
 
 def _percent(share: float) -> str:

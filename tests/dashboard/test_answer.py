@@ -271,9 +271,9 @@ def test_the_overhead_unfolds_to_the_interval_of_each_instrument_in_force_at_the
     now = words(browser.ask()["status"])
     then = words(browser.ask(step=39)["status"])
     writer.close()
-    assert "loss every 3rd step costs 0.05 steps" in now
+    assert "loss every 3rd step +0.05 steps" in now
     assert (
-        now.index("loss every") < now.index("alpha every 24th step costs 0.85 steps") < now.index("distance every 10th")
+        now.index("loss every") < now.index("alpha every 24th step +0.85 steps") < now.index("distance every 10th")
     )
     assert "alpha every 48th step" in then
 
