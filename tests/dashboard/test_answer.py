@@ -272,9 +272,7 @@ def test_the_overhead_unfolds_to_the_interval_of_each_instrument_in_force_at_the
     then = words(browser.ask(step=39)["status"])
     writer.close()
     assert "loss every 3rd step +0.05 steps" in now
-    assert (
-        now.index("loss every") < now.index("alpha every 24th step +0.85 steps") < now.index("distance every 10th")
-    )
+    assert now.index("loss every") < now.index("alpha every 24th step +0.85 steps") < now.index("distance every 10th")
     assert "alpha every 48th step" in then
 
 
