@@ -16,7 +16,7 @@ from torch import nn
 from cockpit import Cockpit, CockpitPlotter, load_run
 from cockpit.cli import main
 from cockpit.instrument import configured
-from cockpit.instruments import GradHist1d
+from cockpit.instruments import GradHist1d, TICDiag
 from cockpit.json_import import import_json, load_json
 from cockpit.json_log import HISTOGRAMS, KEYS, NORMS, NUMBERS, SUMS, output_of, read_json, write_json
 from cockpit.run import Run
@@ -159,7 +159,7 @@ def test_what_a_cockpit_of_a_model_writes_comes_back(tmp_path: Path) -> None:
 
 
 def test_names_and_forms_are_those_of_the_other_package(tmp_path: Path) -> None:
-    trained(tmp_path, instruments="business")
+    trained(tmp_path, instruments=["business", TICDiag("hessian")])  # an estimate would need 16 steps
     ours = json.loads((tmp_path / "logs" / "mine.json").read_text())["1"]
     theirs = raw()[1] | raw()[0]
     shared = set(ours) & set(theirs)
