@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,6 +16,9 @@ from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 from cockpit.statistics import mean
+
+LOOK_EVERY = 16
+"""Every how many tracked steps the sum of the individual gradients is looked at along the parameters' values too."""
 
 MINIMAL_COVERAGE = 0.5
 """Share of the parameters below which no network-wise reading of individual gradients is given."""
@@ -96,6 +99,20 @@ class _Sums:
     sq_norms: Tensor
     dots: Tensor
     grad_sq_norm: Tensor
+    gap_along_values: Tensor | None
+
+
+@dataclass
+class _Looks:
+    """When the sum was last looked at along the parameters' values, and what was found there."""
+
+    steps: int = 0
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def due(self) -> bool:
+        """On the first tracked steps, and then now and again: it costs as much as the inner products themselves."""
+        self.steps += 1
+        return self.steps <= 2 or self.steps % LOOK_EVERY == 0
 
 
 class MomentsReduction(Reduction):
@@ -104,14 +121,19 @@ class MomentsReduction(Reduction):
     Args:
         gradients: Its individual gradients, raw.
         gradient: ``V``: what they have to add up to.
+        values: The parameter's values, if the sum is to be looked at along these as well: a penalty on the weights lies
+            along them, and may be nearly orthogonal to the gradient.
     """
 
-    def __init__(self, gradients: SampleGradients, gradient: Tensor) -> None:
+    def __init__(self, gradients: SampleGradients, gradient: Tensor, values: Tensor | None = None) -> None:
         self._gradients: SampleGradients | None = gradients
-        self.direction = gradient
+        self.direction, self._values = gradient, values
         self.sq_norms: Tensor | None = None
         self.dots: Tensor | None = None
+        self.gap_along_values: Tensor | None = None
+        """``Σ ⟨G_n, θ⟩ − ⟨g, θ⟩`` over ``‖θ‖``, where that was asked for."""
         self._pieces: list[tuple[Tensor, Tensor]] = []
+        self._along: list[Tensor] = []
 
     def closed(self) -> bool:
         """Norms and inner products by closed forms."""
@@ -120,18 +142,26 @@ class MomentsReduction(Reduction):
         if self.sq_norms is None:
             return False
         self.dots = self._gradients.dots(self.direction)
+        if self._values is not None and (along := self._gradients.dots(self._values)) is not None:
+            self._along.append(along)
         return self.dots is not None
 
     def rows(self, start: int, rows: Tensor) -> None:
         """Norms and inner products of a chunk."""
         self._pieces.append((row_sq_norms(rows), rows @ self.direction.reshape(-1).to(rows.dtype)))
+        if self._values is not None:
+            self._along.append(rows @ self._values.reshape(-1).to(rows.dtype))
 
     def finish(self) -> None:
         """Puts the chunks together, and lets go of the gradients."""
         if self._pieces:
             self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
             self.dots = torch.cat([dots for _, dots in self._pieces])
-        self._gradients = None
+        if self._values is not None and self._along:
+            values = self._values.reshape(-1).double()
+            there = self.direction.reshape(-1).double() @ values
+            self.gap_along_values = (torch.cat(self._along).double().sum() - there) / values.norm()
+        self._gradients = self._values = None
 
     def adds_up(self, parameter: Tensor, lowest: torch.dtype) -> bool:
         """Whether the individual gradients add up to the gradient, as far as rounding lets one tell.
@@ -154,12 +184,15 @@ class _MomentsCollector(Collector[Moments]):
         self._open: dict[int, MomentsReduction] = {}
         self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
         self._totals: dict[int, Tensor] = {}
+        self._looks: _Looks = surroundings.memory.setdefault(PerSampleMoments(), _Looks())
+        self._looking = self._looks.due()
 
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
     ) -> Reduction | None:
-        reduction = self._open[index] = MomentsReduction(gradients, gradient)
         parameter = self._surroundings.table[index].tensor
+        values = parameter.detach() if self._looking else None
+        reduction = self._open[index] = MomentsReduction(gradients, gradient, values)
         total = accumulated(parameter, gradient, included=backward.deferred) if self._passes else gradient
         self._totals[index] = _sq_norm(total)
         return reduction
@@ -170,7 +203,12 @@ class _MomentsCollector(Collector[Moments]):
             if index not in self._surroundings.left_out:
                 assert reduction.sq_norms is not None
                 assert reduction.dots is not None
-                sums[index] = _Sums(reduction.sq_norms, reduction.dots.double(), _sq_norm(reduction.direction))
+                sums[index] = _Sums(
+                    reduction.sq_norms,
+                    reduction.dots.double(),
+                    _sq_norm(reduction.direction),
+                    reduction.gap_along_values,
+                )
         self._open.clear()
         self._withhold(sums, _lowest_precision(backward))
         self._passes.append((backward, sums))
@@ -183,13 +221,26 @@ class _MomentsCollector(Collector[Moments]):
         gaps = torch.stack([s.dots.sum() - s.grad_sq_norm for s in sums.values()]).abs().tolist()
         squares = torch.stack([s.grad_sq_norm for s in sums.values()]).tolist()
         sizes = torch.stack([(s.sq_norms.sum() * len(s.sq_norms)).sqrt() for s in sums.values()]).tolist()
+        along = self._along_values(sums)
         for index, gap, square, size in zip(list(sums), gaps, squares, sizes, strict=True):
-            if _apart(gap, square, size, table[index].tensor, precision):
+            parameter = table[index].tensor
+            if _apart(along[index] * square**0.5, square, size, parameter, precision):
+                self._looks.left_out[index] = _penalised(along[index] / square**0.5)
+            elif self._looking:
+                self._looks.left_out.pop(index, None)
+            reason = self._looks.left_out.get(index)
+            if _apart(gap, square, size, parameter, precision):
+                reason = _penalised(gap / square)
+            if reason is not None:
                 del sums[index]
-                self._surroundings.left_out[index] = (
-                    f"the individual gradients do not add up to its gradient (off by {gap / square:.1e}): the loss "
-                    "holds a term that is not a mean over samples, such as a penalty on the weights"
-                )
+                self._surroundings.left_out[index] = reason
+
+    @staticmethod
+    def _along_values(sums: dict[int, _Sums]) -> dict[int, float]:
+        """How far the sums are off along the parameters' values; 0 where nobody looked, or there is no direction."""
+        gaps = {index: s.gap_along_values for index, s in sums.items() if s.gap_along_values is not None}
+        found = torch.stack(list(gaps.values())).abs().nan_to_num(0.0).tolist() if gaps else []
+        return dict.fromkeys(sums, 0.0) | dict(zip(gaps, found, strict=True))
 
     def result(self) -> Moments:
         if not self._passes:
@@ -244,6 +295,13 @@ def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:
 
 def _sq_norm(tensor: Tensor) -> Tensor:
     return row_sq_norms(tensor.reshape(1, -1)).squeeze(0)
+
+
+def _penalised(off: float) -> str:
+    return (
+        f"the individual gradients do not add up to its gradient (off by {off:.1e}): the loss "
+        "holds a term that is not a mean over samples, such as a penalty on the weights"
+    )
 
 
 def _apart(gap: float, square: float, size: float, parameter: Tensor, lowest: torch.dtype) -> bool:

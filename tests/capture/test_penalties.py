@@ -58,6 +58,23 @@ def test_penalty_is_noticed_whichever_instrument_looks(key: str, model: nn.Modul
     assert "do not add up" in reasons(run)[key]
 
 
+def test_weak_penalty_that_hardly_turns_the_gradient_is_noticed_along_the_weights(tmp_path: Path) -> None:
+    """Where no look is taken, what was found at the last one holds."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(20, 50), nn.ReLU(), nn.Linear(50, 3))
+    batches = [(torch.randn(64, 20), torch.randint(3, (64,))) for _ in range(4)]
+
+    def loss(m: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        penalty = 0.5e-4 * sum(p.square().sum() for p in m.parameters() if p.dim() > 1)
+        return F.cross_entropy(m(batch[0]), batch[1]) + penalty
+
+    run = record(tmp_path, model, batches, loss, instruments="economy", track=1)
+    left_out = run._reader.document("coverage")["left_out"]
+    assert set(left_out) == {"0.weight", "2.weight"}
+    assert all("penalty" in reason for reason in left_out.values())
+    assert run["norm_test"].missing.all()
+
+
 def test_penalty_on_one_small_layer_leaves_out_that_layer(tmp_path: Path) -> None:
     model, x = (
         nn.Sequential(nn.Linear(5, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, C)).double(),
