@@ -9,7 +9,7 @@ import numpy as np
 from cockpit.dashboard.lines import empty_figure
 from cockpit.dashboard.scene import Scene, value_at
 from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, number, typed
-from cockpit.drawing.bars import Bars, bars_at, words_of
+from cockpit.drawing.bars import Bars, bars_at, samples_at, words_of
 from cockpit.drawing.words import share
 
 ZEROS = ".zeros"  # what a histogram of logarithms logs beside itself
@@ -28,7 +28,9 @@ def draw_histogram(scene: Scene) -> Drawing:
         traces.append(_trace(bars, scene.colours) | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"})
         layout[f"xaxis{suffix}"] = axis(scene.colours, scene.panel.xlabel or f"value ({bars.key})", anchor=f"y{suffix}")
         layout[f"yaxis{suffix}"] = _count_axis(bars, scene) | {"domain": [bottom, top], "anchor": f"x{suffix}"}
-    words = "; ".join(words_of(bars) + _zeros(bars, scene) for bars in shown)
+    words = "; ".join(
+        words_of(bars, samples_at(scene.columns, bars.key, bars.step)) + _zeros(bars, scene) for bars in shown
+    )
     return Drawing({"data": traces, "layout": layout}, words=words, height=ROW_HEIGHT * len(shown))
 
 

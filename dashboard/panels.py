@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 
 from cockpit.dashboard.gauge import draw_gauge
 from cockpit.dashboard.histogram import ZEROS, draw_histogram
+from cockpit.dashboard.histogram2d import draw_histogram2d
 from cockpit.dashboard.lines import draw_lines, empty_figure
 from cockpit.dashboard.parabola import draw_parabola
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.source import Source
 from cockpit.dashboard.theme import Drawing, Palette
 from cockpit.drawing.arrange import keys_of
+from cockpit.drawing.bars import SAMPLES
 from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
 from cockpit.store import Column
@@ -19,12 +21,13 @@ from cockpit.store import Column
 DRAW: Mapping[str, Callable[[Scene], Drawing]] = {
     "lines": draw_lines,
     "histogram": draw_histogram,
+    "histogram2d": draw_histogram2d,
     "gauge": draw_gauge,
     "parabola": draw_parabola,
 }
-KINDS_READ = {"histogram": "histogram"}  # all others draw scalars
+HISTOGRAMS = ("histogram", "histogram2d")  # what these read is called as they are; all others draw scalars
 OVER_STEPS = ("lines", "gauge")  # drawings with a step axis, on which events stand
-LOGARITHMIC = ("lines", "histogram")  # drawings whose value axis the reader may switch
+LOGARITHMIC = ("lines", *HISTOGRAMS)  # drawings whose value axis the reader may switch
 
 
 def draw(
@@ -55,9 +58,9 @@ def draw(
 def _columns(
     panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, zoom: tuple[int, int] | None
 ) -> dict[str, Column]:
-    if panel.kind == "histogram":
-        found = {key: source.histogram(key, step) for key in keys}
-        found |= {key + ZEROS: source.scalars(key + ZEROS) for key in keys}
+    if panel.kind in HISTOGRAMS:
+        found = {key: source.histogram(key, panel.kind, step) for key in keys}
+        found |= {key + part: source.scalars(key + part) for key in keys for part in (ZEROS, SAMPLES)}
     elif panel.kind == "parabola":
         companions = [key + suffix for key in keys for suffix in (CONCAVE, UPHILL)]
         found = {key: source.scalars(key, exact=True) for key in (*keys, *companions)}
@@ -69,7 +72,7 @@ def _columns(
 
 def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     """Why nothing is drawn, and when something will be."""
-    read = KINDS_READ.get(panel.kind, "scalar")
+    read = panel.kind if panel.kind in HISTOGRAMS else "scalar"
     others = sorted({kind for key in keys for kind in source.kinds(key) if kind != read})
     if others:
         return f"{', '.join(keys)} is logged as {' and '.join(others)}, which a “{panel.kind}” panel does not draw."

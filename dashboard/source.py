@@ -97,13 +97,19 @@ class Source:
         kept = {name: getattr(whole, name)[outside][::2] for name in _FIELDS}
         return _joined(replace(whole, **kept), detail)
 
-    def histogram(self, key: str, step: int | None) -> Column | None:
-        """The last histogram of ``key`` at or before ``step`` (of all for ``None``): one row, no row, or ``None``."""
-        entry = self.series.get((key, "histogram"))
+    def histogram(self, key: str, kind: str, step: int | None) -> Column | None:
+        """The last histogram of ``key`` at or before ``step`` (of all for ``None``): one row, no row, or ``None``.
+
+        Args:
+            key: Log key.
+            kind: ``histogram``, or ``histogram2d`` of pairs.
+            step: The step.
+        """
+        entry = self.series.get((key, kind))
         if entry is None:
             return None
         with self._lock:
-            return self._reader.at(key, entry.last_step if step is None else step, "histogram")
+            return self._reader.at(key, entry.last_step if step is None else step, kind)
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""

@@ -105,8 +105,10 @@ def plain(text: str) -> str:
 
 def typed(values: NDArray[Any]) -> Json:
     """An array as plotly's typed base64; NaN, as which missing values are passed, is drawn as a gap."""
-    array = np.ascontiguousarray(values, dtype="<i4" if values.dtype.kind in "iu" and _fits(values) else "<f8")
-    return {"dtype": array.dtype.str[1:], "bdata": base64.b64encode(array.tobytes()).decode("ascii")}
+    single = "<f4" if values.dtype == np.float32 else "<f8"
+    array = np.ascontiguousarray(values, dtype="<i4" if values.dtype.kind in "iu" and _fits(values) else single)
+    shape = {"shape": ", ".join(map(str, values.shape))} if values.ndim > 1 else {}
+    return {"dtype": array.dtype.str[1:], "bdata": base64.b64encode(array.tobytes()).decode("ascii"), **shape}
 
 
 def _fits(values: NDArray[Any]) -> bool:

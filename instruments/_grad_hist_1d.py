@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cockpit.instrument import Instrument, register
+from cockpit.kernels.histogram import Edges
 from cockpit.panel import Panel
 from cockpit.probes.element_histogram import ElementHistogram
+from cockpit.probes.subset import Samples, Subset
 from cockpit.reading import Histogram, Reading
 from cockpit.schedule import Schedule
 from cockpit.step import Step
@@ -20,10 +22,14 @@ class GradHist1d(Instrument):
         low: Lower end of the range. The default range is deliberately fixed: badly scaled data show at a glance.
         high: Upper end. Elements outside the range are counted in the end bins.
         bins: Number of equal bins.
+        adaptive: Whether the range follows the elements: from ``-high`` to ``high``, where ``high`` becomes a power of
+            two that holds 99.9 % of them, found in the first readings and changed rarely after that.
+        samples: Looks at part of the mini-batch only: so many samples evenly spaced, a slice, or a list of indices. How
+            many they were is logged as ``grad_hist_1d.samples``.
         track: When it is read.
 
     Raises:
-        ValueError: For an empty range or fewer than two bins.
+        ValueError: For an empty range, fewer than two bins, or no samples.
     """
 
     name = "grad_hist_1d"
@@ -38,16 +44,17 @@ class GradHist1d(Instrument):
     )
 
     def __init__(
-        self, low: float = -1.0, high: float = 1.0, bins: int = 100, *, track: int | Schedule | None = None
-    ) -> None:
+        self, low: float = -1.0, high: float = 1.0, bins: int = 100, *, adaptive: bool = False,
+        samples: Samples | None = None, track: int | Schedule | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(track=track)
-        if not low < high or bins < 2:
-            raise ValueError(f"a histogram needs low < high and at least 2 bins, got [{low}, {high}] in {bins}")
-        self._probe = ElementHistogram(low, high, bins)
+        Edges.uniform(low, high, bins)
+        self._probe = ElementHistogram(low, high, bins, adaptive, Subset.of(samples))
         self.needs = (self._probe,)
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         counts = step[self._probe]
         layers = {name: Histogram(row, counts.edges) for name, row in zip(counts.names, counts.layers, strict=True)}
-        return Reading(Histogram(counts.layers.sum(0), counts.edges), layers)
+        parts = {} if self._probe.subset is None else {"samples": float(counts.samples)}
+        return Reading(Histogram(counts.layers.sum(0), counts.edges), layers, parts)

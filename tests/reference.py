@@ -82,6 +82,20 @@ class Truth:
         inside = np.digitize(elements, edges[1:-1])
         return np.bincount(inside, minlength=bins)
 
+    def histogram2d(
+        self, parameters: Mapping[str, Tensor], x: tuple[float, float, int], y: tuple[float, float, int],
+        only: Sequence[str] | None = None, samples: Sequence[int] | None = None,
+    ):  # fmt: skip
+        """Counts of all pairs of an element and its parameter; what lies outside is counted in the end bins."""
+        counts = np.zeros((x[2], y[2]), np.int64)
+        inner = [np.linspace(low, high, bins + 1)[1:-1] for low, high, bins in (x, y)]
+        for name in self.gradients if only is None else only:
+            theta = parameters[name].double().numpy().ravel()
+            for n in range(len(self.weights)) if samples is None else samples:
+                elements = self.gradients[name][n].numpy().ravel()
+                np.add.at(counts, (np.digitize(elements, inner[0]), np.digitize(theta, inner[1])), 1)
+        return counts
+
     def slopes(self, step: Mapping[str, Tensor]) -> Tensor:
         """``⟨g_n, s⟩``, shape ``[N]``."""
         along = torch.cat([step[name].reshape(-1).double() for name in self.gradients])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.gradients import SampleGradients, picked
 from cockpit.capture.workspace import Workspace
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -100,6 +101,13 @@ class ConvolutionGradients(SampleGradients):
 
     def _drop_sources(self) -> None:
         self._inputs = self._deltas = self._deltas.new_empty(0)
+
+    def select(self, samples: Sequence[int]) -> ConvolutionGradients:
+        """Inputs and output gradients of the samples."""
+        selected = copy(self)
+        SampleGradients.__init__(selected, len(samples), self.shape)
+        selected._inputs, selected._deltas = picked(self._inputs, samples), picked(self._deltas, samples)
+        return selected
 
     def nbytes(self) -> int:
         """Bytes of the padded inputs and output gradients."""

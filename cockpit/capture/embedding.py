@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -53,6 +54,19 @@ class EmbeddingGradients(SampleGradients):
             inside = (self.sample_of >= start) & (self.sample_of < stop)
             rows[self.sample_of[inside] - start, self.index_of[inside]] = self.touched[inside]
             yield start, rows.view(stop - start, V * E)
+
+    def select(self, samples: Sequence[int]) -> EmbeddingGradients:
+        """The rows that the samples touched."""
+        selected = copy(self)
+        SampleGradients.__init__(selected, len(samples), self.shape)
+        order = self.sample_of.new_full((self.samples,), -1)
+        order[torch.as_tensor(samples, dtype=torch.int64, device=order.device)] = torch.arange(
+            len(samples), device=order.device
+        )
+        mine = order[self.sample_of] >= 0
+        selected.sample_of, selected.index_of = order[self.sample_of[mine]], self.index_of[mine]
+        selected.touched = self.touched[mine]
+        return selected
 
     def nbytes(self) -> int:
         """Bytes of the touched rows and their indices."""

@@ -8,7 +8,7 @@ it costs ``N`` numbers instead of ``N × D``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -88,6 +88,10 @@ class SampleGradients(ABC):
     def nbytes(self) -> int:
         """Bytes that are kept alive by holding this object."""
 
+    def select(self, samples: Sequence[int]) -> SampleGradients | None:
+        """Those of some samples, by index; ``None`` where all have to be formed to get at them."""
+        return None
+
     def sq_norms(self) -> Tensor | None:
         """``‖G_n‖²`` without materialising rows, shape ``[N]``; ``None`` where only the rows can tell."""
         return None
@@ -110,6 +114,11 @@ class SampleGradients(ABC):
             Shape ``[numel]``.
         """
         return None
+
+
+def picked(tensor: Tensor, samples: Sequence[int]) -> Tensor:
+    """Entries of the first axis."""
+    return tensor[torch.as_tensor(samples, dtype=torch.int64, device=tensor.device)]
 
 
 def row_sq_norms(rows: Tensor) -> Tensor:
@@ -160,6 +169,10 @@ class Rows(SampleGradients):
         """All of them at once: they exist already."""
         yield 0, self._rows.contiguous()
 
+    def select(self, samples: Sequence[int]) -> Rows:
+        """The rows."""
+        return Rows(picked(self._rows.view(-1, *self.shape), samples))
+
     def nbytes(self) -> int:
         """Bytes of the rows."""
         return self._rows.numel() * self._rows.element_size()
@@ -194,6 +207,10 @@ class Zeros(SampleGradients):
         for start in range(0, self.samples, step):
             stop = min(start + step, self.samples)
             yield start, workspace.take("rows", (stop - start, self.numel), self._zero).zero_()
+
+    def select(self, samples: Sequence[int]) -> Zeros:
+        """As many zeros."""
+        return Zeros(len(samples), self._zero.expand(self.shape))
 
     def nbytes(self) -> int:
         """Next to nothing."""
@@ -245,6 +262,10 @@ class OuterProducts(SampleGradients):
 
     def _drop_sources(self) -> None:
         self.inputs = self.deltas = self.deltas.new_empty(0)
+
+    def select(self, samples: Sequence[int]) -> OuterProducts:
+        """Inputs and output gradients of the samples."""
+        return OuterProducts(picked(self.inputs, samples), picked(self.deltas, samples))
 
     def nbytes(self) -> int:
         """Bytes of inputs and output gradients."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.drawing.columns import row_at
+from cockpit.drawing.columns import row_at, value_at
 from cockpit.drawing.words import number, share
 from cockpit.store import Column
+
+SAMPLES = ".samples"  # the scalar that says how many samples a histogram was made from, where not all
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,21 @@ def bars_at(column: Column | None, step: int | None) -> Bars | None:
     return Bars(column.key, int(column.steps[row]), column.values[row][:bins], edges[: bins + 1])
 
 
-def words_of(bars: Bars) -> str:
-    """Its step, its total, and how much of it lies in the end bins."""
+def samples_at(columns: Mapping[str, Column], key: str, step: int) -> float | None:
+    """How many samples the histogram ``key`` was made from at a step; ``None`` where it was made from all."""
+    return value_at(columns.get(key + SAMPLES), step)
+
+
+def words_of(bars: Bars, samples: float | None = None) -> str:
+    """Its step, its total, and how much of it lies in the end bins.
+
+    Args:
+        bars: The histogram.
+        samples: From how many samples, where not all were looked at.
+    """
     total = int(bars.counts.sum())
-    said = f"Step {bars.step:,}: {total:,} elements"
+    part = "" if samples is None else f" of {samples:,.0f} samples"
+    said = f"Step {bars.step:,}: {total:,} elements{part}"
     if total == 0:
         return said
     clipped = int(bars.counts[0] + bars.counts[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cockpit.kernels.loops import _compile
+from cockpit.kernels.loops import compile_loop
 
 _BLOCK = 1024
 
@@ -66,6 +66,6 @@ def _careful_sums(block):  # type: ignore[no-untyped-def]
     return total, squares, broken
 
 
-block_sums = _compile(_block_sums, fastmath={"reassoc", "contract"})  # vector registers; NaN stays NaN
-careful_sums = _compile(_careful_sums)
-activity_serial = activity_parallel = _compile(_activity)  # as fast as memory is on one core
+block_sums = compile_loop(_block_sums, fastmath={"reassoc", "contract"})  # vector registers; NaN stays NaN
+careful_sums = compile_loop(_careful_sums)
+activity_serial = activity_parallel = compile_loop(_activity)  # as fast as memory is on one core

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,47 +41,80 @@ def usable(tensor: Tensor) -> bool:
     return numba is not None and tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
 
 
-def count_rows(rows: Tensor, factors: Tensor, edges: Tensor) -> NDArray[np.int64]:
+def count_rows(rows: Tensor, factors: Tensor, edges: Tensor) -> Tensor:
     """Counts of ``factors[n] · rows[n, j]`` between open-ended edges."""
-    return _run("count_rows", rows.numel(), rows.contiguous().numpy(), factors.contiguous().numpy(), edges.numpy())
+    return _total(_run("count_rows", rows.numel(), *_arrays(rows, factors, edges)))
 
 
-def count_outer(inputs: Tensor, deltas: Tensor, edges: Tensor) -> NDArray[np.int64]:
+def count_outer(inputs: Tensor, deltas: Tensor, edges: Tensor) -> Tensor:
     """Counts of ``deltas[n, o] · inputs[n, i]`` between open-ended edges."""
     # NumPy sorts a hundred times faster than torch: it has vector instructions for it.
     ordered = np.sort(inputs.numpy(), axis=1)
-    return _run("count_sorted", _BISECTION * deltas.numel(), ordered, deltas.contiguous().numpy(), edges.numpy())
+    return _total(_run("count_sorted", _BISECTION * deltas.numel(), ordered, *_arrays(deltas, edges)))
 
 
-def count_exponents(rows: Tensor, factors: Tensor, lowest: int, highest: int) -> NDArray[np.int64]:
+def count_exponents(rows: Tensor, factors: Tensor, lowest: int, highest: int) -> Tensor:
     """Zeros, and counts of ``factors[n] · rows[n, j]`` by exponent."""
     lines = rows.contiguous().numpy()
     integers = lines[:0].view(_INTEGERS[lines.itemsize])
-    return _run("exponents_of_rows", rows.numel(), lines, factors.contiguous().numpy(), integers, lowest, highest)
+    factors = factors.contiguous()
+    return _total(_run("exponents_of_rows", rows.numel(), lines, factors.numpy(), integers, lowest, highest))
 
 
-def count_outer_exponents(inputs: Tensor, deltas: Tensor, lowest: int, highest: int) -> NDArray[np.int64]:
+def count_outer_exponents(inputs: Tensor, deltas: Tensor, lowest: int, highest: int) -> Tensor:
     """Zeros, and counts of ``deltas[n, o] · inputs[n, i]`` by exponent."""
     ordered = np.sort(np.abs(inputs.numpy()), axis=1)
     bits = np.abs(deltas.contiguous().numpy()).view(_INTEGERS[ordered.itemsize])
     width = np.finfo(ordered.dtype).nmant
     behind = 8 * ordered.itemsize - 1 - width
     keys = np.sort((bits & ((1 << width) - 1)) << behind | bits >> width, axis=1)
-    return _run("exponents_of_products", _EXPONENTS * deltas.numel(), ordered, keys, lowest, highest)
+    return _total(_run("exponents_of_products", _EXPONENTS * deltas.numel(), ordered, keys, lowest, highest))
 
 
 def activity(lines: Tensor, by_line: bool, alive: Tensor) -> NDArray[np.float64]:
     """Sum, sum of squares, zeros and what is not finite; marks the units that are alive."""
-    return _run("activity", 0, lines.numpy(), by_line, alive.numpy()).astype(np.float64, copy=False)
+    totals: NDArray[np.float64] = _run("activity", 0, lines.numpy(), by_line, alive.numpy()).sum(0)
+    return totals.astype(np.float64, copy=False)
 
 
-def _announce_compilation(cached: Callable[[], bool]) -> None:
-    """Says once, where it is so, why the first tracked step takes seconds."""
+def places(values: Tensor, edges: Tensor) -> Tensor:
+    """The bin of every value between open-ended edges, that after the last for a NaN. Shape ``[m]``."""
+    found = np.empty(len(values), np.uint8 if len(edges) <= 256 else np.uint16)
+    return torch.from_numpy(_run("places", values.numel(), *_arrays(values, edges), found))
+
+
+def pair_rows(rows: Tensor, factors: Tensor, edges: Tensor, partners: Tensor, bins: int) -> Tensor:
+    """Counts of ``factors[n] · rows[n, j]`` beside ``partners[j]``, which are less than ``bins``."""
+    return _total(_run("pair_rows", rows.numel(), *_arrays(rows, factors, edges, partners), bins))
+
+
+def pair_lookups(rows: Tensor, factors: Tensor, owners: Tensor, edges: Tensor, partners: Tensor, bins: int) -> Tensor:
+    """Counts of ``factors[r] · rows[r, j]`` beside ``partners[owners[r], j]``."""
+    return _total(_run("pair_lookups", rows.numel(), *_arrays(rows, factors, owners, edges, partners), bins))
+
+
+def pair_outer(inputs: Tensor, deltas: Tensor, edges: Tensor, partners: Tensor, bins: int) -> Tensor:
+    """Counts of ``deltas[n, o] · inputs[n, i]`` beside ``partners[o, i]``."""
+    order = np.argsort(inputs.numpy(), axis=1)
+    lines = np.take_along_axis(inputs.numpy(), order, 1)
+    work = _BISECTION * deltas.numel() + inputs.shape[1] * deltas.numel() // 10
+    return _total(_run("pair_sorted", work, lines, order.astype(np.int32), *_arrays(deltas, edges, partners), bins))
+
+
+def _arrays(*tensors: Tensor) -> Iterator[NDArray[Any]]:
+    return (tensor.contiguous().numpy() for tensor in tensors)
+
+
+def _total(counts: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(counts.sum(0))
+
+
+def _announce_compilation(loop: Any, cached: Callable[[Any], bool]) -> None:
+    """Says once, where it is so, why a tracked step takes seconds."""
     global _announced
-    if not _announced:
+    if not _announced and not loop.signatures and not cached(loop):
         _announced = True
-        if not cached():
-            print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
+        print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
 
 
 def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
@@ -92,14 +125,18 @@ def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
         work: About how many elements it looks at.
         arguments: Its arguments.
     """
-    from cockpit.kernels import activity_loops, exponent_loops, loops
+    from cockpit.kernels import activity_loops, exponent_loops, loops, pair_loops
 
     with _LOCK:
-        _announce_compilation(loops.cached)
         parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
         if parallel:
             loops.set_threads(torch.get_num_threads())
         name += "_parallel" if parallel else "_serial"
-        kernel = next(getattr(m, name) for m in (loops, exponent_loops, activity_loops) if hasattr(m, name))
-        counts: NDArray[Any] = kernel(*arguments).sum(0)
-        return counts
+        module = next(module for module in (loops, exponent_loops, pair_loops, activity_loops) if hasattr(module, name))
+        kernel = getattr(module, name)
+        _announce_compilation(kernel, loops.cached)
+        threads = torch.get_num_threads()
+        found: NDArray[Any] = kernel(*arguments)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)  # the OpenMP that both may share forgets it when numba starts its threads
+        return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from cockpit.kernels.loops import _build, _compile
+from cockpit.kernels.loops import build, compile_loop
 
 _BLOCK = 240
 """Elements whose exponents are tallied in the bytes of one word: no byte may overflow."""
@@ -182,8 +182,8 @@ def _count_products(inputs, keys, lowest, highest):  # type: ignore[no-untyped-d
     return counts
 
 
-number_format, tally = _compile(_format), _compile(_tally)
-count_exponent_line, fold_exponents = _compile(_count_line), _compile(_fold)
-exponent_groups = _compile(_groups)
-exponents_of_rows_serial, exponents_of_rows_parallel = _build(_count_rows)
-exponents_of_products_serial, exponents_of_products_parallel = _build(_count_products)
+number_format, tally = compile_loop(_format), compile_loop(_tally)
+count_exponent_line, fold_exponents = compile_loop(_count_line), compile_loop(_fold)
+exponent_groups = compile_loop(_groups)
+exponents_of_rows_serial, exponents_of_rows_parallel = build(_count_rows)
+exponents_of_products_serial, exponents_of_products_parallel = build(_count_products)

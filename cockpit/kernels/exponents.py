@@ -33,7 +33,7 @@ def count_rows(rows: Tensor, factors: Tensor) -> Tensor:
         How many are zero, then the counts between :data:`EDGES`; on the rows' device. Shape ``[1 + bins]``.
     """
     if compiled.usable(rows):
-        return torch.from_numpy(compiled.count_exponents(rows, factors.to(rows.dtype), LOWEST, HIGHEST))
+        return compiled.count_exponents(rows, factors.to(rows.dtype), LOWEST, HIGHEST)
     return count_rows_torch(rows, factors)
 
 
@@ -48,7 +48,7 @@ def count_outer(inputs: Tensor, deltas: Tensor) -> Tensor:
         As :func:`count_rows`.
     """
     if compiled.usable(inputs):
-        return torch.from_numpy(compiled.count_outer_exponents(inputs, deltas, LOWEST, HIGHEST))
+        return compiled.count_outer_exponents(inputs, deltas, LOWEST, HIGHEST)
     return count_outer_torch(inputs, deltas)
 
 

@@ -6,7 +6,7 @@ precision, never by arithmetic on a bin width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +61,17 @@ class Edges:
         width = (self.values[-1] - self.values[0]) / self.bins
         return bool(width > 32 * max(info.eps * np.abs(self.values).max(), info.tiny))
 
+    def places(self, values: Tensor) -> Tensor:
+        """The bin of every value; that after the last for a NaN, which is in no bin."""
+        bins = torch.bucketize(values, self.inner(values), right=True, out_int32=True)
+        return bins.masked_fill_(values.isnan(), self.bins)
+
     def bin_of(self, value: float) -> int:
         """The bin of one value."""
         return int(np.searchsorted(self.values[1:-1], value, side="right"))
 
 
-def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]:
+def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor:
     """Counts of the elements ``factors[n] · rows[n, j]``; a NaN is counted nowhere.
 
     Args:
@@ -75,14 +80,14 @@ def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]
         edges: Bins.
 
     Returns:
-        Counts, shape ``[bins]``.
+        Counts, int64, shape ``[bins]``, where the elements are: nothing is copied to the host.
     """
     if compiled.usable(rows) and edges.told_apart(rows.dtype):
         return compiled.count_rows(rows, factors.to(rows.dtype), edges.open_ended(rows))
     return count_rows_torch(rows, factors, edges)
 
 
-def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int64]:
+def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> Tensor:
     """Counts of the elements ``deltas[n, o] · inputs[n, i]``, without forming them; a NaN is counted nowhere.
 
     Args:
@@ -91,35 +96,49 @@ def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int6
         edges: Bins.
 
     Returns:
-        Counts, shape ``[bins]``.
+        Counts, int64, shape ``[bins]``, where the elements are: nothing is copied to the host.
     """
     if compiled.usable(inputs) and edges.told_apart(inputs.dtype):
         return compiled.count_outer(inputs, deltas, edges.open_ended(inputs))
     return count_outer_torch(inputs, deltas, edges)
 
 
-def count_rows_torch(rows: Tensor, factors: Tensor, edges: Edges) -> NDArray[np.int64]:
+def count_rows_torch(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor:
     """The plain version of :func:`count_rows`."""
+    return _counted((piece for _, piece in row_pieces(rows, factors)), edges, rows)
+
+
+def count_outer_torch(inputs: Tensor, deltas: Tensor, edges: Edges) -> Tensor:
+    """The plain version of :func:`count_outer`."""
+    return _counted(outer_pieces(inputs, deltas), edges, inputs)
+
+
+def row_pieces(rows: Tensor, factors: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Scaled rows, a few at a time: the first one's index, and the elements, shape ``[n, m]``."""
     factors = factors.to(rows.dtype)
     step = max(1, _CHUNK // max(1, rows.shape[1]))
-    pieces = (rows[n : n + step] * factors[n : n + step].unsqueeze(1) for n in range(0, len(rows), step))
-    return _counted(pieces, edges)
+    for n in range(0, len(rows), step):
+        yield n, rows[n : n + step] * factors[n : n + step].unsqueeze(1)
 
 
-def count_outer_torch(inputs: Tensor, deltas: Tensor, edges: Edges) -> NDArray[np.int64]:
-    """The plain version of :func:`count_outer`."""
+def outer_pieces(inputs: Tensor, deltas: Tensor) -> Iterator[Tensor]:
+    """Outer products, a few samples at a time, shape ``[n, O, I]``."""
     step = max(1, _CHUNK // max(1, inputs.shape[1] * deltas.shape[1]))
-    pieces = (
-        deltas[n : n + step].unsqueeze(2) * inputs[n : n + step].unsqueeze(1) for n in range(0, len(inputs), step)
-    )
-    return _counted(pieces, edges)
+    for n in range(0, len(inputs), step):
+        yield deltas[n : n + step].unsqueeze(2) * inputs[n : n + step].unsqueeze(1)
 
 
-def _counted(pieces: Iterator[Tensor], edges: Edges) -> NDArray[np.int64]:
-    total = np.zeros(edges.bins, dtype=np.int64)
+def tally(bins: Tensor, size: int) -> Tensor:
+    """How often each number below ``size`` occurs. Shape ``[size]``."""
+    if bins.device.type == "cpu":
+        return torch.bincount(bins, minlength=size)
+    # Elsewhere bincount waits for the device, to see which number is the largest.
+    bins = bins.long()
+    return bins.new_zeros(size).scatter_add_(0, bins, torch.ones_like(bins))
+
+
+def _counted(pieces: Iterable[Tensor], edges: Edges, like: Tensor) -> Tensor:
+    total = like.new_zeros(edges.bins + 1, dtype=torch.int64)
     for piece in pieces:
-        values = piece.flatten()
-        values = values[~values.isnan()]
-        bins = torch.bucketize(values, edges.inner(values), right=True, out_int32=True)
-        total += torch.bincount(bins, minlength=edges.bins).cpu().numpy()
-    return total
+        total += tally(edges.places(piece.flatten()), edges.bins + 1)
+    return total[:-1]

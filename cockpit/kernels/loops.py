@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -103,24 +104,30 @@ def _count_sorted(inputs, deltas, edges):  # type: ignore[no-untyped-def]
     return counts
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
+def compile_loop(function: Callable[..., Any], **options: Any) -> Any:
+    """A function for use in loops."""
     try:
         return njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile every time
         return njit(nogil=True, **options)(function)
 
 
-bin_of = _compile(_bin)
-grid = _compile(_grid)
-count_line = _compile(_count_line)
+bin_of = compile_loop(_bin)
+grid = compile_loop(_grid)
+count_line = compile_loop(_count_line)
 
 
-def _build(function: Callable[..., Any]) -> tuple[Any, Any]:
-    return _compile(function), _compile(function, parallel=True)
+def build(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """A serial and a parallel version."""
+    # numba's cache on disk tells functions apart by name alone: under one name, either would be loaded as the other.
+    name = f"{function.__name__}_parallel"
+    twin = FunctionType(function.__code__, function.__globals__, name)
+    twin.__qualname__ = name
+    return compile_loop(function), compile_loop(twin, parallel=True)
 
 
-count_rows_serial, count_rows_parallel = _build(_count_rows)
-count_sorted_serial, count_sorted_parallel = _build(_count_sorted)
+count_rows_serial, count_rows_parallel = build(_count_rows)
+count_sorted_serial, count_sorted_parallel = build(_count_sorted)
 
 
 def _threads_are_safe() -> bool:
@@ -137,12 +144,14 @@ def _threads_are_safe() -> bool:
 THREADS_ARE_SAFE = _threads_are_safe()
 
 
-def cached() -> bool:
-    """Whether an earlier process has left compiled loops on disk."""
-    place = getattr(getattr(count_line, "_cache", None), "cache_path", None)
-    return place is not None and any(Path(place).glob("loops.*.nbc"))
+def cached(loop: Any) -> bool:
+    """Whether an earlier process has left a compiled loop on disk."""
+    place = getattr(getattr(loop, "_cache", None), "cache_path", None)
+    function = loop.py_func
+    files = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbc"
+    return place is not None and any(Path(place).glob(files))
 
 
 def set_threads(threads: int) -> None:
     """As many threads as torch uses, as far as numba started that many."""
-    numba.set_num_threads(max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS))))  # type: ignore[attr-defined]
+    numba.set_num_threads(max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS))))

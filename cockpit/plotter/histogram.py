@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from cockpit.drawing.bars import Bars, bars_at, words_of
+from cockpit.drawing.bars import Bars, bars_at, samples_at, words_of
 from cockpit.plotter import ticks
 from cockpit.plotter.lines import FOOT
 from cockpit.plotter.room import LINE, Room
@@ -20,12 +20,12 @@ LOWEST = 0.5  # of a logarithmic axis of counts: one element still has a bar
 
 def height_of(scene: Scene) -> float:
     """Inches below which the drawing would be cramped."""
-    return len(scene.columns) * (PLOT + FOOT + LINE)
+    return len(scene.shown) * (PLOT + FOOT + LINE)
 
 
 def draw_histogram(scene: Scene, room: Room) -> None:
     """The scene's histograms, one below the other, each with its total and its clipped share in words."""
-    keys = [key for key in scene.keys if key in scene.columns]
+    keys = scene.shown
     each = room.height / len(keys)
     for index, key in enumerate(keys):
         place = room.part(0, room.height - (index + 1) * each, room.width, each)
@@ -34,7 +34,7 @@ def draw_histogram(scene: Scene, room: Room) -> None:
             step = int(scene.columns[key].steps[-1])
             place.write(f"{key} is missing at step {step:,}", y=each / 2, colour=MUTED)
             continue
-        place = place.captioned([words_of(bars)])
+        place = place.captioned([words_of(bars, samples_at(scene.columns, key, bars.step))])
         axes = place.inset(left=LEFT, bottom=FOOT, right=0.1, top=0.06).axes()
         draw_bars(axes, bars, log=scene.log)
         axes.set_xlabel(f"value ({key})" if len(keys) > 1 else "value", size=SMALL, color=MUTED, labelpad=1)

@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from numpy.typing import NDArray
 
-from cockpit.drawing.words import number, share
+from cockpit.drawing.bars import samples_at
+from cockpit.drawing.pairs import pairs_at, words_of_pairs
 from cockpit.plotter import ticks
 from cockpit.plotter.lines import FOOT
 from cockpit.plotter.room import LINE, Room
 from cockpit.plotter.scene import Scene
 from cockpit.plotter.theme import DENSITY, MUTED, RUN, SMALL
 from cockpit.reading import Histogram2d
-from cockpit.store import Column
 
 LEFT, MARGINAL, BETWEEN = 0.78, 0.42, 0.06
 PLOT = 1.5
@@ -26,21 +26,22 @@ Side: TypeAlias = Literal["vertical", "horizontal"]
 
 def height_of(scene: Scene) -> float:
     """Inches below which the drawing would be cramped."""
-    return len(scene.columns) * (PLOT + MARGINAL + FOOT + LINE)
+    return len(scene.shown) * (PLOT + MARGINAL + FOOT + LINE)
 
 
 def draw_histogram2d(scene: Scene, room: Room) -> None:
     """The scene's histograms of pairs, one below the other, the first number across and the second upwards."""
-    keys = [key for key in scene.keys if key in scene.columns]
+    keys = scene.shown
     each = room.height / len(keys)
     for index, key in enumerate(keys):
         place = room.part(0, room.height - (index + 1) * each, room.width, each)
         column = scene.columns[key]
-        pairs = _pairs(column)
-        if pairs is None:
+        found = pairs_at(column, None)
+        if found is None:
             place.write(f"{key} is missing at step {int(column.steps[-1]):,}", y=each / 2, colour=MUTED)
             continue
-        place = place.captioned([_words(pairs, int(column.steps[-1]))])
+        pairs = found.histogram
+        place = place.captioned([words_of_pairs(found, samples_at(scene.columns, key, found.step))])
         plots = place.inset(left=LEFT, bottom=FOOT, right=0.1, top=0.02)
         wide, high = plots.width - MARGINAL - BETWEEN, plots.height - MARGINAL - BETWEEN
         _density(plots.part(0, 0, wide, high).axes(), pairs, scene)
@@ -49,17 +50,6 @@ def draw_histogram2d(scene: Scene, room: Room) -> None:
         beside = plots.part(wide + BETWEEN, 0, MARGINAL, high).axes()
         _marginal(above, first.counts, first.edges, "vertical", scene.log)
         _marginal(beside, second.counts, second.edges, "horizontal", scene.log)
-
-
-def _pairs(column: Column) -> Histogram2d | None:
-    """The last of them; ``None`` where it is missing."""
-    if bool(column.missing[-1]) or column.edges is None or column.y_edges is None:
-        return None
-    x_edges, y_edges = (edges if edges.ndim == 1 else edges[-1] for edges in (column.edges, column.y_edges))
-    # Bins of no width only fill up the array.
-    x_bins, y_bins = (int(np.count_nonzero(np.diff(edges) > 0)) for edges in (x_edges, y_edges))
-    counts = column.values[-1][:x_bins, :y_bins].astype(np.int64)
-    return Histogram2d(counts, x_edges[: x_bins + 1], y_edges[: y_bins + 1])
 
 
 def _density(axes: Axes, pairs: Histogram2d, scene: Scene) -> None:
@@ -89,14 +79,3 @@ def _marginal(axes: Axes, counts: NDArray[np.int64], edges: NDArray[np.float64],
     else:
         axes.set(ylim=ends, xscale="log" if log else "linear", xlim=reach)
     axes.minorticks_off()
-
-
-def _words(pairs: Histogram2d, step: int) -> str:
-    total = int(pairs.counts.sum())
-    said = f"Step {step:,}: {total:,} pairs"
-    if total == 0:
-        return said
-    inside = int(pairs.counts[1:-1, 1:-1].sum())
-    across, up = ((number(float(edges[0])), number(float(edges[-1]))) for edges in (pairs.x_edges, pairs.y_edges))
-    ends = f"[{', '.join(across)}] × [{', '.join(up)}]"
-    return f"{said}, {share(total - inside, total)} of them in bins at the edge (clipped to {ends})"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cockpit.drawing.arrange import keys_of
+from cockpit.drawing.bars import SAMPLES
 from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
 from cockpit.store import Column, Reader
@@ -33,6 +34,11 @@ class Scene:
     columns: Mapping[str, Column] = field(default_factory=dict)
     span: tuple[int, int] = (0, 1)
     log_steps: bool = False
+
+    @property
+    def shown(self) -> list[str]:
+        """Those of the panel's own keys that have points."""
+        return [key for key in self.keys if key in self.columns]
 
     @property
     def log(self) -> bool:
@@ -73,6 +79,7 @@ class Log:
         """The points that a panel of these keys shows, by key; keys without points are absent."""
         if panel.kind in HISTOGRAMS:
             found = {key: self._last(key, panel.kind) for key in keys}
+            found |= {key + SAMPLES: self._scalars(key + SAMPLES, None) for key in keys if found[key] is not None}
         elif panel.kind == "parabola":
             companions = [key + suffix for key in keys for suffix in (CONCAVE, UPHILL)]
             found = {key: self._scalars(key, None) for key in (*keys, *companions)}

@@ -41,8 +41,11 @@ class ProbeCollection:
         if any(probe.individual for probe in probes):
             # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
             probes = [PerSampleMoments(), *probes]
-        for probe in dict.fromkeys(probes):
-            self._attempt(probe, partial(self._begin, probe))
+        probes = list(dict.fromkeys(probes))
+        self._sources = {probe: other for probe in probes for other in probes if probe.contained_in(other)}
+        for probe in probes:
+            if probe not in self._sources:
+                self._attempt(probe, partial(self._begin, probe))
 
     def _begin(self, probe: Probe[Any]) -> None:
         self._collectors[probe] = probe.collector(self._surroundings)
@@ -68,7 +71,7 @@ class ProbeCollection:
 
     def fail(self, error: Exception) -> None:
         """The capture itself failed: no probe can be trusted."""
-        for probe in self._collectors:
+        for probe in (*self._collectors, *self._sources):
             self._failed.setdefault(probe, Unavailable(f"the capture failed: {type(error).__name__}: {error}"))
 
     def forget(self) -> None:
@@ -140,4 +143,9 @@ class ProbeCollection:
         results: dict[Probe[Any], Any] = {}
         for probe, collector in self._collectors.items():
             results[probe] = self._attempt(probe, collector.result)
+        for probe, source in self._sources.items():
+            if source in self._failed:
+                self._failed.setdefault(probe, self._failed[source])
+            elif source in results:
+                results[probe] = self._attempt(probe, partial(probe.extract, results[source]))
         return results | self._failed

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass, pooled_shares
-from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import OuterProducts, SampleGradients, Zeros
-from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.gradients import SampleGradients
 from cockpit.kernels.histogram import Edges, count_outer, count_rows
-from cockpit.probes.per_sample_moments import covered
+from cockpit.probes.counting import Counter, Counting
+from cockpit.probes.pair_histogram import PairCounts, PairHistogram
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+from cockpit.probes.ranges import AdaptiveRange
+from cockpit.probes.subset import Subset
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Counts:
         names: Parameters with individual gradients, in the model's order.
         layers: Counts. Shape ``[P, bins]``.
         edges: Bin boundaries. Shape ``[bins + 1]``.
+        samples: How many samples were looked at.
     """
 
     names: tuple[str, ...]
     layers: NDArray[np.int64]
     edges: NDArray[np.float64]
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -41,75 +45,74 @@ class ElementHistogram(Probe[Counts]):
         low: Lower end of the range.
         high: Upper end.
         bins: Number of bins.
+        adaptive: Whether the range is moved, see :class:`cockpit.probes.ranges.AdaptiveRange`; it begins at ``high``.
+        subset: Which samples are looked at; ``None`` for all.
     """
 
     individual: ClassVar[bool] = True
     low: float = -1.0
     high: float = 1.0
     bins: int = 100
+    adaptive: bool = False
+    subset: Subset | None = None
 
     def collector(self, surroundings: Surroundings) -> Collector[Counts]:
         """Begins a step."""
         return _HistogramCollector(self, surroundings)
 
+    def contained_in(self, other: Probe[Any]) -> bool:
+        """In pairs with the same edges, of the same samples: it is their marginal."""
+        return isinstance(other, PairHistogram) and all(
+            getattr(other, name) == getattr(self, name) for name in ("low", "high", "bins", "adaptive", "subset")
+        )
 
-class _HistogramReduction(Reduction):
-    def __init__(self, edges: Edges, gradients: SampleGradients, factors: Tensor) -> None:
-        self._edges, self._factors = edges, factors
-        self._gradients: SampleGradients | None = gradients
-        self.samples = gradients.samples
-        self.counts: NDArray[np.int64] = np.zeros(edges.bins, dtype=np.int64)
+    def extract(self, result: PairCounts) -> Counts:
+        """The marginal."""
+        return Counts(result.names, result.layers.sum(2) + result.strays, result.edges, result.samples)
 
-    def closed(self) -> bool:
-        gradients = self._gradients
-        if isinstance(gradients, OuterProducts) and gradients.positions == 1:
-            inputs, deltas = gradients.inputs[:, 0], gradients.deltas[:, 0]
-            self.counts += count_outer(inputs, deltas * self._factors.to(deltas.dtype).unsqueeze(1), self._edges)
-            return True
-        if isinstance(gradients, Zeros):
-            self.counts[self._edges.bin_of(0.0)] += gradients.samples * gradients.numel
-            return True
-        if isinstance(gradients, EmbeddingGradients):
-            touched = gradients.touched
-            self.counts += count_rows(touched, self._factors[gradients.sample_of], self._edges)
-            # A sample's gradient is zero in every row that it did not look up.
-            self.counts[self._edges.bin_of(0.0)] += gradients.samples * gradients.numel - touched.numel()
-            return True
-        return False
 
-    def rows(self, start: int, rows: Tensor) -> None:
-        self.counts += count_rows(rows, self._factors[start : start + len(rows)], self._edges)
+class _ElementCounter(Counter):
+    def __init__(self, edges: Edges, parameter: Tensor) -> None:
+        self._edges, self._numel = edges, parameter.numel()
+        self.counts = parameter.new_zeros(edges.bins, dtype=torch.int64)
 
-    def finish(self) -> None:
-        self._gradients = None
+    def rows(self, rows: Tensor, factors: Tensor) -> None:
+        self.counts += count_rows(rows, factors, self._edges)
+
+    def outer(self, inputs: Tensor, deltas: Tensor) -> None:
+        self.counts += count_outer(inputs, deltas, self._edges)
+
+    def lookups(self, rows: Tensor, factors: Tensor, owners: Tensor) -> None:
+        self.rows(rows, factors)
+        self.counts[self._edges.bin_of(0.0)] -= rows.numel()
+
+    def zeros(self, samples: int) -> None:
+        self.counts[self._edges.bin_of(0.0)] += samples * self._numel
 
 
 class _HistogramCollector(Collector[Counts]):
     def __init__(self, probe: ElementHistogram, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-        self._edges = Edges.uniform(probe.low, probe.high, probe.bins)
-        self._counts: dict[int, list[_HistogramReduction]] = {}
-        self._passes: list[BackwardPass] = []
+        low, high = probe.low, probe.high
+        self._range: AdaptiveRange | None = None
+        if probe.adaptive:
+            self._range = surroundings.memory.setdefault(probe, AdaptiveRange(high))
+            low, high = -self._range.high, self._range.high
+        self._edges = Edges.uniform(low, high, probe.bins)
+        table = surroundings.table
+        self._counting = Counting(
+            surroundings, probe.subset, lambda index: _ElementCounter(self._edges, table[index].tensor)
+        )
 
     def reduction(
         self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass
     ) -> Reduction | None:
-        reduction = _HistogramReduction(self._edges, gradients, backward.factors())
-        self._counts.setdefault(index, []).append(reduction)
-        return reduction
+        return self._counting.reduction(index, gradients, backward)
 
     def end_pass(self, backward: BackwardPass) -> None:
-        self._passes.append(backward)
+        self._counting.end_pass(backward)
 
     def result(self) -> Counts:
-        if not self._passes:
-            raise Unavailable("no backward pass was seen")
-        pooled_shares(self._passes)
-        samples = sum(len(backward.weights()) for backward in self._passes)
-        table, indices = self._surroundings.table, covered(self._surroundings, self._counts)
-        layers = np.stack([np.sum([r.counts for r in self._counts[i]], axis=0) for i in indices])
-        for row, i in zip(layers, indices, strict=True):
-            # Micro-batches that did not use a parameter have no gradient there: zeros, as in one large batch.
-            unseen = samples - sum(reduction.samples for reduction in self._counts[i])
-            row[self._edges.bin_of(0.0)] += unseen * table[i].tensor.numel()
-        return Counts(tuple(table[i].name for i in indices), layers, self._edges.values)
+        totals = self._counting.totals()
+        if self._range is not None:
+            self._range.observe(totals.counts.sum(0))
+        return Counts(totals.names, totals.counts, self._edges.values, totals.samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -110,13 +111,19 @@ class Collector(ABC, Generic[Result]):
 class Reduction(ABC):
     """What becomes of one parameter's individual gradients."""
 
+    only: tuple[int, ...] | None = None
+    """Ascending indices of the samples it looks at, if not at all."""
+
     @abstractmethod
     def closed(self) -> bool:
         """Reduces without materialising them; ``False`` where the rows are needed."""
 
     @abstractmethod
     def rows(self, start: int, rows: Tensor) -> None:
-        """Reduces a chunk of materialised rows, shape ``[n, numel]``, beginning with sample ``start``."""
+        """Reduces a chunk of materialised rows, shape ``[n, numel]``, beginning with sample ``start``.
+
+        Where it looks at some samples only, it is given those, and ``start`` counts among them.
+        """
 
     def finish(self) -> None:  # noqa: B027
         """All rows have been seen, or :meth:`closed` did without."""
@@ -150,6 +157,14 @@ class Probe(ABC, Generic[Result]):
     def collector(self, surroundings: Surroundings) -> Collector[Result]:
         """Begins a step."""
 
+    def contained_in(self, other: Probe[Any]) -> bool:
+        """Whether another probe's result holds this one's, so that nothing need be collected for it."""
+        return False
+
+    def extract(self, result: Any) -> Result:
+        """This probe's result out of that of one it is contained in."""
+        raise NotImplementedError
+
 
 def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspace: Workspace) -> list[float]:
     """Runs all reductions of one parameter, materialising its individual gradients at most once.
@@ -164,11 +179,18 @@ def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspac
     """
     laps = _Laps(len(reductions))
     open_ends = [place for place, reduction in enumerate(reductions) if not laps.of(place, reduction.closed())]
+    wanted = {reductions[place].only for place in open_ends}
+    selected = None
+    if len(wanted) == 1 and (only := next(iter(wanted))) is not None:
+        selected = gradients.select(only)  # nobody looks at the others: they need not be formed
     if open_ends:
-        for start, rows in gradients.rows(workspace):
+        for start, rows in (gradients if selected is None else selected).rows(workspace):
             laps.of_all(open_ends)
             for place in open_ends:
-                reductions[place].rows(start, rows)
+                if selected is None:
+                    _pass_on(reductions[place], start, rows)
+                else:
+                    reductions[place].rows(start, rows)
                 laps.of(place)
     for place, reduction in enumerate(reductions):
         reduction.finish()
@@ -194,3 +216,14 @@ class _Laps:
         for place in places:
             self.seconds[place] += (now - self._since) / len(places)
         self._since = now
+
+
+def _pass_on(reduction: Reduction, start: int, rows: Tensor) -> None:
+    """Gives a reduction those rows of a chunk that it looks at."""
+    if reduction.only is None:
+        reduction.rows(start, rows)
+        return
+    first, last = (bisect_left(reduction.only, end) for end in (start, start + len(rows)))
+    inside = [sample - start for sample in reduction.only[first:last]]
+    if inside:
+        reduction.rows(first, rows[torch.as_tensor(inside, device=rows.device)])

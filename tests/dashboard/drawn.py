@@ -27,6 +27,12 @@ def histogram(key: str, counts: Sequence[int], edges: Sequence[float], step: int
     return Column(key, "histogram", at, at * 0.1, np.array([counts], dtype=np.int64), np.array([False]), edges=edge)
 
 
+def pairs(key: str, counts: Any, x: Sequence[float], y: Sequence[float], step: int = 0) -> Column:
+    at, table = np.array([step], dtype=np.int64), np.array([counts], dtype=np.int64)
+    edges = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
+    return Column(key, "histogram2d", at, at * 0.1, table, np.array([False]), (), *edges)
+
+
 def panel(kind: Any = "lines", **settings: Any) -> Panel:
     return Panel(title="A panel", kind=kind, how_to_read="Read it.", **settings)
 
@@ -44,7 +50,8 @@ def checked(figure: dict[str, Any]) -> dict[str, Any]:
 def plain_array(spec: Any) -> np.ndarray[Any, Any]:
     """The numbers of a trace's array."""
     if isinstance(spec, dict):
-        return np.frombuffer(base64.b64decode(spec["bdata"]), dtype=spec["dtype"])
+        numbers = np.frombuffer(base64.b64decode(spec["bdata"]), dtype=spec["dtype"])
+        return numbers.reshape([int(size) for size in spec["shape"].split(",")]) if "shape" in spec else numbers
     return np.array(spec)
 
 

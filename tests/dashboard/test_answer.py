@@ -73,7 +73,7 @@ def test_a_run_is_drawn_as_its_header_says(tmp_path):
     browser = Browser(tmp_path)
     found = browser.ask()
     assert browser.on_page == [
-        "alpha", "gradient_tests", "distances", "grad_hist_1d", "grad_norm", "hyperparameters", "performance", "time",
+        "alpha", "gradient_tests", "distances", "grad_hist_1d", "grad_norm", "performance", "hyperparameters", "time",
         "overhead",
     ]  # fmt: skip
     assert found["views"] == ["Classic"]

@@ -98,3 +98,10 @@ def test_the_axis_of_a_histogram_is_named_by_its_panel():
     column = histogram("h", [0, 3, 1, 0], EDGES)
     drawn = draw_histogram(Scene(panel("histogram", xlabel="log₂ |element|"), ("h",), {"h": column}))
     assert drawn.figure["layout"]["xaxis"]["title"]["text"] == "log₂ |element|"
+
+
+def test_a_part_of_the_samples_is_said_to_be_one():
+    columns = histogram("h", [1, 2, 3, 4], EDGES, step=7), scalars("h.samples", [64, 32], [3, 7])
+    by_key = {column.key: column for column in columns}
+    words = draw_histogram(Scene(panel("histogram"), ("h",), by_key)).words
+    assert words.startswith("Step 7: 10 elements of 32 samples, ")

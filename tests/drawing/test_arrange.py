@@ -49,7 +49,7 @@ def test_economy_has_no_column_of_curvature():
 
 
 def test_the_whole_classic_screen_stands_as_published():
-    names = (*ECONOMY, "hess_max_ev", "hess_trace", "tic_diag")
+    names = (*ECONOMY, "grad_hist_2d", "hess_max_ev", "hess_trace", "tic_diag")
     arrangement = arrange(CLASSIC, declared(*names))
     assert {place.panel: place for place in arrangement.places} == {place.panel: place for place in CLASSIC.places}
 
