@@ -154,4 +154,4 @@ def cached(loop: Any) -> bool:
 
 def set_threads(threads: int) -> None:
     """As many threads as torch uses, as far as numba started that many."""
-    numba.set_num_threads(max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS))))
+    numba.set_num_threads(max(1, min(threads, int(numba.config.NUMBA_NUM_THREADS))))  # type: ignore[attr-defined]

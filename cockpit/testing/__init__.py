@@ -169,9 +169,10 @@ def _logged(logged: Quantity, step: int, layer: str | None = None) -> object:
         return None
     if quantity.edges is None:
         return float(quantity.values[index])
-    if quantity.y_edges is None:
-        return Histogram(quantity.values[index], quantity.edges)
-    return Histogram2d(quantity.values[index], quantity.edges, quantity.y_edges)
+    axes = [edges for edges in (quantity.edges, quantity.y_edges) if edges is not None]
+    own = [edges if edges.ndim == 1 else edges[index] for edges in axes]
+    counts = quantity.values[index]
+    return Histogram(counts, *own) if len(own) == 1 else Histogram2d(counts, *own)
 
 
 def _same(logged: object, returned: object) -> bool:
