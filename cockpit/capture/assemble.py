@@ -51,6 +51,7 @@ def individual_gradients(
             if not walk.serves(index):
                 raise
     gradients = walk.gradients(index, samples)
+    backward.dtypes |= walk.dtypes
     gradients.route = "graph"
     return gradients
 

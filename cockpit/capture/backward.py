@@ -25,6 +25,7 @@ class BackwardPass:
         root: What it started from; ``None`` where that could not be seen.
         deferred: Whether the scale is known only at the end, because several losses are involved.
         severed: Why it cannot be put together with the passes before it, if it cannot.
+        dtypes: What operations computed in that no module stands for.
     """
 
     root: Root | None
@@ -34,6 +35,7 @@ class BackwardPass:
     gradients: list[tuple[int, Tensor]] = field(default_factory=list)
     walked: list[ModuleCall] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
+    dtypes: set[torch.dtype] = field(default_factory=set)
     problem: str | None = None
     # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)

@@ -118,6 +118,8 @@ class GraphWalk:
         self._beyond: set[int] = set()
         self._handles: list[RemovableHandle] = []
         self.twice = False
+        self.dtypes: set[torch.dtype] = set()
+        """What the operations that were visited computed in."""
 
     def prepare(self, loss: LossCall, layout: Layout, calls: Sequence[ModuleCall], find_axes: FindAxes) -> None:
         """Finds the consumers behind a loss and hooks them; the first time, looks where the samples are in them.
@@ -165,6 +167,7 @@ class GraphWalk:
     def _arrived(self, consumers: Iterable[Consumer], deltas: Sequence[Tensor | None]) -> None:
         if self._muted():
             return
+        self.dtypes.update(delta.dtype for delta in deltas if delta is not None)
         for consumer in consumers:
             self.twice |= consumer.visits > 0
             with torch.autocast(consumer.device, enabled=False):
@@ -207,6 +210,7 @@ class GraphWalk:
             else:
                 del self._consumers[index]
         self.twice = False
+        self.dtypes.clear()
 
     def close(self) -> None:
         """Takes all hooks off the graph."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,11 +14,9 @@ from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 from cockpit.statistics import mean
-
-LOOK_EVERY = 16
-"""Every how many tracked steps the sum of the individual gradients is looked at along the parameters' values too."""
 
 MINIMAL_COVERAGE = 0.5
 """Share of the parameters below which no network-wise reading of individual gradients is given."""
@@ -102,19 +100,6 @@ class _Sums:
     gap_along_values: Tensor | None
 
 
-@dataclass
-class _Looks:
-    """When the sum was last looked at along the parameters' values, and what was found there."""
-
-    steps: int = 0
-    left_out: dict[int, str] = field(default_factory=dict)
-
-    def due(self) -> bool:
-        """On the first tracked steps, and then now and again: it costs as much as the inner products themselves."""
-        self.steps += 1
-        return self.steps <= 2 or self.steps % LOOK_EVERY == 0
-
-
 class MomentsReduction(Reduction):
     """``‖G_n‖²`` and ``⟨G_n, V⟩`` of one parameter.
 
@@ -175,7 +160,7 @@ class MomentsReduction(Reduction):
         square = float(_sq_norm(self.direction))
         gap = abs(float(self.dots.double().sum()) - square)
         size = float((self.sq_norms.sum() * len(self.sq_norms)).sqrt())
-        return not _apart(gap, square, size, parameter, lowest)
+        return not apart(gap, square, size, parameter, lowest)
 
 
 class _MomentsCollector(Collector[Moments]):
@@ -184,7 +169,7 @@ class _MomentsCollector(Collector[Moments]):
         self._open: dict[int, MomentsReduction] = {}
         self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
         self._totals: dict[int, Tensor] = {}
-        self._looks: _Looks = surroundings.memory.setdefault(PerSampleMoments(), _Looks())
+        self._looks: Looks = surroundings.memory.setdefault(PerSampleMoments(), Looks())
         self._looking = self._looks.due()
 
     def reduction(
@@ -210,7 +195,7 @@ class _MomentsCollector(Collector[Moments]):
                     reduction.gap_along_values,
                 )
         self._open.clear()
-        self._withhold(sums, _lowest_precision(backward))
+        self._withhold(sums, lowest_precision(backward))
         self._passes.append((backward, sums))
 
     def _withhold(self, sums: dict[int, _Sums], precision: torch.dtype) -> None:
@@ -224,13 +209,13 @@ class _MomentsCollector(Collector[Moments]):
         along = self._along_values(sums)
         for index, gap, square, size in zip(list(sums), gaps, squares, sizes, strict=True):
             parameter = table[index].tensor
-            if _apart(along[index] * square**0.5, square, size, parameter, precision):
-                self._looks.left_out[index] = _penalised(along[index] / square**0.5)
+            if apart(along[index] * square**0.5, square, size, parameter, precision):
+                self._looks.left_out[index] = penalised(along[index] / square**0.5)
             elif self._looking:
                 self._looks.left_out.pop(index, None)
             reason = self._looks.left_out.get(index)
-            if _apart(gap, square, size, parameter, precision):
-                reason = _penalised(gap / square)
+            if apart(gap, square, size, parameter, precision):
+                reason = penalised(gap / square)
             if reason is not None:
                 del sums[index]
                 self._surroundings.left_out[index] = reason
@@ -295,45 +280,3 @@ def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:
 
 def _sq_norm(tensor: Tensor) -> Tensor:
     return row_sq_norms(tensor.reshape(1, -1)).squeeze(0)
-
-
-def _penalised(off: float) -> str:
-    return (
-        f"the individual gradients do not add up to its gradient (off by {off:.1e}): the loss "
-        "holds a term that is not a mean over samples, such as a penalty on the weights"
-    )
-
-
-def _apart(gap: float, square: float, size: float, parameter: Tensor, lowest: torch.dtype) -> bool:
-    """Whether ``Σ_n ⟨G_n, g⟩`` and ``‖g‖²`` are further apart than rounding takes them.
-
-    Args:
-        gap: Their difference.
-        square: ``‖g‖²``.
-        size: Size of what was added up.
-        parameter: The parameter.
-        lowest: The coarsest dtype that any layer computed in.
-    """
-    relative, rounding = _tolerance(parameter, lowest)
-    return bool(gap > relative * square + rounding * size * square**0.5)
-
-
-def _tolerance(parameter: Tensor, lowest: torch.dtype) -> tuple[float, float]:
-    """What rounding may leave: relative to ``‖g‖²``, and relative to the size of what was added up.
-
-    Each is about ten times the worst that networks of all kinds were seen to leave.
-    """
-    own = torch.finfo(parameter.dtype).eps
-    coarsest = max(own, torch.finfo(lowest).eps)
-    if parameter.device.type == "cuda" and parameter.dtype == torch.float32:
-        coarsest = max(coarsest, 2.0**-10)  # TensorFloat-32, which convolutions use unless told not to
-    if coarsest > own:
-        # Layers round what they are given and what they return, and both sides see the same; sums are not rounded.
-        return 4 * coarsest, coarsest
-    return min(5e-2, 1000 * own), 64 * own
-
-
-def _lowest_precision(backward: BackwardPass) -> torch.dtype:
-    """The coarsest dtype that any layer computed in: autocast rounds more than the parameters' dtype suggests."""
-    dtypes = {call.output_dtype for call in backward.walked}
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)

@@ -256,6 +256,23 @@ def test_what_a_checkpoint_packed_is_not_looked_at_twice() -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["attention", "raw-parameters", "weight-norm", "lstm", "filters"])
+def test_networks_under_autocast(name: str, tmp_path: Path) -> None:
+    """Rounding to eight bits is not taken for a penalty."""
+    torch.manual_seed(7)
+    model, x, y = NETWORKS[name](), torch.randn(N, T, E), torch.randint(C, (N, T))
+    model(x)
+
+    def loss(m: nn.Module, _: object = None) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return F.cross_entropy(m(x).flatten(0, 1), y.flatten())
+
+    truth = one_at_a_time(model, lambda m: token_losses(m(x.double()), y)[0])
+    agree(captured(model, lambda _: (1024 * loss(model)).backward()), truth, rtol=4e-2, atol=4e-2)
+    run = record(tmp_path, model, [0, 0, 0], loss)
+    assert run._reader.document("coverage")["left_out"] == {}
+
+
 class Marker:
     """Something that lives as long as any node of a graph does."""
 

@@ -1,0 +1,73 @@
+"""Whether individual gradients add up to the gradient: whatever else the loss held would go unnoticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cockpit.capture.backward import BackwardPass
+
+LOOK_EVERY = 16
+"""Every how many tracked steps the sum of the individual gradients is looked at along the parameters' values too."""
+
+
+@dataclass
+class Looks:
+    """When the sum was last looked at along the parameters' values, and what was found there."""
+
+    steps: int = 0
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def due(self) -> bool:
+        """On the first tracked steps, and then now and again: it costs as much as the inner products themselves."""
+        self.steps += 1
+        return self.steps <= 2 or self.steps % LOOK_EVERY == 0
+
+
+def penalised(off: float) -> str:
+    """What is said of a parameter whose individual gradients do not.
+
+    Args:
+        off: By how much, as a share of the gradient.
+    """
+    return (
+        f"the individual gradients do not add up to its gradient (off by {off:.1e}): the loss "
+        "holds a term that is not a mean over samples, such as a penalty on the weights"
+    )
+
+
+def apart(gap: float, square: float, size: float, parameter: Tensor, lowest: torch.dtype) -> bool:
+    """Whether ``Σ_n ⟨G_n, g⟩`` and ``‖g‖²`` are further apart than rounding takes them.
+
+    Args:
+        gap: Their difference.
+        square: ``‖g‖²``.
+        size: Size of what was added up.
+        parameter: The parameter.
+        lowest: The coarsest dtype that any layer computed in.
+    """
+    relative, rounding = _tolerance(parameter, lowest)
+    return bool(gap > relative * square + rounding * size * square**0.5)
+
+
+def _tolerance(parameter: Tensor, lowest: torch.dtype) -> tuple[float, float]:
+    """What rounding may leave: relative to ``‖g‖²``, and relative to the size of what was added up.
+
+    Each is about ten times the worst that networks of all kinds were seen to leave.
+    """
+    own = torch.finfo(parameter.dtype).eps
+    coarsest = max(own, torch.finfo(lowest).eps)
+    if parameter.device.type == "cuda" and parameter.dtype == torch.float32:
+        coarsest = max(coarsest, 2.0**-10)  # TensorFloat-32, which convolutions use unless told not to
+    if coarsest > own:
+        # Layers round what they are given and what they return, and both sides see the same; sums are not rounded.
+        return 4 * coarsest, coarsest
+    return min(5e-2, 1000 * own), 64 * own
+
+
+def lowest_precision(backward: BackwardPass) -> torch.dtype:
+    """The coarsest dtype that anything was computed in: autocast rounds more than the parameters' dtype suggests."""
+    dtypes = {call.output_dtype for call in backward.walked} | backward.dtypes
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
