@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cockpit import quantities
-from cockpit.instrument import registered
 from cockpit.quantities import Quantity
 from cockpit.utils.schedules import linear
 
@@ -25,8 +24,7 @@ def quantities_cls_for_configuration(label: str) -> list[type[Quantity]]:
     """
     if label not in _CONFIGURATIONS:
         raise ValueError(f"a configuration is one of {', '.join(_CONFIGURATIONS)}, not {label!r}")
-    classes = [getattr(quantities, name) for name in _CONFIGURATIONS[label]]
-    return [cls for cls in classes if cls.key in registered()]
+    return [getattr(quantities, name) for name in _CONFIGURATIONS[label]]
 
 
 def configuration(
