@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -121,11 +121,14 @@ class Consumer:
         node: The node there.
         spot: What is known of it.
         leaf: Where the parameter's gradient arrives.
+        free: Nodes without a batch axis above the leaf: the ways from the spot to the parameter lead over these alone.
         samples: Batch size ``N``.
         fused: Recurrent layers that were met already, by node.
     """
 
-    def __init__(self, node: Node, spot: Spot, leaf: Node, samples: int, fused: dict[Node, FusedLayer]) -> None:
+    def __init__(
+        self, node: Node, spot: Spot, leaf: Node, free: Set[Node], samples: int, fused: dict[Node, FusedLayer]
+    ) -> None:
         self.node, self.spot, self.samples = node, spot, samples
         self.device, self.problem, self.closed = leaf.variable.device.type, spot.problem, True
         self.shape = torch.Size(leaf.variable.shape)
@@ -134,7 +137,7 @@ class Consumer:
         self._form: Form | None = None
         if self.problem is None and spot.reached:
             with self._excused():
-                self._form = self._prepared(leaf, fused)
+                self._form = self._prepared(leaf, free, fused)
 
     def take(self, deltas: Sequence[Tensor | None]) -> None:
         """The gradient has come, and the node has not given its memory back yet.
@@ -163,10 +166,10 @@ class Consumer:
             said = f"{type(error).__name__}: {error}".splitlines()[0]
             self.problem = f"'{self.node.name()}' cannot be read: {said}"
 
-    def _prepared(self, leaf: Node, fused: dict[Node, FusedLayer]) -> Form:
+    def _prepared(self, leaf: Node, free: Set[Node], fused: dict[Node, FusedLayer]) -> Form:
         """While the graph is alive: what the form needs of it, and the way from there to the parameter."""
         child = self.node.next_functions[self.spot.place][0]
-        region = between(child, leaf)
+        region = between(child, leaf, free)
         form = self._closed(torch.Size(child._input_metadata[self.spot.output].shape), fused)
         if form is None:
             self.closed = False

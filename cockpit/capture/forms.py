@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.combined import Blocks
 from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padded_as_in
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
@@ -168,7 +169,18 @@ def embedding(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> 
     return EmbeddingGradients(indices, deltas, module.num_embeddings)
 
 
+def bilinear(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """``y = x₁ᵀ A x₂ + b``: linear in the products of both inputs' elements."""
+    deltas = _positions(call, delta, samples)
+    if attribute == "bias":
+        return _summed(deltas)
+    first, second = _positions(call, _input(call), samples), _positions(call, working(call.args[1]), samples)
+    products = (first.unsqueeze(-1) * second.unsqueeze(-2)).flatten(2)
+    return Blocks([(0, OuterProducts(products, deltas))], cast(nn.Bilinear, call.module).weight.shape)
+
+
 FORMS: dict[object, Form] = {
+    nn.Bilinear.forward: bilinear,
     nn.Linear.forward: linear,
     nn.Conv1d.forward: convolution,
     nn.Conv2d.forward: convolution,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -103,14 +103,20 @@ def before_checkpoints(root: Node) -> set[Node]:
     return within
 
 
-def between(start: Node, end: Node) -> list[Node]:
-    """All nodes on paths from one node to another, both included, every node before those it sends gradients to."""
+def between(start: Node, end: Node, within: Set[Node]) -> list[Node]:
+    """All nodes on paths from one node to another, both included, every node before those it sends gradients to.
+
+    Args:
+        start: Nearer to the loss.
+        end: Further down.
+        within: Nodes that the paths may lead over.
+    """
     leads: dict[Node, bool] = {end: True}
     order: list[Node] = [end]
     open_nodes: list[tuple[Node, bool]] = [(start, False)]
     while open_nodes:
         node, left = open_nodes.pop()
-        followers = [following for following, _ in node.next_functions if following is not None]
+        followers = [following for following, _ in node.next_functions if following in within or following is end]
         if left:
             if leads.setdefault(node, any(leads.get(following, False) for following in followers)):
                 order.append(node)

@@ -7,7 +7,7 @@ alone, first meets batched data. There the output gradient still tells samples a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -40,10 +40,12 @@ class Plan:
     Args:
         fingerprint: Of the graph that it was made for.
         spots: By index of the parameter.
+        free: By index of the parameter, positions of the nodes without a batch axis above it.
     """
 
     fingerprint: int
     spots: Mapping[int, Sequence[Spot]]
+    free: Mapping[int, Sequence[int]]
 
     @property
     def complete(self) -> bool:
@@ -59,6 +61,7 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
         leaves: By index of the parameter.
         find_axes: Looks for batch axes.
     """
+    mixing = any("BatchNorm" in node.name() for node in graph.nodes)
     seen: dict[Node, list[Finding]] = {}
     found: dict[int, list[tuple[Use, Node]]] = {index: [] for index in leaves}
     front = {index: [leaf] for index, leaf in leaves.items()}
@@ -66,22 +69,34 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
     while any(front.values()):
         uses = {index: [(use, node) for node in nodes for use in graph.uses[node]] for index, nodes in front.items()}
         fresh = dict.fromkeys(use.node for ways in uses.values() for use, _ in ways if use.node not in seen)
-        seen |= _axes_of(list(fresh), find_axes)
+        seen |= _axes_of(list(fresh), find_axes, mixing)
         for index, ways in uses.items():
             free = dict.fromkeys(use.node for use, _ in ways if _is_free(seen[use.node]) and graph.uses[use.node])
             found[index] += [(use, below) for use, below in ways if use.node not in free]
             front[index] = [node for node in free if node not in passed[index]]
             passed[index].update(free)
     position = {node: i for i, node in enumerate(graph.nodes)}
-    spots = {i: [_spot(position, seen, use, below, leaves[i]) for use, below in ways] for i, ways in found.items()}
-    return Plan(graph.fingerprint(), spots)
+    spots = {
+        i: [
+            _spot(position[use.node], seen[use.node], use, _views(use, below, leaves[i], passed[i]))
+            for use, below in ways
+        ]
+        for i, ways in found.items()
+    }
+    return Plan(graph.fingerprint(), spots, {i: [position[node] for node in nodes] for i, nodes in passed.items()})
 
 
-def _axes_of(nodes: Sequence[Node], find_axes: FindAxes) -> dict[Node, list[Finding]]:
+def _axes_of(nodes: Sequence[Node], find_axes: FindAxes, mixing: bool) -> dict[Node, list[Finding]]:
+    """By node, what is known of each of its outputs; where nothing mixes samples, none is taken for mixed.
+
+    In the data of packed sequences most of a sample lies where it would lie in a tensor with a batch axis.
+    """
     edges = [(node, i) for node in nodes for i in range(len(node._input_metadata))]
     axes = find_axes([GradientEdge(node, i) for node, i in edges]) if edges else []
     found: dict[Node, list[Finding]] = {}
     for (node, _), axis in zip(edges, axes, strict=True):
+        if axis.axis is not None and axis.axis.coupled and not mixing:
+            axis.axis, axis.problem = None, "samples lie scattered over its output"
         found.setdefault(node, []).append(axis)
     return found
 
@@ -91,14 +106,15 @@ def _is_free(axes: Sequence[Finding]) -> bool:
     return any(axis.reached for axis in axes) and not any(axis.axis is not None for axis in axes)
 
 
-def _spot(position: Mapping[Node, int], seen: Mapping[Node, list[Finding]], use: Use, below: Node, leaf: Node) -> Spot:
-    axes = seen[use.node]
-    problem = None
-    if any(axis.reached and axis.axis is None for axis in axes):
-        problem = f"'{use.node.name()}': {next(a.problem for a in axes if a.reached and a.axis is None)}"
-    views = Views.of(between(below, leaf), use.output) if below is not leaf else None
+def _spot(position: int, axes: Sequence[Finding], use: Use, views: Views | None) -> Spot:
+    lacking = [axis.problem for axis in axes if axis.reached and axis.axis is None]
+    problem = f"'{use.node.name()}': {lacking[0]}" if lacking else None
     reached = any(axis.reached for axis in axes)
-    return Spot(position[use.node], use.place, use.output, tuple(a.axis for a in axes), problem, reached, views)
+    return Spot(position, use.place, use.output, tuple(a.axis for a in axes), problem, reached, views)
+
+
+def _views(use: Use, below: Node, leaf: Node, free: Set[Node]) -> Views | None:
+    return None if below is leaf else Views.of(between(below, leaf, free), use.output)
 
 
 class GraphWalk:
@@ -156,10 +172,11 @@ class GraphWalk:
         hooked: dict[Node, list[Consumer]] = {}
         for index, spots in plan.spots.items():
             own = self._consumers.setdefault(index, {})
+            free = {graph.nodes[position] for position in plan.free[index]}
             for spot in spots:
                 node = graph.nodes[spot.position]
                 if (node, spot.place) not in own:
-                    consumer = own[node, spot.place] = Consumer(node, spot, leaves[index], samples, fused)
+                    consumer = own[node, spot.place] = Consumer(node, spot, leaves[index], free, samples, fused)
                     hooked.setdefault(node, []).append(consumer)
         for node, consumers in hooked.items():
             self._handles.append(node.register_prehook(self._guard(functools.partial(self._arrived, consumers))))

@@ -14,6 +14,7 @@ from harness import SINGLE, TIGHT, agree, captured, record
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from cockpit.capture.graph import Graph
@@ -271,6 +272,26 @@ def test_networks_under_autocast(name: str, tmp_path: Path) -> None:
     agree(captured(model, lambda _: (1024 * loss(model)).backward()), truth, rtol=4e-2, atol=4e-2)
     run = record(tmp_path, model, [0, 0, 0], loss)
     assert run._reader.document("coverage")["left_out"] == {}
+
+
+@pytest.mark.parametrize("lengths", [[4, 2, 3, 4, 1], [4, 4, 3, 2, 2], [4, 4, 4, 4, 4]])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_packed_sequences(kind: type[nn.RNNBase], lengths: list[int]) -> None:
+    """Samples are scattered over the packed tensors; where they are apart again, they are told apart."""
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.head = kind(E, 3, 2, batch_first=True), nn.Linear(3, C)
+
+        def forward(self, x: Tensor) -> Tensor:
+            packed = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+            return self.head(pad_packed_sequence(self.cell(packed)[0], batch_first=True)[0])
+
+    torch.manual_seed(8)
+    model, x, y = Packed().double(), torch.randn(N, T, E).double(), torch.randint(C, (N, T))
+    truth = one_at_a_time(model, lambda m: token_losses(m(x), y)[0])
+    agree(captured(model, lambda _: F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()), truth)
 
 
 class Marker:
