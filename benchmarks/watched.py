@@ -35,15 +35,16 @@ def cockpit(job: Job, steps: int) -> Told:
         *(instruments.Loss(), instruments.Distance(), instruments.UpdateSize(), instruments.GradNorm()),
         *(instruments.NormTest(), instruments.InnerTest(), instruments.OrthoTest(), instruments.Alpha()),
         *(instruments.CABS(), instruments.EarlyStopping(), instruments.MeanGSNR()),
-        *(instruments.HessTrace(curvature="hessian"), instruments.TICTrace(curvature="hessian")),
-        *(instruments.TICDiag(curvature="hessian"), instruments.HessMaxEV(tol=1e-6, max_products=100)),
+        # The networks are piecewise linear: their Gauss-Newton matrix has the Hessian's diagonal, and is cheaper.
+        *(instruments.HessTrace(curvature="ggn"), instruments.TICTrace(curvature="ggn")),
+        *(instruments.TICDiag(curvature="ggn"), instruments.HessMaxEV(tol=1e-6, max_products=100)),
         instruments.GradHist1d(*GRADIENTS, bins=BINS_1D),
-        instruments.GradHist2d(gradients=GRADIENTS, parameters=PARAMETERS, bins=BINS_2D),
+        instruments.GradHist2d(*GRADIENTS, BINS_2D[0], *PARAMETERS, BINS_2D[1]),
     ]
     data, model, loss_fn = job.data(), job.model().double(), nn.CrossEntropyLoss()
     optimizer = job.optimizer(model)
     with Cockpit(model, optimizer, loss_fn, instruments=watching, track=1, run=job.log) as pit:
-        for _ in range(steps):
+        for _ in range(steps + 1):  # one more, in which Alpha's second half is seen
             x, y = next(data)
             with pit.step():
                 optimizer.zero_grad()
@@ -59,7 +60,8 @@ def cockpit(job: Job, steps: int) -> Told:
 def _by_step(quantity: Any, steps: int) -> list[Any]:
     values: list[Any] = [None] * steps
     for step, value, missing in zip(quantity.steps, quantity.values, quantity.missing, strict=True):
-        values[step] = None if missing else value.tolist()
+        if step < steps:
+            values[step] = None if missing else value.tolist()
     return values
 
 
