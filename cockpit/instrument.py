@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from cockpit.layers import Combine
 from cockpit.panel import Panel
-from cockpit.probes.probe import Probe
+from cockpit.probes.probe import Probe, default
 from cockpit.reading import Reading, Value
 from cockpit.schedule import Auto, Schedule, as_schedule
 from cockpit.step import Step
@@ -77,7 +77,7 @@ class Instrument(ABC):
 
     def probes(self) -> tuple[Probe[Any], ...]:
         """The probes of :attr:`needs`, as objects."""
-        return tuple(probe() if isinstance(probe, type) else probe for probe in self.needs)
+        return tuple(default(probe) if isinstance(probe, type) else probe for probe in self.needs)
 
 
 I = TypeVar("I", bound=type[Instrument])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.unavailable import Unavailable
-from cockpit.probes.probe import Probe
+from cockpit.probes.probe import Probe, default
 
 Result = TypeVar("Result")
 
@@ -65,10 +65,13 @@ class Step:
             Unavailable: With the reason why it could not be computed.
             KeyError: If no instrument that was due needs the probe.
         """
-        key = probe() if isinstance(probe, type) else probe
-        if key not in self._results:
-            raise KeyError(f"{key} was not collected in step {self.index}; name it in the instrument's 'needs'")
-        result = self._results[key]
+        key = default(probe) if isinstance(probe, type) else probe
+        try:
+            result = self._results[key]
+        except KeyError:
+            raise KeyError(
+                f"{key} was not collected in step {self.index}; name it in the instrument's 'needs'"
+            ) from None
         if isinstance(result, Unavailable):
             raise result
         return result  # type: ignore[no-any-return]

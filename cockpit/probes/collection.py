@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,50 +16,52 @@ from cockpit.capture.forward import ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
-from cockpit.probes.per_sample_moments import PerSampleMoments
-from cockpit.probes.probe import Probe, Surroundings, reduce
+from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
+from cockpit.probes.roster import Roster
+
+_Listener: TypeAlias = tuple[Probe[Any], Callable[..., Any]]
+"""A probe, and the method of its collector that takes an event."""
+
+_FOR_ONE_KIND = {
+    "model_called": "inputs",
+    "module_called": "outputs",
+    "reduction": "individual",
+    "before_backward": "second_order",
+}
+"""Events that only probes of one kind are told of, and the kind."""
 
 
 class ProbeCollection:
     """Receives a capture's events on behalf of every probe that is due.
 
     Args:
-        probes: The probes.
+        roster: The probes.
         surroundings: The step's.
 
     Attributes:
         seconds: What each probe has taken.
     """
 
-    def __init__(self, probes: Iterable[Probe[Any]], surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
+    def __init__(self, roster: Roster, surroundings: Surroundings) -> None:
+        self._roster, self._surroundings = roster, surroundings
         self._failed: dict[Probe[Any], Unavailable] = {}
         self._collectors = surroundings.collectors
-        probes = [each for probe in probes for each in (*probe.builds_on(), probe)]
+        self._listeners: dict[str, list[_Listener]] = {}
         self.seconds: dict[Probe[Any], float] = defaultdict(float)
-        if any(probe.individual for probe in probes):
-            # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
-            probes = [PerSampleMoments(), *probes]
-        probes = list(dict.fromkeys(probes))
-        self._sources = {probe: other for probe in probes for other in probes if probe.contained_in(other)}
-        for probe in probes:
-            if probe not in self._sources:
-                self._attempt(probe, partial(self._begin, probe))
+        for probe in roster.probes:
+            if probe not in roster.sources:
+                self._attempt(probe, self._begin, probe)
 
     def _begin(self, probe: Probe[Any]) -> None:
         self._collectors[probe] = probe.collector(self._surroundings)
 
-    def _attempt(self, probe: Probe[Any], action: Callable[[], Any]) -> Any:
+    def _attempt(self, probe: Probe[Any], action: Callable[..., Any], *arguments: Any) -> Any:
         """Runs an action of a probe; an error is kept as the reason why it has no result."""
-        if probe in self._failed:
-            return None
-        broken = [self._failed[foundation] for foundation in probe.builds_on() if foundation in self._failed]
-        if broken:
-            self._failed[probe] = broken[0]
+        if self._failed and self._has_failed(probe):
             return None
         began = time.perf_counter()
         try:
-            return action()
+            return action(*arguments)
         except Unavailable as reason:
             self._failed[probe] = reason
         except Exception as error:
@@ -69,41 +70,63 @@ class ProbeCollection:
             self.seconds[probe] += time.perf_counter() - began
         return None
 
+    def _has_failed(self, probe: Probe[Any]) -> bool:
+        """Whether a probe has, or what it builds on."""
+        if probe in self._failed:
+            return True
+        for foundation in self._roster.foundations.get(probe, ()):
+            if foundation in self._failed:
+                self._failed[probe] = self._failed[foundation]
+                return True
+        return False
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        """Passes an event on to the collectors that take it."""
+        for probe, method in self._listening(event):
+            self._attempt(probe, method, *arguments)
+
+    def _listening(self, event: str) -> list[_Listener]:
+        """Which collectors do anything with an event, which most do not: it is worked out once a step."""
+        found = self._listeners.get(event)
+        if found is None:
+            kind, idle = _FOR_ONE_KIND.get(event), getattr(Collector, event)
+            found = self._listeners[event] = [
+                (probe, getattr(collector, event))
+                for probe, collector in self._collectors.items()
+                if getattr(type(collector), event) is not idle and (kind is None or getattr(probe, kind))
+            ]
+        return found
+
     def fail(self, error: Exception) -> None:
         """The capture itself failed: no probe can be trusted."""
-        for probe in (*self._collectors, *self._sources):
+        for probe in (*self._collectors, *self._roster.sources):
             self._failed.setdefault(probe, Unavailable(f"the capture failed: {type(error).__name__}: {error}"))
 
     def forget(self) -> None:
         """Drops what was collected, with the tensors it refers to."""
         self._collectors.clear()
+        self._listeners.clear()
 
     def model_called(self, batch: Tensor) -> None:
         """Passes on what the model is called with."""
-        for probe, collector in self._collectors.items():
-            if probe.inputs:
-                self._attempt(probe, partial(collector.model_called, batch))
+        self._tell("model_called", batch)
 
     def module_called(self, output: ModuleOutput) -> None:
         """Passes on what a module returned."""
-        for probe, collector in self._collectors.items():
-            if probe.outputs:
-                self._attempt(probe, partial(collector.module_called, output))
+        self._tell("module_called", output)
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         """Passes on a parameter's gradient."""
-        for probe, collector in self._collectors.items():
-            self._attempt(probe, partial(collector.gradient, index, gradient, backward))
+        self._tell("gradient", index, gradient, backward)
 
     def individual(self, index: int, gradients: SampleGradients, gradient: Tensor, backward: BackwardPass) -> None:
         """Lets every probe reduce a parameter's individual gradients; they are materialised at most once."""
         self._surroundings.routes[index] = gradients.route
         pairs = []
-        for probe, collector in self._collectors.items():
-            if probe.individual:
-                reduction = self._attempt(probe, partial(collector.reduction, index, gradients, gradient, backward))
-                if reduction is not None:
-                    pairs.append((probe, reduction))
+        for probe, method in self._listening("reduction"):
+            reduction = self._attempt(probe, method, index, gradients, gradient, backward)
+            if reduction is not None:
+                pairs.append((probe, reduction))
         try:
             seconds = reduce(gradients, [reduction for _, reduction in pairs], self._surroundings.workspace)
         except Exception as error:
@@ -119,33 +142,28 @@ class ProbeCollection:
 
     def before_backward(self, graph: LossGraph) -> None:
         """Lets every probe of second order look at the loss before it is differentiated."""
-        for probe, collector in self._collectors.items():
-            if probe.second_order:
-                self._attempt(probe, partial(collector.before_backward, graph))
+        self._tell("before_backward", graph)
 
     def end_pass(self, backward: BackwardPass) -> None:
         """The pass is over."""
-        for probe, collector in self._collectors.items():
-            self._attempt(probe, partial(collector.end_pass, backward))
+        self._tell("end_pass", backward)
 
     def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
         """An optimizer is about to step."""
-        for probe, collector in self._collectors.items():
-            self._attempt(probe, partial(collector.before_optimizer, optimizer, accumulation))
+        self._tell("before_optimizer", optimizer, accumulation)
 
     def moved(self, steps: Sequence[Tensor]) -> None:
         """The optimizer has stepped."""
-        for probe, collector in self._collectors.items():
-            self._attempt(probe, partial(collector.moved, steps))
+        self._tell("moved", steps)
 
     def results(self) -> dict[Probe[Any], Any]:
         """Every probe's result, or the :class:`Unavailable` that says why there is none."""
         results: dict[Probe[Any], Any] = {}
         for probe, collector in self._collectors.items():
             results[probe] = self._attempt(probe, collector.result)
-        for probe, source in self._sources.items():
+        for probe, source in self._roster.sources.items():
             if source in self._failed:
                 self._failed.setdefault(probe, self._failed[source])
             elif source in results:
-                results[probe] = self._attempt(probe, partial(probe.extract, results[source]))
+                results[probe] = self._attempt(probe, probe.extract, results[source])
         return results | self._failed

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -148,6 +149,10 @@ class Probe(ABC, Generic[Result]):
     outputs: ClassVar[bool] = False
     """Whether what the modules return is needed."""
 
+    def __init_subclass__(cls) -> None:
+        # That of a dataclass knows the fields alone: all probes without settings would share a place in every dict.
+        cls.__hash__ = _hash  # type: ignore[method-assign, assignment]
+
     def builds_on(self) -> tuple[Probe[Any], ...]:
         """Probes whose collectors this one's works with: they begin before it, are told everything before it, and where
         one of them fails, so does this one."""
@@ -164,6 +169,16 @@ class Probe(ABC, Generic[Result]):
     def extract(self, result: Any) -> Result:
         """This probe's result out of that of one it is contained in."""
         raise NotImplementedError
+
+
+def _hash(probe: object) -> int:
+    return hash((type(probe), *vars(probe).values()))
+
+
+@cache
+def default(probe: type[Probe[Result]]) -> Probe[Result]:
+    """A probe with its default settings."""
+    return probe()
 
 
 def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspace: Workspace) -> list[float]:

@@ -59,14 +59,14 @@ class OpenStep:
         self._optimizers, self._on_failure = optimizers, on_failure
         self.audience = audience
         self._moving = 0.0
-        probes = audience.probes()
-        self._displacement = surroundings.displacement if any(probe.movement for probe in probes) else None
+        roster = audience.roster
+        self._displacement = surroundings.displacement if roster.movement else None
         if self._displacement is not None:
             began = time.perf_counter()
             self._displacement.remember()
             self._moving = time.perf_counter() - began
-        self._collection = ProbeCollection(probes, surroundings)
-        self.looked_at_samples = any(probe.individual for probe in probes)
+        self._collection = ProbeCollection(roster, surroundings)
+        self.looked_at_samples = roster.individual
         self.capture = Capture(
             model,
             surroundings.table,
@@ -74,9 +74,9 @@ class OpenStep:
             self._collection,
             self.looked_at_samples,
             self._failed,
-            second_order=any(probe.second_order for probe in probes),
-            inputs=any(probe.inputs for probe in probes),
-            outputs=any(probe.outputs for probe in probes),
+            second_order=roster.second_order,
+            inputs=roster.inputs,
+            outputs=roster.outputs,
             source=source,
         )
         self._handles: list[RemovableHandle] = []

@@ -7,7 +7,7 @@ import numbers
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
 from cockpit.probes.per_sample_moments import PerSampleMoments
-from cockpit.probes.probe import Probe
+from cockpit.probes.roster import Roster
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.schedule import Auto, Schedule
 from cockpit.step import Step
@@ -23,6 +23,9 @@ from cockpit.tracking.budget import Budget, Work
 from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP, Part
 from cockpit.tracking.notices import Notices
 from cockpit.tracking.plan import Job
+
+_AUDIENCES = 64
+"""So many are remembered."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class Audience:
     def __bool__(self) -> bool:
         return bool(self.beginning or self.continuing)
 
-    def probes(self) -> list[Probe[Any]]:
-        """What they need of the step, each probe once."""
-        return list(dict.fromkeys(probe for i in (*self.beginning, *self.continuing) for probe in i.probes()))
+    @cached_property
+    def roster(self) -> Roster:
+        """What has to be collected for them."""
+        return Roster.of(probe for i in (*self.beginning, *self.continuing) for probe in i.probes())
 
     def work(self, timed: Mapping[Part, float]) -> Work:
         """What it all came to.
@@ -52,12 +56,16 @@ class Audience:
         Args:
             timed: Seconds that parts of the step took.
         """
+        return Work(*self._asked_for, timed=timed)
+
+    @cached_property
+    def _asked_for(self) -> tuple[frozenset[str], frozenset[Part], frozenset[Part]]:
+        """Names that the budget had begin, what it made the step do, and what the others did."""
         everybody = (*self.beginning, *self.continuing)
-        return Work(
-            begun=frozenset(i.name for i in self.beginning if i.name in self.spaced),
-            parts=_parts(i for i in everybody if i.name in self.spaced),
-            fixed=_parts(i for i in everybody if i.name not in self.spaced),
-            timed=timed,
+        return (
+            frozenset(i.name for i in self.beginning if i.name in self.spaced),
+            _parts(i for i in everybody if i.name in self.spaced),
+            _parts(i for i in everybody if i.name not in self.spaced),
         )
 
     def looks_back(self) -> bool:
@@ -115,6 +123,7 @@ class Windows:
         self.budget = Budget(map(_job, spaced), share)
         self.seconds: dict[Part, float] = {}
         self._open: list[tuple[Instrument, list[Step]]] = []
+        self._audiences: dict[tuple[tuple[Instrument, ...], tuple[Instrument, ...]], Audience] = {}
 
     def begin(self, index: int) -> Audience:
         """Who looks at the step that begins now."""
@@ -130,7 +139,16 @@ class Windows:
             or (due if i.schedule is None else self._asked(f"the schedule of {i.name}", i.schedule, index, i.name))
         )
         self._open += [(instrument, []) for instrument in beginning]
-        return Audience(beginning, continuing, self._spaced)
+        return self._audience(beginning, continuing)
+
+    def _audience(self, beginning: tuple[Instrument, ...], continuing: tuple[Instrument, ...]) -> Audience:
+        """The same few come together again and again."""
+        found = self._audiences.get((beginning, continuing))
+        if found is None:
+            if len(self._audiences) >= _AUDIENCES:  # schedules that never meet twice in the same way
+                self._audiences.clear()
+            found = self._audiences[beginning, continuing] = Audience(beginning, continuing, self._spaced)
+        return found
 
     def _asked(self, what: str, schedule: Schedule | Auto, index: int, subject: str = "") -> bool:
         if isinstance(schedule, Auto):
