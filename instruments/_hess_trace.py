@@ -22,8 +22,9 @@ class HessTrace(Instrument):
     .. math::
         \mathrm{Tr}\, H = \sum_j \frac{\partial^2 L}{\partial \theta_j^2}
 
-    Also per parameter. The part ``error`` is the standard error of an estimate: 0 where the trace is exact, missing for
-    a single draw, which does not tell; ``layer_error`` holds those of the parameters, ``draws`` how many were made.
+    Also per parameter. The part ``error`` is the standard error of an estimate: 0 where the trace is exact; for a
+    single draw of ``ggn_mc`` what the spread over the samples says of it at most; missing for one of ``hutchinson``,
+    which does not tell. ``layer_error`` holds those of the parameters, ``draws`` how many were made.
 
     Args:
         curvature: ``hessian``, the exact Hessian; ``hutchinson``, an unbiased estimate of its trace for any model;

@@ -26,6 +26,9 @@ class Curvature:
         diagonal: Mean over the draws for each coordinate, one tensor per parameter, of its shape and on its device;
             empty where nobody asked, and once the step is over.
         note: What the user should know about the way that was taken; empty if it is the one that was asked for.
+        bounds: For a single draw that consists of independent ones, a sample's each: what their spread says of its
+            standard error at most, since samples differ by more than chance. By parameter and, last, of the total; NaN
+            where it is not known. Float64, shape ``[P + 1]``.
 
     Example:
         >>> found = Curvature(("a", "b"), torch.tensor([[1.0, 4.0], [3.0, 4.0]]), "hutchinson", exact=False)
@@ -39,17 +42,18 @@ class Curvature:
     exact: bool
     diagonal: tuple[Tensor, ...] = ()
     note: str = ""
+    bounds: Tensor | None = None
 
     def total(self) -> float:
         """The trace of the whole matrix."""
         return float(self.draws.sum(1).mean())
 
     def total_error(self) -> float | None:
-        """Standard error of the total, 0 where it is exact; ``None`` for a single draw, which does not tell.
+        """Standard error of the total, 0 where it is exact; its bound for a single draw, ``None`` if that is not known.
 
         Blocks share their draws, so their errors do not add up to this one.
         """
-        (error,) = self._errors(self.draws.sum(1, keepdim=True))
+        (error,) = self._errors(self.draws.sum(1, keepdim=True), None if self.bounds is None else self.bounds[-1:])
         return error
 
     def by_layer(self) -> dict[str, float]:
@@ -58,20 +62,23 @@ class Curvature:
 
     def errors_by_layer(self) -> dict[str, float | None]:
         """Standard error of each block's trace; as :meth:`total_error`."""
-        return dict(zip(self.names, self._errors(self.draws), strict=True))
+        bounds = None if self.bounds is None else self.bounds[:-1]
+        return dict(zip(self.names, self._errors(self.draws, bounds), strict=True))
 
     def on_host(self) -> Curvature:
         """What outlives the step: numbers on the host, and no diagonal."""
-        return dataclasses.replace(self, draws=self.draws.cpu(), diagonal=())
+        bounds = None if self.bounds is None else self.bounds.cpu()
+        return dataclasses.replace(self, draws=self.draws.cpu(), diagonal=(), bounds=bounds)
 
-    def _errors(self, draws: Tensor) -> Sequence[float | None]:
+    def _errors(self, draws: Tensor, bounds: Tensor | None) -> Sequence[float | None]:
         K, columns = draws.shape
         if self.exact:
             return [0.0] * columns
-        errors: list[float | None] = [None] * columns
         if K > 1:
-            errors = list((draws.std(0, correction=1) / K**0.5).tolist())
-        return errors
+            return list((draws.std(0, correction=1) / K**0.5).tolist())
+        if bounds is None:
+            return [None] * columns
+        return [None if bound != bound else bound for bound in bounds.tolist()]
 
 
 def pooled(parts: Sequence[Curvature], shares: Sequence[float]) -> Curvature:
@@ -83,7 +90,12 @@ def pooled(parts: Sequence[Curvature], shares: Sequence[float]) -> Curvature:
     """
     draws = _weighted([part.draws for part in parts], shares)
     by_parameter = zip(*(part.diagonal for part in parts), strict=True)
-    return dataclasses.replace(parts[0], draws=draws, diagonal=tuple(_weighted(d, shares) for d in by_parameter))
+    diagonal = tuple(_weighted(d, shares) for d in by_parameter)
+    squares = [part.bounds.square() for part in parts if part.bounds is not None]
+    bounds = None
+    if len(squares) == len(parts):  # samples of several parts are drawn independently
+        bounds = _weighted(squares, [share**2 for share in shares]).sqrt()
+    return dataclasses.replace(parts[0], draws=draws, diagonal=diagonal, bounds=bounds)
 
 
 def _weighted(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:

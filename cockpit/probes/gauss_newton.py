@@ -107,7 +107,10 @@ def gauss_newton(
         rows.append(sums.next_draw())
     values = tuple(values / len(rows) for values in sums.diagonal) if diagonal else ()
     names = tuple(parameter.name for parameter in table)
-    return Curvature(names, torch.stack(rows), "ggn" if draws is None else "ggn_mc", draws is None, values)
+    bounds = sums.spread() if draws == 1 else None
+    return Curvature(
+        names, torch.stack(rows), "ggn" if draws is None else "ggn_mc", draws is None, values, bounds=bounds
+    )
 
 
 class _Sums:
@@ -117,6 +120,7 @@ class _Sums:
         self.graph, self.table, self.workspace = graph, table, workspace
         self._traces = [p.tensor.new_zeros((), dtype=torch.float64) for p in table]
         self.elementwise = diagonal
+        self._by_sample: dict[int, Tensor | None] = {}  # traces of a parameter, each sample's share of them
         self.diagonal: list[Tensor] = []
         if diagonal:
             self.diagonal = [p.tensor.detach().new_zeros(p.tensor.shape, dtype=_summing(p)) for p in table]
@@ -127,9 +131,23 @@ class _Sums:
         self._traces = [torch.zeros_like(trace) for trace in self._traces]
         return traces
 
-    def add(self, index: int, trace: Tensor, values: Tensor | None) -> None:
-        """Takes a parameter's squares."""
+    def spread(self) -> Tensor:
+        """What the spread of the samples' shares says of the standard errors, shape ``[P + 1]``; NaN if unknown."""
+        known = {i: shares for i, shares in self._by_sample.items() if shares is not None}
+        errors = self._traces[0].new_full((len(self.table) + 1,), math.nan)
+        for i, shares in known.items():
+            errors[i] = _error_of_sum(shares)
+        if known and len(known) == len(self._by_sample):
+            errors[-1] = _error_of_sum(torch.stack([*known.values()]).sum(0))
+        return errors
+
+    def add(self, index: int, trace: Tensor, values: Tensor | None, by_sample: Tensor | None = None) -> None:
+        """Takes a parameter's squares, and their trace sample by sample where that is known."""
         self._traces[index] += trace
+        before = self._by_sample.get(index)
+        first = index not in self._by_sample
+        added = by_sample if first or before is None or by_sample is None else before + by_sample
+        self._by_sample[index] = added if first or before is not None else None
         if values is not None:
             self.diagonal[index] += values.view_as(self.diagonal[index])
 
@@ -244,7 +262,8 @@ class _Pull:
         squares = _Squares(gradients, self._sums.elementwise)
         reduce(gradients, [squares], self._sums.workspace)
         values = None if squares.values is None else squares.values / self._boost**2
-        self._sums.add(index, squares.total() / self._boost**2, values)
+        shares = squares.by_sample()
+        self._sums.add(index, shares.sum() / self._boost**2, values, shares / self._boost**2)
 
     def _gradients(self, index: int, calls: Sequence[ModuleCall]) -> SampleGradients:
         if self._samples is None:
@@ -268,28 +287,31 @@ class _Squares(Reduction):
 
     def closed(self) -> bool:
         assert self._gradients is not None
-        if self._elementwise:
-            self.values = self._gradients.weighted_squares(torch.ones(self._gradients.samples))
-            return self.values is not None
         sq_norms = self._gradients.sq_norms()
-        self._sq_norms = [] if sq_norms is None else [sq_norms]
-        return sq_norms is not None
+        if self._elementwise and sq_norms is not None:
+            self.values = self._gradients.weighted_squares(torch.ones(self._gradients.samples))
+        if sq_norms is None or (self._elementwise and self.values is None):
+            return False
+        self._sq_norms = [sq_norms]
+        return True
 
     def rows(self, start: int, rows: Tensor) -> None:
+        self._sq_norms.append(row_sq_norms(rows))
         if self._elementwise:
             part = column_square_sums(rows, rows.new_ones(len(rows)))
             self.values = part if self.values is None else self.values.add_(part)
-        else:
-            self._sq_norms.append(row_sq_norms(rows))
 
     def finish(self) -> None:
         self._gradients = None
 
-    def total(self) -> Tensor:
-        """The sum of all, float64."""
-        if self.values is not None:
-            return self.values.sum(dtype=torch.float64)
-        return torch.cat(self._sq_norms).sum()
+    def by_sample(self) -> Tensor:
+        """``‖J_nᵀ v_n‖²``, float64, shape ``[N]``."""
+        return torch.cat(self._sq_norms)
+
+
+def _error_of_sum(shares: Tensor) -> Tensor:
+    """Standard error of a sum of independent terms of unknown means: at most this, in expectation."""
+    return (shares.var(correction=1) * len(shares)).sqrt() if len(shares) > 1 else shares.new_tensor(math.nan)
 
 
 def _with_delta(call: ModuleCall, delta: Tensor) -> ModuleCall:

@@ -70,11 +70,30 @@ def test_estimates_lie_within_their_standard_error(curvature: str, tmp_path: Pat
     assert logged(run, "hess_trace.draws", 0) == 200
 
 
-def test_a_single_draw_has_no_standard_error(tmp_path: Path) -> None:
-    run = record(tmp_path, network(), [(X, Y)], loss, instruments=[HessTrace()])
-    assert logged(run, "hess_trace", 0) > 0
+def test_a_single_draw_of_products_has_no_standard_error(tmp_path: Path) -> None:
+    run = record(tmp_path, network(), [(X, Y)], loss, instruments=[HessTrace("hutchinson")])
     assert logged(run, "hess_trace.error", 0) is None
     assert by_layer(run, "hess_trace.layer_error", 0) == {}
+
+
+def test_a_single_draw_does_not_know_its_error_below_batch_normalisation(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.BatchNorm1d(5), nn.Linear(5, C)).double()
+    run = record(tmp_path, model, [(X, Y)], loss, instruments=[HessTrace()])
+    assert logged(run, "hess_trace.error", 0) is None
+    known = by_layer(run, "hess_trace.layer_error", 0)
+    assert set(known) == {"2.weight", "2.bias", "3.weight", "3.bias"}
+
+
+def test_the_error_of_a_single_draw_is_its_standard_deviation_at_most(tmp_path: Path) -> None:
+    model = network()
+    standing = torch.optim.SGD(model.parameters(), lr=0.0)  # every step draws anew for the same network
+    run = record(tmp_path, model, [(X, Y)] * 60, loss, standing, instruments=[HessTrace()])
+    traces, errors = run["hess_trace"].values, run["hess_trace.error"].values
+    assert traces.std(ddof=1) < 1.2 * (errors**2).mean() ** 0.5  # a chance of one in a thousand
+    assert (errors > 0).all()
+    layers, layer_errors = run["hess_trace"].layers, run["hess_trace.layer_error"].layers
+    spread = layers.values.std(axis=0, ddof=1)
+    assert (spread < 1.2 * (layer_errors.values**2).mean(axis=0) ** 0.5).all()
 
 
 def test_steps_draw_anew_and_the_same_step_draws_the_same(tmp_path: Path) -> None:
