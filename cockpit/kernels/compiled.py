@@ -63,12 +63,19 @@ def count_exponents(rows: Tensor, factors: Tensor, lowest: int, highest: int) ->
 
 def count_outer_exponents(inputs: Tensor, deltas: Tensor, lowest: int, highest: int) -> Tensor:
     """Zeros, and counts of ``deltas[n, o] · inputs[n, i]`` by exponent."""
-    ordered = np.sort(np.abs(inputs.numpy()), axis=1)
-    bits = np.abs(deltas.contiguous().numpy()).view(_INTEGERS[ordered.itemsize])
-    width = np.finfo(ordered.dtype).nmant
-    behind = 8 * ordered.itemsize - 1 - width
-    keys = np.sort((bits & ((1 << width) - 1)) << behind | bits >> width, axis=1)
-    return _total(_run("exponents_of_products", _EXPONENTS * deltas.numel(), ordered, keys, lowest, highest))
+    lines = inputs.contiguous().numpy()
+    keys = _by_mantissa(lines), _by_mantissa(deltas.contiguous().numpy())
+    return _total(_run("exponents_of_products", _EXPONENTS * deltas.numel(), lines, *keys, lowest, highest))
+
+
+def _by_mantissa(lines: NDArray[Any]) -> NDArray[Any]:
+    """The bits of the numbers without their signs, the exponent behind the mantissa, in ascending order."""
+    width = np.finfo(lines.dtype).nmant
+    behind = 8 * lines.itemsize - 1 - width
+    bits = np.abs(lines).view(_INTEGERS[lines.itemsize])
+    keys: NDArray[Any] = (bits & ((1 << width) - 1)) << behind | bits >> width
+    keys.sort(axis=1)
+    return keys
 
 
 def activity(lines: Tensor, by_line: bool, alive: Tensor) -> NDArray[np.float64]:

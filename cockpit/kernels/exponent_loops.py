@@ -104,79 +104,83 @@ def _count_rows(rows, factors, integers, lowest, highest):  # type: ignore[no-un
     return counts
 
 
-def _groups(bits, numbers, ones, starts, fields):  # type: ignore[no-untyped-def]
-    """Runs of equal exponents among the bits of ascending positive numbers, which are brought into [1, 2) in ``ones``.
-
-    Returns:
-        How many runs there are: run ``g`` has the biased exponent ``fields[g]`` and begins at ``starts[g]``.
-    """
-    width, bias, _ = number_format(numbers)
-    mantissa = (1 << width) - 1
-    one = bias << width
-    for k in range(len(bits)):
-        ones[k] = (bits[k] & mantissa) | one
-    groups = 0
-    k = 0
-    while k < len(bits):
-        field = bits[k] >> width
-        starts[groups], fields[groups] = k, field
-        groups += 1
-        k += np.searchsorted(bits[k:], (field << width) | mantissa, side="right")
-    starts[groups] = len(bits)
-    return groups
-
-
-def _count_products(inputs, keys, lowest, highest):  # type: ignore[no-untyped-def]
-    """Counts of ``δ_no · a_ni`` from the sorted ``|a_n|`` and the ``|δ_n|`` in the order of their mantissas.
-
-    A product of mantissas in [1, 2) carries into the next exponent where it reaches 2. Among inputs of one exponent,
-    sorted, those are the last ones, and from one ``δ`` to the next their number only grows: each input is looked at
-    once for all of them, and each ``δ`` once for each exponent of the inputs. Rounding is the same at every exponent
-    short of the smallest and largest, where the products are formed.
+def _unpack(keys, field_bits, bias, bits, fields):  # type: ignore[no-untyped-def]
+    """Splits keys, as :func:`_count_products` is given them, into numbers in [1, 2) and biased exponents.
 
     Args:
-        inputs: ``|a|``, ascending. Shape ``[N, I]``.
-        keys: Bits of ``|δ|`` with the exponent behind the mantissa, ascending. Shape ``[N, O]``.
+        keys: Ascending; zeros come first.
+        field_bits: Width of an exponent.
+        bias: Of the exponent.
+        bits: Filled with the bits of the numbers. Shape ``[K]``.
+        fields: Filled with the exponents. Shape ``[K]``.
+
+    Returns:
+        How many are zero, and the smallest and the largest exponent of the others.
+    """
+    mask, one = (1 << field_bits) - 1, bias << (8 * keys.itemsize - 1 - field_bits)
+    zeros = 0
+    lowest, highest = mask, 0
+    for k in range(len(keys)):
+        key = keys[k]
+        field = key & mask
+        bits[k] = (key >> field_bits) | one
+        fields[k] = field
+        zeros += key == 0
+        lowest = min(lowest, field if key else mask)
+        highest = max(highest, field)
+    return zeros, lowest, highest
+
+
+def _count_products(inputs, input_keys, keys, lowest, highest):  # type: ignore[no-untyped-def]
+    """Counts of ``δ_no · a_ni``, without forming them.
+
+    A product of mantissas in [1, 2) carries into the next exponent where it reaches 2. With both in the order of their
+    mantissas, the inputs that carry are the last ones, and from one ``δ`` to the next their number only grows: each
+    input is looked at once for all of them. What a ``δ`` adds to the counts is the histogram of the inputs' exponents,
+    moved by its own. Rounding is the same at every exponent short of the smallest and largest, where the products are
+    formed.
+
+    Args:
+        inputs: ``a``. Shape ``[N, I]``.
+        input_keys: Bits of ``|a|`` with the exponent behind the mantissa, ascending. Shape ``[N, I]``.
+        keys: The same of ``|δ|``. Shape ``[N, O]``.
         lowest: Exponent of the first bin.
         highest: Exponent behind the last bin.
     """
     N, I = inputs.shape
+    O = keys.shape[1]
     counts = np.zeros((N, 1 + highest - lowest), np.int64)
     width, bias, full = number_format(inputs)
-    behind = 8 * inputs.itemsize - 1 - width
+    field_bits = 8 * inputs.itemsize - 1 - width
     for n in prange(N):
-        line = inputs[n]
-        zeros = np.searchsorted(line, line.dtype.type(0), side="right")
-        ones, starts, fields = (
-            np.empty(I - zeros, keys.dtype),
-            np.empty(full + 2, np.int64),
-            np.empty(full + 2, np.int64),
-        )
-        groups = exponent_groups(line.view(keys.dtype)[zeros:], line, ones, starts, fields)
-        significands = ones.view(line.dtype)
-        carrying = starts[1 : groups + 1].copy()  # where in each run the inputs begin that carry
+        bits, delta_bits = np.empty(I, keys.dtype), np.empty(O, keys.dtype)
+        fields, delta_fields = np.empty(I, np.int32), np.empty(O, np.int32)
+        zeros, smallest, largest = unpack(input_keys[n], field_bits, bias, bits, fields)
+        unpack(keys[n], field_bits, bias, delta_bits, delta_fields)
+        significands, deltas = bits.view(inputs.dtype), delta_bits.view(inputs.dtype)
         found = np.zeros(full + 1, np.int64)
-        scratch, short = np.empty(_BLOCK, keys.dtype), np.empty(_BLOCK, np.int32)
-        bits = np.empty(1, keys.dtype)
-        delta = bits.view(line.dtype)
-        usual = groups > 0 and fields[0] > 0 and fields[groups - 1] < full
-        for o in range(keys.shape[1]):
-            field, mantissa = keys[n, o] & full, keys[n, o] >> behind
-            inside = field + fields[0] > bias and field + fields[groups - 1] < full + bias - 1
-            if not (usual and 0 < field < full and inside):
-                bits[0] = (field << width) | mantissa
-                counts[n, 0] += count_exponent_line(delta[0], line, scratch, short, found)
+        scratch, short, product = np.empty(_BLOCK, keys.dtype), np.empty(_BLOCK, np.int32), np.empty(1, keys.dtype)
+        moved = np.zeros(max(largest - smallest, 0) + 2, np.int64)  # counts by exponent, from the smallest one on
+        for k in range(zeros, I):
+            moved[fields[k] - smallest] += 1
+        usual = smallest > 0 and largest < full
+        first = I  # of the inputs that carry
+        for o in range(O):
+            field = delta_fields[o]
+            if keys[n, o] == 0 and largest < full:
+                counts[n, 0] += I
                 continue
-            bits[0] = (bias << width) | mantissa
-            significand = delta[0]
-            for g in range(groups):
-                p = carrying[g]
-                while p > starts[g] and significand * significands[p - 1] >= 2:
-                    p -= 1
-                carrying[g] = p
-                place = field + fields[g] - bias
-                found[place] += p - starts[g]
-                found[place + 1] += starts[g + 1] - p
+            if not (usual and 0 < field < full and field + smallest > bias and field + largest < full + bias - 1):
+                product[0] = (keys[n, o] >> field_bits) | (np.int64(field) << width)
+                counts[n, 0] += count_exponent_line(product.view(inputs.dtype)[0], inputs[n], scratch, short, found)
+                continue
+            while first > zeros and deltas[o] * significands[first - 1] >= 2:
+                first -= 1
+                moved[fields[first] - smallest] -= 1
+                moved[fields[first] - smallest + 1] += 1
+            start = field + smallest - bias
+            for k in range(len(moved)):
+                found[start + k] += moved[k]
             counts[n, 0] += zeros
         fold_exponents(found, inputs, lowest, counts[n])
     return counts
@@ -184,6 +188,6 @@ def _count_products(inputs, keys, lowest, highest):  # type: ignore[no-untyped-d
 
 number_format, tally = compile_loop(_format), compile_loop(_tally)
 count_exponent_line, fold_exponents = compile_loop(_count_line), compile_loop(_fold)
-exponent_groups = compile_loop(_groups)
+unpack = compile_loop(_unpack)
 exponents_of_rows_serial, exponents_of_rows_parallel = build(_count_rows)
 exponents_of_products_serial, exponents_of_products_parallel = build(_count_products)
