@@ -16,7 +16,8 @@ Node: TypeAlias = Any
 CHECKPOINT = "CheckpointFunctionBackward"
 """A checkpoint with ``use_reentrant=True``: it computes again what it forgot, and walks that backwards itself."""
 
-_LEAF = "torch::autograd::AccumulateGrad"
+LEAF = "torch::autograd::AccumulateGrad"
+"""Where the gradient of a tensor that was made by no operation arrives."""
 
 
 class Use(NamedTuple):
@@ -50,7 +51,7 @@ class Graph:
         while open_nodes:
             node = open_nodes.pop()
             self.nodes.append(node)
-            if node.name() == _LEAF:
+            if node.name() == LEAF:
                 self.leaves[id(node.variable)] = node
             for place, (following, output) in enumerate(node.next_functions):
                 if following is None:

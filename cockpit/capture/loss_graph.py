@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.first_convolution import first_convolutions
+from cockpit.capture.graph import Node
 from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -84,6 +85,11 @@ class LossGraph:
         weights = arrived.double() if not call.reduced else arrived.double() * call.total / call.counts.double().sum()
         coefficients = (weights / self.scale).expand(entries.shape)
         return OpenLoss(call.name, call.origin.arguments, entries, coefficients, call)
+
+    @property
+    def roots(self) -> list[Node]:
+        """Nodes that the backward pass starts from."""
+        return [root.grad_fn for root, _ in self._root.parts]
 
     def differentiate(self, inputs: Sequence[Any], *, create_graph: bool = False) -> list[Tensor | None]:
         """Gradients of what ``backward`` is called on, at the scale of the pass.

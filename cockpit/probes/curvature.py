@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 Method: TypeAlias = Literal["hessian", "ggn", "ggn_mc", "hutchinson"]
+"""What can be asked for."""
+
+Way: TypeAlias = Literal["products", "piecewise linear", "ggn", "ggn_mc", "hutchinson", "backpack"]
+"""What it can be had from; the first two and the last are ways to the exact Hessian."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Curvature:
         names: Parameters, in the model's order.
         draws: Trace of each parameter's block: one row for each independent unbiased estimate, or a single row where
             they are exact. Float64, shape ``[K, P]``.
-        method: How they came about: not always what was asked for.
+        way: How they came about.
         exact: Whether they hold no sampling noise.
         diagonal: Mean over the draws for each coordinate, one tensor per parameter, of its shape and on its device;
             empty where nobody asked, and once the step is over.
@@ -38,7 +42,7 @@ class Curvature:
 
     names: tuple[str, ...]
     draws: Tensor
-    method: Method
+    way: Way
     exact: bool
     diagonal: tuple[Tensor, ...] = ()
     note: str = ""

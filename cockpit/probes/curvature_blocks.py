@@ -11,8 +11,9 @@ from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.curvature import Curvature, Method, pooled
-from cockpit.probes.gauss_newton import Routes, gauss_newton
-from cockpit.probes.hessian_diagonal import hessian_diagonal, hutchinson
+from cockpit.probes.exact_hessian import ExactHessian, HessianRoutes
+from cockpit.probes.gauss_newton import gauss_newton
+from cockpit.probes.hessian_diagonal import hutchinson
 from cockpit.probes.loss_roots import INSTEAD
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
@@ -63,7 +64,7 @@ class CurvatureCollector(Collector[Curvature]):
 
     def __init__(self, probe: CurvatureBlocks, surroundings: Surroundings) -> None:
         self._probe, self._surroundings = probe, surroundings
-        self._routes: Routes = surroundings.memory.setdefault(probe, Routes())
+        self._routes: HessianRoutes = surroundings.memory.setdefault(probe, HessianRoutes())
         self._generator: torch.Generator | None = None
         self._pending: Curvature | None = None
         self._passes: list[tuple[BackwardPass, Curvature]] = []
@@ -92,12 +93,13 @@ class CurvatureCollector(Collector[Curvature]):
         if probe.curvature in ("ggn", "ggn_mc"):
             draws = None if probe.exact else probe.draws
             return gauss_newton(
-                graph, around.table, around.workspace, self._routes, generator, draws, self.wants_diagonal
+                graph, around.table, around.workspace, self._routes.gauss_newton, generator, draws, self.wants_diagonal
             )
-        names, hessian = [p.name for p in around.table], graph.hessian([p.tensor for p in around.table])
         if probe.curvature == "hutchinson":
+            names, hessian = [p.name for p in around.table], graph.hessian([p.tensor for p in around.table])
             return hutchinson(hessian, names, generator, probe.draws, self.wants_diagonal)
-        return hessian_diagonal(hessian, names, generator, diagonal=self.wants_diagonal)
+        hessian_of_loss = ExactHessian(graph, around.table, around.workspace, self._routes, generator)
+        return hessian_of_loss.diagonal(self.wants_diagonal)
 
     def end_pass(self, backward: BackwardPass) -> None:
         """Keeps what was computed, if it stands for all that was differentiated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -105,23 +105,27 @@ def exact_diagonal(hessian: Hessian, names: Sequence[str], at_once: int = 64) ->
     """
     diagonal = []
     for index, tensor in enumerate(hessian.tensors):
-        parts = [_entries(hessian, index, units, start) for start, units in _unit_vectors(tensor, at_once)]
+        places = torch.arange(tensor.numel(), device=tensor.device)
+        parts = [entries(hessian, index, some) for some in places.split(at_once)]
         diagonal.append(torch.cat(parts).view_as(tensor))
-    return Curvature(tuple(names), block_sums(diagonal).unsqueeze(0), "hessian", exact=True, diagonal=tuple(diagonal))
+    return Curvature(tuple(names), block_sums(diagonal).unsqueeze(0), "products", exact=True, diagonal=tuple(diagonal))
 
 
-def _unit_vectors(tensor: Tensor, at_once: int) -> Iterator[tuple[int, Tensor]]:
-    """Chunks of the identity, each with the number of its first row."""
-    numel = tensor.numel()
-    for start in range(0, numel, at_once):
-        rows = min(at_once, numel - start)
-        units = torch.zeros(rows, numel, dtype=tensor.dtype, device=tensor.device)
-        units.diagonal(start).fill_(1)
-        yield start, units.view(rows, *tensor.shape)
+def entries(hessian: Hessian, index: int, places: Tensor) -> Tensor:
+    """Some diagonal entries of one parameter's block.
 
+    Args:
+        hessian: Of the loss; one product for each entry, all at once.
+        index: The parameter.
+        places: Which of its coordinates. Shape ``[B]``.
 
-def _entries(hessian: Hessian, index: int, units: Tensor, start: int) -> Tensor:
-    """Diagonal entries ``start`` to ``start + len(units)``."""
+    Raises:
+        Unavailable: If the loss cannot be differentiated a second time.
+    """
+    tensor = hessian.tensors[index]
+    units = torch.zeros(len(places), tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+    units.scatter_(1, places.unsqueeze(1), 1)
+    units = units.view(len(places), *tensor.shape)
     try:
         products = hessian.block_times(index, units)
     except Unavailable:
@@ -129,4 +133,4 @@ def _entries(hessian: Hessian, index: int, units: Tensor, start: int) -> Tensor:
             raise
         # Not every function can be batched; one at a time is the same, only slower.
         products = torch.cat([hessian.block_times(index, unit) for unit in units.split(1)])
-    return products.flatten(1).diagonal(start).clone()
+    return products.flatten(1).gather(1, places.unsqueeze(1)).squeeze(1)

@@ -9,6 +9,7 @@ Dangel et al., *BackPACK: packing more into backprop* (2020), section 2.3.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -200,6 +201,20 @@ def root_of(loss: OpenLoss, boost: float = 1.0) -> Root | Symmetric:
     if loss.name in ("cross_entropy", "nll_loss"):
         return _categorical(loss, boost)
     return _elementwise(loss, boost) if loss.name in ELEMENTWISE else Symmetric(loss, boost)
+
+
+def columns_of(loss: OpenLoss) -> float:
+    """How many columns the root of a loss's Hessian has, those of different samples together.
+
+    Infinitely many for a loss of which nothing but products with its Hessian is known.
+
+    Args:
+        loss: The loss.
+    """
+    if _inputs(loss) != ["input"] or loss.name not in ELEMENTWISE | {"cross_entropy", "nll_loss"}:
+        return math.inf
+    arrangement, numel = loss.call.arrangement, loss.arguments["input"].numel()
+    return float(numel if arrangement is None else numel // arrangement.samples)
 
 
 def _inputs(loss: OpenLoss) -> list[str]:

@@ -31,14 +31,14 @@ def test_a_single_draw_says_nothing_about_its_error():
 
 
 def test_what_is_exact_has_no_error():
-    found = Curvature(NAMES, torch.tensor([[1.0, -7.0]], dtype=torch.float64), "hessian", exact=True)
+    found = Curvature(NAMES, torch.tensor([[1.0, -7.0]], dtype=torch.float64), "products", exact=True)
     assert (found.total(), found.total_error()) == (-6.0, 0.0)
     assert found.errors_by_layer() == {"weight": 0.0, "bias": 0.0}
 
 
 def test_only_numbers_outlive_the_step():
     diagonal = (torch.ones(2, 3), torch.ones(3))
-    found = Curvature(NAMES, block_sums(diagonal).unsqueeze(0), "hessian", exact=True, diagonal=diagonal).on_host()
+    found = Curvature(NAMES, block_sums(diagonal).unsqueeze(0), "products", exact=True, diagonal=diagonal).on_host()
     assert found.diagonal == ()
     assert found.by_layer() == {"weight": 6.0, "bias": 3.0}
 

@@ -31,7 +31,7 @@ def test_the_exact_diagonal_is_that_of_the_whole_hessian(network_name):
     truth = full_hessian(model, lambda m: LOSSES["cross-entropy"](m(x)))
     curvature = found(model, exact_diagonal, lambda: LOSSES["cross-entropy"](model(x)))
     assert curvature.exact
-    assert curvature.method == "hessian"
+    assert curvature.way == "products"
     agrees(curvature, model, truth)
 
 
@@ -164,8 +164,8 @@ def test_what_is_too_large_to_be_exact_is_labelled_as_estimated():
         hessian_diagonal(hessian, names, torch.Generator(), limit=38),
     )
     exact, estimated = found(model, take, lambda: F.cross_entropy(model(x), Y))
-    assert (exact.method, exact.exact, exact.note) == ("hessian", True, "")
-    assert (estimated.method, estimated.exact, len(estimated.draws)) == ("hutchinson", False, 2)
+    assert (exact.way, exact.exact, exact.note) == ("products", True, "")
+    assert (estimated.way, estimated.exact, len(estimated.draws)) == ("hutchinson", False, 2)
     assert "39 parameters are too many" in estimated.note
 
 
