@@ -66,6 +66,11 @@ class Graph:
         return hash(tuple([node.name() for node in self.nodes]))
 
 
+def mixes_samples(root: Node) -> bool:
+    """Whether batch statistics are on the way from a loss to its leaves: what makes samples reach each other."""
+    return any("BatchNorm" in node.name() for node in Graph(root).nodes)
+
+
 def kind(node: Node) -> str:
     """The operation whose derivative a node is: ``Addmm``."""
     return str(node.name().removesuffix("0").removesuffix("1").removesuffix("Backward"))

@@ -61,7 +61,6 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
         leaves: By index of the parameter.
         find_axes: Looks for batch axes.
     """
-    mixing = any("BatchNorm" in node.name() for node in graph.nodes)
     seen: dict[Node, list[Finding]] = {}
     found: dict[int, list[tuple[Use, Node]]] = {index: [] for index in leaves}
     front = {index: [leaf] for index, leaf in leaves.items()}
@@ -69,7 +68,7 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
     while any(front.values()):
         uses = {index: [(use, node) for node in nodes for use in graph.uses[node]] for index, nodes in front.items()}
         fresh = dict.fromkeys(use.node for ways in uses.values() for use, _ in ways if use.node not in seen)
-        seen |= _axes_of(list(fresh), find_axes, mixing)
+        seen |= _axes_of(list(fresh), find_axes)
         for index, ways in uses.items():
             free = dict.fromkeys(use.node for use, _ in ways if _is_free(seen[use.node]) and graph.uses[use.node])
             found[index] += [(use, below) for use, below in ways if use.node not in free]
@@ -86,17 +85,12 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
     return Plan(graph.fingerprint(), spots, {i: [position[node] for node in nodes] for i, nodes in passed.items()})
 
 
-def _axes_of(nodes: Sequence[Node], find_axes: FindAxes, mixing: bool) -> dict[Node, list[Finding]]:
-    """By node, what is known of each of its outputs; where nothing mixes samples, none is taken for mixed.
-
-    In the data of packed sequences most of a sample lies where it would lie in a tensor with a batch axis.
-    """
+def _axes_of(nodes: Sequence[Node], find_axes: FindAxes) -> dict[Node, list[Finding]]:
+    """By node, what is known of each of its outputs."""
     edges = [(node, i) for node in nodes for i in range(len(node._input_metadata))]
     axes = find_axes([GradientEdge(node, i) for node, i in edges]) if edges else []
     found: dict[Node, list[Finding]] = {}
     for (node, _), axis in zip(edges, axes, strict=True):
-        if axis.axis is not None and axis.axis.coupled and not mixing:
-            axis.axis, axis.problem = None, "samples lie scattered over its output"
         found.setdefault(node, []).append(axis)
     return found
 

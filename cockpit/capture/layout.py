@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 from cockpit.capture.batch_axis import Finding, find_batch_axis, kept_apart_otherwise
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.graph import before_checkpoints
+from cockpit.capture.graph import before_checkpoints, mixes_samples
 from cockpit.capture.losses import Arrangement, LossCall
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
@@ -181,6 +181,8 @@ class Layouts:
         except Unavailable as reason:
             return [Finding(problem=str(reason), reached=True) for _ in places]
         findings = [_finding(f, arrangement.samples) if f and len(f) >= enough else Finding() for f in cotangents]
+        if any(f.axis is not None and f.axis.coupled for f in findings) and not mixes_samples(loss.entries.grad_fn):
+            findings = [_scattered(finding) for finding in findings]
         if arrangement.axis is None and not any(finding.misdealt for finding in findings):
             self._look_at_all(loss, arrangement, places, findings)
         return findings
@@ -268,6 +270,16 @@ def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
         if way.arrangement.fits(shape):
             fitting.setdefault(way.arrangement, way)
     return list(fitting.values())
+
+
+def _scattered(finding: Finding) -> Finding:
+    """What was taken for samples that reach each other, where nothing could make them do so.
+
+    In the data of packed sequences most of a sample lies where it would lie in a tensor with a batch axis.
+    """
+    if finding.axis is None or not finding.axis.coupled:
+        return finding
+    return Finding(problem="samples lie scattered over its output", reached=True)
 
 
 def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> Finding:

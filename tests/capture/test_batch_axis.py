@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from harness import agree, captured
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from cockpit.capture.batch_axis import BatchAxis, find_batch_axis
 from cockpit.capture.layout import Layouts
@@ -361,6 +362,30 @@ def test_branch_that_is_not_part_of_the_loss_is_let_alone() -> None:
     x, y = torch.randn(6, 3).double(), torch.randint(C, (6,))
     truth = one_at_a_time(model, lambda m: token_losses(m(x).unsqueeze(1), y.unsqueeze(1))[0])
     agree(captured(model, step_of(model, x, y)), truth)
+
+
+@pytest.mark.parametrize("lengths", [(6, 6, 5, 3), (6, 5, 3, 2)])
+def test_packed_data_are_not_taken_for_samples_that_reach_each_other(lengths: tuple[int, ...]) -> None:
+    """Most of a sample lies in one block of the packed data; sums over blocks would add up to the gradient as well."""
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lift, self.head = nn.Linear(3, 4), nn.Linear(4, C)
+
+        def forward(self, x: Tensor) -> Tensor:
+            packed = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True)
+            lifted = PackedSequence(self.lift(packed.data).tanh(), packed.batch_sizes)
+            return self.head(pad_packed_sequence(lifted, batch_first=True)[0])
+
+    torch.manual_seed(1)
+    model, x, y = Packed().double(), torch.randn(4, 6, 3).double(), torch.randint(C, (4, 6))
+    truth = one_at_a_time(model, lambda m: token_losses(m(x), y)[0])
+    told = captured(model, lambda _: F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward())
+    assert {"head.weight", "head.bias"} <= told.gradients.keys()
+    for name, rows in told.gradients.items():
+        torch.testing.assert_close(rows, truth.gradients[name])
+    assert told.gradients.keys() | told.left_out.keys() == dict(model.named_parameters()).keys()
 
 
 def test_batch_of_one_gives_its_whole_gradient() -> None:
