@@ -96,21 +96,28 @@ def _held(optimizers: Iterable[Optimizer]) -> Iterator[Tensor]:
     return (p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
 
 
-def sq_norms(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Squared norms in float64, each of shape ``[]``.
-
-    One running float32 sum over millions of terms loses four digits; a pairwise sum does not.
-    """
-    return [_sq_norm(t) for t in tensors]
+_PIECE = 1 << 16
+"""Terms of a sum in the tensors' own precision: one running float32 sum over millions loses four digits."""
 
 
-def _sq_norm(tensor: Tensor) -> Tensor:
-    half = tensor.dtype in (torch.float16, torch.bfloat16)
-    if tensor.numel() <= 1 << 16:
-        norm: Tensor = torch.linalg.vector_norm(tensor, dtype=torch.float32 if half else None)
-        return norm.double().square()
-    total: Tensor = (tensor.float() if half else tensor).square().sum().double()
-    return total
+def sq_norms(tensors: Sequence[Tensor]) -> Tensor:
+    """Squared norms of at least one tensor, in float64. Shape ``[P]``."""
+    split = [t.reshape(-1).split(_PIECE) if t.numel() > _PIECE else (t,) for t in tensors]
+    pieces = [piece for of_one in split for piece in of_one]
+    if all(piece.dtype in (torch.float32, torch.float64) for piece in pieces):
+        norms = torch._foreach_norm(pieces)
+    else:  # a norm in half precision has three digits, and may be too large for it
+        norms = tuple(torch.linalg.vector_norm(working(piece)) for piece in pieces)
+    same = len({norm.dtype for norm in norms}) == 1
+    squares = torch.stack(norms if same else [norm.double() for norm in norms]).double().square()
+    if len(pieces) == len(tensors):
+        return squares
+    return torch.stack([part.sum() for part in squares.split([len(of_one) for of_one in split])])
+
+
+def working(tensor: Tensor) -> Tensor:
+    """In the precision that contractions run in: at least float32."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class Displacement:
@@ -148,12 +155,12 @@ class Displacement:
         torch._foreach_sub_(buffers, self._before)
         return buffers
 
-    def sizes(self) -> list[Tensor]:
-        """``‖θ(t)‖²`` per parameter, of the remembered ``θ(t)``."""
+    def sizes(self) -> Tensor:
+        """``‖θ(t)‖²`` per parameter, of the remembered ``θ(t)``. Shape ``[P]``."""
         return sq_norms(self._before)
 
-    def from_start(self) -> list[Tensor]:
-        """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``.
+    def from_start(self) -> Tensor:
+        """``‖θ(t) − θ(0)‖²`` per parameter, of the remembered ``θ(t)``. Shape ``[P]``.
 
         Raises:
             Unavailable: If the parameters at the run's start are not known.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cockpit.instrument import Instrument, register
 from cockpit.panel import Panel
 from cockpit.probes.slopes import Slopes
 from cockpit.reading import Reading
-from cockpit.statistics import mean, variance_of_mean
+from cockpit.statistics import mean_and_variance
 from cockpit.step import Step
 
 
@@ -126,7 +127,7 @@ class Alpha(Instrument):
             return Reading(None, reason="the parameters did not move")
         if end.end is None:
             return Reading(None, reason="the step after it was not tracked")
-        if min(int((step.weights > 0).sum()) for step in steps) < 2:
+        if min(np.count_nonzero(step.weights.numpy() > 0) for step in steps) < 2:
             return Reading(None, reason="a single sample says nothing about noise")
         parabola = fit_parabola(
             _observe(first.losses, first),
@@ -140,5 +141,5 @@ class Alpha(Instrument):
         return Reading(where.alpha, parts={"concave": float(where.concave), "uphill": float(where.uphill)})
 
 
-def _observe(values, step: Step) -> Observation:  # type: ignore[no-untyped-def]
-    return Observation(float(mean(values, step.weights)), float(variance_of_mean(values, step.weights)))
+def _observe(values: Tensor, step: Step) -> Observation:
+    return Observation(*mean_and_variance(values, step.weights))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from cockpit.instrument import Instrument, register
 from cockpit.panel import Panel
@@ -15,7 +14,7 @@ from cockpit.schedule import Schedule
 from cockpit.step import Step
 
 
-def noise_and_signal(mean_sq_norm: Tensor, grad_sq_norm: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def noise_and_signal(mean_sq_norm: float, grad_sq_norm: float, samples: int) -> tuple[float, float]:
     r"""Unbiased estimates of the trace of the gradients' covariance and of the squared norm of their expectation.
 
     .. math::
@@ -26,20 +25,19 @@ def noise_and_signal(mean_sq_norm: Tensor, grad_sq_norm: Tensor, samples: int) -
     small batch.
 
     Args:
-        mean_sq_norm: Mean of the squared norms of the individual gradients. Shape ``[]``.
-        grad_sq_norm: Squared norm of their mean. Shape ``[]``.
+        mean_sq_norm: Mean of the squared norms of the individual gradients.
+        grad_sq_norm: Squared norm of their mean.
         samples: Batch size ``N``, at least 2.
 
     Returns:
-        ``S`` and ``|G|²``, shape ``[]`` each; the latter can be negative where noise hides the signal.
+        ``S`` and ``|G|²``; the latter can be negative where noise hides the signal.
 
     Raises:
         ValueError: For fewer than two samples.
 
     Example:
-        >>> import torch
-        >>> noise_and_signal(torch.tensor(3.0), torch.tensor(2.0), 2)
-        (tensor(2.), tensor(1.))
+        >>> noise_and_signal(3.0, 2.0, samples=2)
+        (2.0, 1.0)
     """
     if samples < 2:
         raise ValueError(f"the noise scale needs at least 2 samples, got {samples}")
@@ -98,12 +96,11 @@ class NoiseScale(Instrument):
         moments = step[PerSampleMoments]
         if moments.samples < 2:
             return Reading(None, reason="a single sample says nothing about noise")
-        mean_sq_norm = moments.mean_sq_norm
-        noise, signal = noise_and_signal(mean_sq_norm, moments.grad_sq_norm, moments.samples)
-        parts = {"noise": float(noise), "signal": float(signal)}
-        if not bool(noise.isfinite() & signal.isfinite()):
+        noise, signal = noise_and_signal(float(moments.mean_sq_norm), float(moments.grad_sq_norm), moments.samples)
+        parts = {"noise": noise, "signal": signal}
+        if not (math.isfinite(noise) and math.isfinite(signal)):
             return Reading(float("nan"), parts=parts)
-        smooth_noise, smooth_signal = self._noise.add(float(noise)), self._signal.add(float(signal))
+        smooth_noise, smooth_signal = self._noise.add(noise), self._signal.add(signal)
         if smooth_signal <= 0:
             return Reading(
                 None, parts=parts, reason="not resolvable: the signal drowns in the noise of this batch size"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from cockpit.instrument import Instrument, register
@@ -43,7 +45,7 @@ def quantiles_of(values: Tensor, shares: Sequence[float]) -> list[float]:
         >>> quantiles_of(torch.tensor([3.0, 1.0]), (0.0, 0.75))
         [1.0, 2.5]
     """
-    ordered = values.sort().values.tolist()
+    ordered = np.sort(values.numpy()).tolist()
     last = len(ordered) - 1
     quantiles = []
     for share in shares:
@@ -72,11 +74,12 @@ class SampleGradNorm(Instrument):
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         moments = step[PerSampleMoments]
-        squares = moments.sq_norms[moments.weights > 0]
-        if not bool(squares.isfinite().all()):
+        squares = moments.sq_norms if moments.samples == len(moments.weights) else moments.sq_norms[moments.weights > 0]
+        total = float(squares.sum())
+        if not math.isfinite(total):
             return Reading(float("nan"))
         quantiles = quantiles_of(squares.sqrt(), QUANTILES)
         parts = {f"q{round(100 * q):02d}": value for q, value in zip(QUANTILES, quantiles, strict=True)}
-        if float(squares.sum()) > 0:
+        if total > 0:
             parts["largest_share"], parts["largest_index"] = largest_share(moments.sq_norms)
         return Reading(parts.pop("q50"), parts=parts)

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.extended import last_call
 from cockpit.capture.module_hook import ModuleHook
+from cockpit.capture.undisturbed import aside
 
 
 @dataclass(eq=False)
@@ -128,7 +129,8 @@ class CallRecorder:
             before = self._before.pop(module, None)
             if not torch.is_grad_enabled() or self._muted():
                 return
-            self._record(module, name, args, kwargs, output, _unrepeatable(args, before, foreign))
+            with aside():
+                self._record(module, name, args, kwargs, output, _unrepeatable(args, before, foreign))
 
         return hook
 

@@ -34,7 +34,7 @@ from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.receiver import Receiver
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.undisturbed import undisturbed
+from cockpit.capture.undisturbed import aside, undisturbed
 from cockpit.capture.watch import LossWatch, Root, root_of
 from cockpit.parameters import Parameter, ParameterTable
 
@@ -185,10 +185,9 @@ class Capture:
     def _guard(self, hook: Hook) -> Hook:
         """Wraps a hook: an error of ours is reported, and training goes on."""
 
-        @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
             try:
-                with torch.no_grad():
+                with aside():
                     hook(*args, **kwargs)
             except Exception as error:
                 self._on_failure(error)

@@ -20,14 +20,10 @@ from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, 
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import working as working
 
 Form: TypeAlias = Callable[[ModuleCall, Tensor, str, int], SampleGradients]
 """Call, output gradient, attribute name of the parameter, batch size -> individual gradients."""
-
-
-def working(tensor: Tensor) -> Tensor:
-    """In the precision that contractions run in: at least float32."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _axis(call: ModuleCall) -> BatchAxis:

@@ -12,6 +12,21 @@ from torch import nn
 from cockpit.capture.extended import silent_extensions
 
 
+class aside:  # noqa: N801 - a context manager, written as one
+    """Inside the block no operation is recorded, and none is seen by a function mode: not by the user's, who counts or
+    changes their own, and not by ours, which would take longer to look at it than it takes."""
+
+    def __enter__(self) -> None:
+        self._recording = torch.is_grad_enabled()
+        self._modes = torch._C.DisableTorchFunction()
+        self._modes.__enter__()
+        torch._C._set_grad_enabled(False)
+
+    def __exit__(self, *_: object) -> None:
+        torch._C._set_grad_enabled(self._recording)
+        self._modes.__exit__(None, None, None)
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Whatever runs inside the block leaves random generators and buffers as they were.

@@ -62,7 +62,7 @@ class _BatchCollector(Collector[BatchNumbers | None]):
         if not self._sizes:
             return None
         sizes = torch.tensor(self._sizes, dtype=torch.float64)
-        means, squares, least, largest = torch.stack(self._numbers).cpu().unbind(1)
+        means, least, largest, squares = torch.stack(self._numbers).cpu().unbind(1)
         shares = sizes / sizes.sum()
         mean = (shares * means).sum()
         variance = squares.sum() / sizes.sum() + (shares * (means - mean).square()).sum()
@@ -74,7 +74,7 @@ class _BatchCollector(Collector[BatchNumbers | None]):
 
 
 def batch_numbers(batch: Tensor) -> Tensor:
-    """Mean, sum of squared deviations from it, minimum and maximum, float64 of shape ``[4]``.
+    """Mean, minimum, maximum, and sum of squared deviations from the mean, float64 of shape ``[4]``.
 
     Args:
         batch: Real numbers of any shape, at least one.
@@ -85,5 +85,5 @@ def batch_numbers(batch: Tensor) -> Tensor:
         batch = batch.float()
     mean = batch.mean()
     least, largest = batch.aminmax()
-    (squares,) = sq_norms([batch - mean])
-    return torch.stack([mean.double(), squares, least.double(), largest.double()])
+    squares = sq_norms([batch - mean])
+    return torch.cat([torch.stack([mean, least, largest]).double(), squares])

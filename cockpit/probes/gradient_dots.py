@@ -92,8 +92,9 @@ class _DotsCollector(Collector[Dots]):
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """``⟨x, y⟩`` of two tensors of the same shape, float64 of shape ``[]``."""
     x, y = working(left).reshape(-1), working(right).reshape(-1)
-    y = y.to(x.dtype)
+    if y.dtype != x.dtype:
+        y = y.to(x.dtype)
     if len(x) <= _PIECE:
         return torch.dot(x, y).double()
     pieces = zip(x.split(_PIECE), y.split(_PIECE), strict=True)
-    return torch.stack([torch.dot(a, b).double() for a, b in pieces]).sum()
+    return torch.stack([torch.dot(a, b) for a, b in pieces]).double().sum()

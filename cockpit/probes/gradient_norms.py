@@ -53,7 +53,7 @@ class _NormsCollector(Collector[Norms]):
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         if self._passes:
             gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.deferred)
-        (self._squares[index],) = sq_norms([gradient])
+        self._squares[index] = sq_norms([gradient])
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
@@ -63,5 +63,5 @@ class _NormsCollector(Collector[Norms]):
             raise Unavailable("no backward pass was seen")
         whole, _ = pooled_shares(self._passes)
         indices = sorted(self._squares)
-        squares = torch.stack([self._squares[i] for i in indices]).cpu() / whole**2
+        squares = torch.cat([self._squares[i] for i in indices]).cpu() / whole**2
         return Norms(tuple(self._surroundings.table[i].name for i in indices), squares)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from cockpit.capture.unavailable import Unavailable
@@ -29,16 +28,16 @@ class UpdateNorms(Probe[Norms]):
 class _UpdateCollector(Collector[Norms]):
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
-        self._squares: list[Tensor] = []
+        self._squares: Tensor | None = None
 
     def moved(self, steps: Sequence[Tensor]) -> None:
         self._squares = sq_norms(steps)
 
     def result(self) -> Norms:
-        if not self._squares:
+        if self._squares is None:
             raise Unavailable("the optimizer did not step before the next step began")
         names = tuple(p.name for p in self._surroundings.table)
-        return Norms(names, torch.stack(self._squares).cpu())
+        return Norms(names, self._squares.cpu())
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class DistanceNorms(Probe[Norms]):
 class _NormsBefore(Collector[Norms]):
     """Norms that are known before anything happens."""
 
-    def __init__(self, surroundings: Surroundings, squares: list[Tensor]) -> None:
+    def __init__(self, surroundings: Surroundings, squares: Tensor) -> None:
         self._names = tuple(p.name for p in surroundings.table)
         self._squares = squares
 
     def result(self) -> Norms:
-        return Norms(self._names, torch.stack(self._squares).cpu())
+        return Norms(self._names, self._squares.cpu())

@@ -48,7 +48,8 @@ class _GivenCollector(Collector[GivenGradients | None]):
         self._reached: set[int] = set()
         self._passes: list[BackwardPass] = []
         self._stepped = False
-        self._given: list[Tensor] | None = None
+        self._given: Tensor | None = None
+        self._disturbed = False
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         self._reached.add(index)
@@ -66,7 +67,8 @@ class _GivenCollector(Collector[GivenGradients | None]):
             if accumulation.left_over():
                 raise Unavailable("the step began with gradients of an earlier one, and these were added to them")
             found = [self._table[i].tensor.grad for i in sorted(self._reached)]
-            self._given = sq_norms([_dense(g) for g in found if g is not None])
+            given = [_dense(g) for g in found if g is not None]
+            self._disturbed, self._given = True, sq_norms(given).sum().sqrt() if given else None
 
     def result(self) -> GivenGradients | None:
         if not self._passes:
@@ -74,7 +76,9 @@ class _GivenCollector(Collector[GivenGradients | None]):
         if not self._stepped:
             return None
         whole, _ = pooled_shares(self._passes)
-        norm = None if self._given is None else float(torch.stack(self._given).sum().sqrt()) if self._given else 0.0
+        norm = 0.0 if self._disturbed else None
+        if self._given is not None:
+            norm = float(self._given)
         eps = max(torch.finfo(self._table[i].tensor.dtype).eps for i in self._reached)
         return GivenGradients(norm, whole, _loss_scale(self._passes[-1]) or 1.0, eps)
 

@@ -61,7 +61,7 @@ class _ValuesCollector(Collector[ParameterCounts]):
         one = torch.ones(1)
         with torch.no_grad():
             counts = np.stack([count_rows(t.reshape(1, -1), one.to(t), edges) for t in tensors])
-            means, squares, _, _ = torch.stack([batch_numbers(t) for t in tensors]).cpu().unbind(1)
+            means, _, _, squares = torch.stack([batch_numbers(t) for t in tensors]).cpu().unbind(1)
         sizes = torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.float64)
         names = tuple(p.name for p in surroundings.table)
         self._found = ParameterCounts(names, counts, edges.values, means.numpy(), (squares / sizes).sqrt().numpy())

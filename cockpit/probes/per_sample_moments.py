@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 from cockpit.statistics import mean
@@ -43,7 +45,7 @@ class Moments:
     @cached_property
     def samples(self) -> int:
         """Number of samples that have a loss."""
-        return int((self.weights > 0).sum())
+        return int(np.count_nonzero(self.weights.numpy() > 0))
 
     def directionless(self) -> str | None:
         """Why noise cannot be measured against the mean gradient; ``None`` where it can."""
@@ -94,10 +96,11 @@ class PerSampleMoments(Probe[Moments]):
 
 @dataclass
 class _Sums:
+    """What one backward pass brought: raw sums of the parameters at ``places``, shape ``[P, N]`` each."""
+
+    places: dict[int, int]
     sq_norms: Tensor
     dots: Tensor
-    grad_sq_norm: Tensor
-    gap_along_values: Tensor | None
 
 
 class MomentsReduction(Reduction):
@@ -157,7 +160,7 @@ class MomentsReduction(Reduction):
         """
         assert self.sq_norms is not None
         assert self.dots is not None
-        square = float(_sq_norm(self.direction))
+        square = float(sq_norms([self.direction]))
         gap = abs(float(self.dots.double().sum()) - square)
         size = float((self.sq_norms.sum() * len(self.sq_norms)).sqrt())
         return not apart(gap, square, size, parameter, lowest)
@@ -167,8 +170,9 @@ class _MomentsCollector(Collector[Moments]):
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._open: dict[int, MomentsReduction] = {}
-        self._passes: list[tuple[BackwardPass, dict[int, _Sums]]] = []
-        self._totals: dict[int, Tensor] = {}
+        self._passes: list[tuple[BackwardPass, _Sums | None]] = []
+        self._totals: dict[int, Tensor] = {}  # ‖g‖², raw, over all passes
+        self._squares: dict[int, Tensor] = {}  # of the pass that is running
         self._looks: Looks = surroundings.memory.setdefault(PerSampleMoments(), Looks())
         self._looking = self._looks.due()
 
@@ -178,37 +182,30 @@ class _MomentsCollector(Collector[Moments]):
         parameter = self._surroundings.table[index].tensor
         values = parameter.detach() if self._looking else None
         reduction = self._open[index] = MomentsReduction(gradients, gradient, values)
-        total = accumulated(parameter, gradient, included=backward.deferred) if self._passes else gradient
-        self._totals[index] = _sq_norm(total)
+        self._totals[index] = self._squares[index] = sq_norms([gradient])
+        if self._passes:
+            self._totals[index] = sq_norms([accumulated(parameter, gradient, included=backward.deferred)])
         return reduction
 
     def end_pass(self, backward: BackwardPass) -> None:
-        sums: dict[int, _Sums] = {}
-        for index, reduction in self._open.items():
-            if index not in self._surroundings.left_out:
-                assert reduction.sq_norms is not None
-                assert reduction.dots is not None
-                sums[index] = _Sums(
-                    reduction.sq_norms,
-                    reduction.dots.double(),
-                    _sq_norm(reduction.direction),
-                    reduction.gap_along_values,
-                )
-        self._open.clear()
-        self._withhold(sums, lowest_precision(backward))
+        reductions = {i: r for i, r in self._open.items() if i not in self._surroundings.left_out}
+        self._open = {}
+        sums: _Sums | None = None
+        if reductions:
+            places = {index: place for place, index in enumerate(reductions)}
+            norms = torch.stack([_known(r.sq_norms).double() for r in reductions.values()])
+            sums = _Sums(places, norms, torch.stack([_known(r.dots).double() for r in reductions.values()]))
+            self._withhold(sums, reductions, lowest_precision(backward))
         self._passes.append((backward, sums))
 
-    def _withhold(self, sums: dict[int, _Sums], precision: torch.dtype) -> None:
+    def _withhold(self, sums: _Sums, reductions: dict[int, MomentsReduction], precision: torch.dtype) -> None:
         """The individual gradients have to add up to the gradient: whatever else the loss held would go unnoticed."""
-        if not sums:
-            return
-        table = self._surroundings.table
-        gaps = torch.stack([s.dots.sum() - s.grad_sq_norm for s in sums.values()]).abs().tolist()
-        squares = torch.stack([s.grad_sq_norm for s in sums.values()]).tolist()
-        sizes = torch.stack([(s.sq_norms.sum() * len(s.sq_norms)).sqrt() for s in sums.values()]).tolist()
-        along = self._along_values(sums)
-        for index, gap, square, size in zip(list(sums), gaps, squares, sizes, strict=True):
-            parameter = table[index].tensor
+        squares = torch.cat([self._squares[index] for index in reductions])
+        sizes = (sums.sq_norms.sum(1) * sums.sq_norms.shape[1]).sqrt()
+        numbers = torch.stack([(sums.dots.sum(1) - squares).abs(), squares, sizes]).tolist()
+        along = self._along_values(reductions)
+        for index, gap, square, size in zip(list(sums.places), *numbers, strict=True):
+            parameter = self._surroundings.table[index].tensor
             if apart(along[index] * square**0.5, square, size, parameter, precision):
                 self._looks.left_out[index] = penalised(along[index] / square**0.5)
             elif self._looking:
@@ -217,15 +214,15 @@ class _MomentsCollector(Collector[Moments]):
             if apart(gap, square, size, parameter, precision):
                 reason = penalised(gap / square)
             if reason is not None:
-                del sums[index]
+                del sums.places[index]
                 self._surroundings.left_out[index] = reason
 
     @staticmethod
-    def _along_values(sums: dict[int, _Sums]) -> dict[int, float]:
+    def _along_values(reductions: dict[int, MomentsReduction]) -> dict[int, float]:
         """How far the sums are off along the parameters' values; 0 where nobody looked, or there is no direction."""
-        gaps = {index: s.gap_along_values for index, s in sums.items() if s.gap_along_values is not None}
+        gaps = {index: r.gap_along_values for index, r in reductions.items() if r.gap_along_values is not None}
         found = torch.stack(list(gaps.values())).abs().nan_to_num(0.0).tolist() if gaps else []
-        return dict.fromkeys(sums, 0.0) | dict(zip(gaps, found, strict=True))
+        return dict.fromkeys(reductions, 0.0) | dict(zip(gaps, found, strict=True))
 
     def result(self) -> Moments:
         if not self._passes:
@@ -240,16 +237,22 @@ class _MomentsCollector(Collector[Moments]):
             torch.cat(weights).cpu(),
             self._stack(indices, "sq_norms", power=2),
             None if len(passes) > 1 else self._stack(indices, "dots", power=1) / whole,
-            torch.stack([self._totals[i] for i in indices]).cpu() / whole**2,
+            torch.cat([self._totals[i] for i in indices]).cpu() / whole**2,
         )
 
-    def _stack(self, indices: Sequence[int], what: str, power: int) -> Tensor:
+    def _stack(self, indices: Sequence[int], what: Literal["sq_norms", "dots"], power: int) -> Tensor:
         """One copy to the host per pass, all parameters and samples together; shape ``[P, N]``."""
         pieces = []
         for backward, sums in self._passes:
             factors = backward.factors()
-            nothing = torch.zeros_like(factors)  # a parameter that this micro-batch did not use
-            raw = torch.stack([getattr(sums[i], what).double() if i in sums else nothing for i in indices])
+            raw = factors.new_zeros(len(indices), len(factors))
+            if sums is not None:
+                # A parameter that this micro-batch did not use stays zero.
+                known = [(row, sums.places[i]) for row, i in enumerate(indices) if i in sums.places]
+                rows, places = (list(of_all) for of_all in zip(*known, strict=True)) if known else ([], [])
+                found: Tensor = getattr(sums, what)
+                raw = raw.to(found.device)
+                raw[rows] = found[places]
             pieces.append((raw * factors.to(raw.device) ** power).cpu())
         return torch.cat(pieces, dim=1)
 
@@ -278,5 +281,6 @@ def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:
     return indices
 
 
-def _sq_norm(tensor: Tensor) -> Tensor:
-    return row_sq_norms(tensor.reshape(1, -1)).squeeze(0)
+def _known(sums: Tensor | None) -> Tensor:
+    assert sums is not None
+    return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -127,11 +128,12 @@ class _SlopesCollector(Collector[StepSlopes]):
             self._reductions.clear()
 
     def moved(self, steps: Sequence[Tensor]) -> None:
-        self._length = float(torch.stack(sq_norms(steps)).sum().sqrt())
+        squares = sq_norms(steps).tolist()
+        self._length = math.sqrt(sum(squares))
         if self._surroundings.previous is not None:
-            self._require_whole_step(self._surroundings.previous)
+            self._require_whole_step(sq_norms(self._surroundings.previous).tolist())
         if self._start_wanted and len(self._passes) == 1 and self._length > 0:
-            self._require_whole_step(steps)
+            self._require_whole_step(squares)
             workspace = self._surroundings.workspace
             self._start = self._sum(
                 {i: _dots(r.gradients, steps[i], workspace) for i, r in self._reductions.items() if self._served(i)}
@@ -142,11 +144,10 @@ class _SlopesCollector(Collector[StepSlopes]):
     def _served(self, index: int) -> bool:
         return index not in self._surroundings.left_out
 
-    def _require_whole_step(self, steps: Sequence[Tensor]) -> None:
+    def _require_whole_step(self, squares: Sequence[float]) -> None:
         """A slope along part of the step is one along another step. Where no gradient arrived, it is zero."""
-        squares = torch.stack(sq_norms(steps))
-        unknown = [i for i in range(len(squares)) if not self._served(i)]
-        self._uncovered.append(float(squares[unknown].sum() / squares.sum()))
+        unknown = sum(square for i, square in enumerate(squares) if not self._served(i))
+        self._uncovered.append(unknown / sum(squares) if unknown else 0.0)
 
     def _sum(self, dots: dict[int, Tensor]) -> Tensor | None:
         """Over all parameters, of the unscaled individual losses, on the host."""

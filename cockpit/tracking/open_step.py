@@ -18,6 +18,7 @@ from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing
 from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.undisturbed import aside
 from cockpit.probes.collection import ProbeCollection
 from cockpit.probes.probe import Surroundings
 from cockpit.step import Step
@@ -176,7 +177,7 @@ class OpenStep:
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         self._rates.setdefault(optimizer, _rates(optimizer))
-        with torch.no_grad():
+        with aside():
             self._collection.before_optimizer(optimizer, self.capture.accumulation)
         self.capture.optimizer_steps(inside=True)
 

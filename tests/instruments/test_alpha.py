@@ -47,6 +47,7 @@ OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
 def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False, **options):
     """Trains under a cockpit; truths, steps and the log."""
     truths, steps = [], []
+    options.setdefault("instruments", "alpha")
     cockpit = Cockpit(model, optimizer, run=path / "run", track=1, **options)
     with cockpit:
         for batch in batches:
