@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.kernels import compiled
+from cockpit.kernels import compiled, gpu
+from cockpit.kernels.histogram import tally
 
 LOWEST, HIGHEST = -64, 16
 """Range of ``log₂|x|``: from far below what float16 holds (2⁻²⁴) up to where it overflows (2¹⁶)."""
@@ -34,7 +35,8 @@ def count_rows(rows: Tensor, factors: Tensor) -> Tensor:
     """
     if compiled.usable(rows):
         return compiled.count_exponents(rows, factors.to(rows.dtype), LOWEST, HIGHEST)
-    return count_rows_torch(rows, factors)
+    counts = gpu.count_exponents(rows, factors, LOWEST, HIGHEST)
+    return count_rows_torch(rows, factors) if counts is None else counts
 
 
 def count_outer(inputs: Tensor, deltas: Tensor) -> Tensor:
@@ -49,7 +51,8 @@ def count_outer(inputs: Tensor, deltas: Tensor) -> Tensor:
     """
     if compiled.usable(inputs):
         return compiled.count_outer_exponents(inputs, deltas, LOWEST, HIGHEST)
-    return count_outer_torch(inputs, deltas)
+    counts = gpu.count_outer_exponents(inputs, deltas, LOWEST, HIGHEST)
+    return count_outer_torch(inputs, deltas) if counts is None else counts
 
 
 def count_rows_torch(rows: Tensor, factors: Tensor) -> Tensor:
@@ -77,5 +80,5 @@ def _counted(pieces: Iterator[Tensor], like: Tensor) -> Tensor:
         exponents = torch.frexp(values).exponent - 1  # its mantissa lies in [1/2, 1)
         places = torch.where(values.isinf(), HIGHEST, exponents).sub_(LOWEST).clamp_(0, bins - 1).add_(1)
         places = torch.where(values == 0, 0, torch.where(values.isnan(), 1 + bins, places))
-        total += torch.bincount(places, minlength=2 + bins)
+        total += tally(places, 2 + bins)
     return total[:-1]

@@ -7,14 +7,14 @@ precision, never by arithmetic on a bin width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.kernels import compiled
+from cockpit.kernels import compiled, gpu
 
 _CHUNK = 1 << 24
 """Elements that the torch twins materialise at a time."""
@@ -29,6 +29,9 @@ class Edges:
     """
 
     values: NDArray[np.float64]
+    _tensors: dict[tuple[int, torch.dtype, torch.device], Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def uniform(cls, low: float, high: float, bins: int) -> Edges:
@@ -48,12 +51,19 @@ class Edges:
 
     def inner(self, like: Tensor) -> Tensor:
         """The boundaries between bins, in a tensor's precision and place. Shape ``[bins - 1]``."""
-        return torch.as_tensor(self.values[1:-1]).to(like)
+        return self._beside(self.values[1:-1], like)
 
     def open_ended(self, like: Tensor) -> Tensor:
         """The same, after an edge that nothing lies below and before one that nothing reaches. Shape ``[bins + 1]``."""
-        ends = like.new_tensor([-torch.inf, torch.nan])  # no comparison with NaN holds, not even that of infinity
-        return torch.cat([ends[:1], self.inner(like), ends[1:]])
+        # No comparison with NaN holds, not even that of infinity.
+        return self._beside(np.concatenate([[-np.inf], self.values[1:-1], [np.nan]]), like)
+
+    def _beside(self, values: NDArray[np.float64], like: Tensor) -> Tensor:
+        """Numbers in a tensor's precision and place, brought there once and without waiting for the device."""
+        key = len(values), like.dtype, like.device
+        if key not in self._tensors:
+            self._tensors[key] = torch.as_tensor(values).to(like.dtype).to(like.device, non_blocking=True)
+        return self._tensors[key]
 
     def told_apart(self, dtype: torch.dtype) -> bool:
         """Whether bins are wide enough for a bin to be worked out from the width, in a precision."""
@@ -70,6 +80,11 @@ class Edges:
         """The bin of one value."""
         return int(np.searchsorted(self.values[1:-1], value, side="right"))
 
+    @property
+    def around_zero(self) -> int:
+        """The first of the two bins around zero, in which almost all elements lie: zero's own, and that below it."""
+        return min(max(self.bin_of(0.0) - 1, 0), self.bins - 2)
+
 
 def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor:
     """Counts of the elements ``factors[n] · rows[n, j]``; a NaN is counted nowhere.
@@ -84,7 +99,8 @@ def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor:
     """
     if compiled.usable(rows) and edges.told_apart(rows.dtype):
         return compiled.count_rows(rows, factors.to(rows.dtype), edges.open_ended(rows))
-    return count_rows_torch(rows, factors, edges)
+    counts = gpu.count_rows(rows, factors, edges)
+    return count_rows_torch(rows, factors, edges) if counts is None else counts
 
 
 def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> Tensor:
@@ -100,7 +116,8 @@ def count_outer(inputs: Tensor, deltas: Tensor, edges: Edges) -> Tensor:
     """
     if compiled.usable(inputs) and edges.told_apart(inputs.dtype):
         return compiled.count_outer(inputs, deltas, edges.open_ended(inputs))
-    return count_outer_torch(inputs, deltas, edges)
+    counts = gpu.count_outer(inputs, deltas, edges)
+    return count_outer_torch(inputs, deltas, edges) if counts is None else counts
 
 
 def count_rows_torch(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cockpit.kernels import compiled
+from cockpit.kernels import compiled, gpu
 from cockpit.kernels.histogram import Edges, outer_pieces, row_pieces, tally
 
 
@@ -61,7 +61,8 @@ def pair_rows(rows: Tensor, factors: Tensor, edges: Edges, partners: Partners) -
     if compiled.usable(rows) and edges.told_apart(rows.dtype):
         places = partners.places.view(-1)
         return compiled.pair_rows(rows, factors.to(rows.dtype), edges.open_ended(rows), places, partners.bins)
-    return pair_rows_torch(rows, factors, edges, partners)
+    counts = gpu.pair_rows(rows, factors, edges, partners)
+    return pair_rows_torch(rows, factors, edges, partners) if counts is None else counts
 
 
 def pair_lookups(rows: Tensor, factors: Tensor, owners: Tensor, edges: Edges, partners: Partners) -> Tensor:
@@ -80,7 +81,8 @@ def pair_lookups(rows: Tensor, factors: Tensor, owners: Tensor, edges: Edges, pa
     if compiled.usable(rows) and edges.told_apart(rows.dtype):
         factors = factors.to(rows.dtype)
         return compiled.pair_lookups(rows, factors, owners, edges.open_ended(rows), partners.places, partners.bins)
-    return pair_lookups_torch(rows, factors, owners, edges, partners)
+    counts = gpu.pair_lookups(rows, factors, owners, edges, partners)
+    return pair_lookups_torch(rows, factors, owners, edges, partners) if counts is None else counts
 
 
 def pair_outer(inputs: Tensor, deltas: Tensor, edges: Edges, partners: Partners) -> Tensor:
@@ -97,7 +99,8 @@ def pair_outer(inputs: Tensor, deltas: Tensor, edges: Edges, partners: Partners)
     """
     if compiled.usable(inputs) and edges.told_apart(inputs.dtype):
         return compiled.pair_outer(inputs, deltas, edges.open_ended(inputs), partners.places, partners.bins)
-    return pair_outer_torch(inputs, deltas, edges, partners)
+    counts = gpu.pair_outer(inputs, deltas, edges, partners)
+    return pair_outer_torch(inputs, deltas, edges, partners) if counts is None else counts
 
 
 def pair_rows_torch(rows: Tensor, factors: Tensor, edges: Edges, partners: Partners) -> Tensor:
