@@ -37,7 +37,7 @@ from cockpit.tracking.arguments import (
     turned_off,
 )
 from cockpit.tracking.bookkeeping import KEYS, PLAN_KEYS, Bookkeeping
-from cockpit.tracking.clock import Clock
+from cockpit.tracking.clock import WEIGHED, Clock
 from cockpit.tracking.description import describe_run
 from cockpit.tracking.dispatch import Dispatched
 from cockpit.tracking.notices import Notices
@@ -234,6 +234,8 @@ class Cockpit(Dispatched):
         self._settle()
         self._clock.begin()
         step = self._opened()
+        if step is None and self._index % WEIGHED == 0:
+            self._clock.leave_alone()
         self._inside = True
         return step
 
@@ -290,6 +292,8 @@ class Cockpit(Dispatched):
         if self._books.plan is not self._budget.plan:
             self._books.tell_plan(self._index - 1, self._seconds())
         self._notices.tell()
+        if self._clock.weighing:
+            self._clock.left_alone()
 
     def _conclude(self, step: OpenStep) -> None:
         try:
@@ -345,7 +349,7 @@ class Cockpit(Dispatched):
             self._notices.failed(step.index, "the capture", error)
         taken = step.took + (self._clock.elapsed() or 0.0)
         work = step.audience.work({**step.seconds(), **self._windows.seconds})
-        self._budget.tracked(taken, work, self._writer.seconds)
+        self._budget.tracked(taken, work, self._writer.seconds, self._clock.idle)
 
     def _failed(self, error: Exception) -> None:
         self._notices.failed(self._index, "the capture", error)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cockpit.tracking.costs import INDIVIDUAL, MOST_BELIEVED, Costs, Part
+from cockpit.tracking.costs import INDIVIDUAL, LOG_BEGINS, MOST_BELIEVED, Costs, Part
 from cockpit.tracking.plan import Job, Plan, cost_by_job, cost_of, make_plan
 from cockpit.tracking.yardstick import Yardstick
 
@@ -75,7 +75,9 @@ class Budget:
 
     def __init__(self, jobs: Iterable[Job], share: float) -> None:
         self._jobs = {job.name: job for job in jobs}
-        self._share, self._costs = share, Costs(Yardstick())
+        self._share = self._left = share  # allowed, and what leaving steps alone leaves of it
+        self._costs = Costs(Yardstick())
+        self._idle = 0.0  # what it costs a step to be left alone, in plain steps
         self._unopened, self._unsure = _opening(self._jobs.values()), _first_readings(self._jobs.values())
         self._opened: set[str] = set()
         self._turns: list[_Turn] = []
@@ -102,7 +104,9 @@ class Budget:
         memory first, which is not done again.
         """
         measured = self._compared - self._alone
-        return self._extra / self._compared if measured and self._costs.yardstick.bare else None
+        if not measured or not self._costs.yardstick.bare:
+            return None
+        return (self._extra + self._idle * self._alone) / self._compared
 
     def costs(self) -> dict[str, float]:
         """What each job costs a time, in plain steps; a part that several need is shared out among them."""
@@ -144,14 +148,14 @@ class Budget:
     def _earliest(self, turn: _Turn) -> int:
         """No step before this one can be the turn's: to look for it then would cost every step its time."""
         rested = self._steps + turn.after - self._since
-        earned = (self._spent + turn.price) / self._share - 1
+        earned = (self._spent + turn.price) / self._left - 1
         if earned < 2 * _ADVANCE:
             earned = 2 * (earned - _ADVANCE)
         return max(rested, math.floor(earned)) if math.isfinite(earned) else rested
 
     def _limit(self) -> float:
         """What may be spent by the end of the next step. An advance on the first readings is paid back by step 500."""
-        return self._share * (self._steps + 1 + max(0.0, _ADVANCE - self._steps / 2))
+        return self._left * (self._steps + 1 + max(0.0, _ADVANCE - self._steps / 2))
 
     def untracked(self, seconds: float | None) -> None:
         """A step that was left alone; ``None`` if it was not timed."""
@@ -162,16 +166,18 @@ class Budget:
         self._passed()
         self._catch_up()
 
-    def tracked(self, seconds: float, work: Work, background: float = 0.0) -> None:
+    def tracked(self, seconds: float, work: Work, background: float = 0.0, idle: float = 0.0) -> None:
         """A tracked step is over.
 
         Args:
             seconds: How long it took, with what was done for it afterwards.
             work: What was done.
             background: Seconds that the log's thread has worked so far.
+            idle: Seconds that the cockpit has spent so far on steps that it left alone.
         """
         self._costs.yardstick.tracked(seconds, fixed=not work.parts)
         self._waiting.append((seconds, work, background))
+        self._charge_idleness(idle)
         if work.parts:
             self._streak += 1
             self._rest = -(-self._streak // LONGEST_STREAK) if self._streak >= LONGEST_STREAK else 0
@@ -182,6 +188,13 @@ class Budget:
         else:
             self._passed()
         self._catch_up()
+
+    def _charge_idleness(self, idle: float) -> None:
+        """Leaving steps alone costs what it costs, whatever is read; however dear it is, half of the budget stays."""
+        plain = self._costs.yardstick.seconds()
+        if plain and self._alone:
+            self._idle = idle / (self._alone * plain)
+            self._left = max(self._share / 2, self._share - self._idle)
 
     def given_up(self) -> None:
         """What was due could not even begin: it had its turn."""
@@ -208,8 +221,10 @@ class Budget:
 
     def _catch_up(self) -> None:
         """Accounts for what was done, as soon as there is a yardstick."""
-        if not self._waiting or not self._costs.yardstick.seconds():
+        if not self._waiting or not (plain := self._costs.yardstick.seconds()):
             return
+        if not self._charged and self._jobs:
+            self._charged = LOG_BEGINS / plain
         for seconds, work, background in self._waiting:
             self._account(seconds, work, background)
         self._waiting.clear()
@@ -222,8 +237,8 @@ class Budget:
 
     def _to_spend(self) -> float:
         """On a step, so that the ticks stay regular while an advance is paid back."""
-        owed = max(0.0, self._spent - self._share * self._steps)
-        return max(_LEAST * self._share, _AIM * self._share - owed / (2 * _ADVANCE))
+        owed = max(0.0, self._spent - self._left * self._steps)
+        return max(_LEAST * self._left, _AIM * self._left - owed / (2 * _ADVANCE))
 
     def _doubtful(self, names: frozenset[str]) -> frozenset[str]:
         return frozenset(name for name in names if self._costs.doubtful(self._jobs[name].parts))

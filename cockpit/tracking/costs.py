@@ -27,6 +27,10 @@ _DOUBTFUL = 0.5
 MOST_BELIEVED = 20.0
 """Plain steps: what a first run says it costs beyond that is taken for something that happens once."""
 
+LOG_BEGINS = 0.01
+"""Seconds that the log's thread works once, on its first write, which may come after hundreds of short steps: it is
+charged before it is measured, and only what goes beyond it belongs to the readings."""
+
 
 @dataclass
 class _Measured:
@@ -62,7 +66,7 @@ class Costs:
         self._parts: dict[Part, _Measured] = {}
         self._frames: dict[frozenset[Part], _Measured] = {}
         self._background: deque[float] = deque(maxlen=64)
-        self._worked: float | None = None
+        self._worked = LOG_BEGINS
 
     def add(self, seconds: float, parts: Iterable[Part], timed: Mapping[Part, float], background: float = 0.0) -> bool:
         """Learns from a tracked step, which needs a yardstick.
@@ -82,9 +86,8 @@ class Costs:
         fresh = [self._parts.setdefault(part, _Measured()).add(taken) for part, taken in own.items()]
         frame = self._frames.setdefault(parts & _FRAME, _Measured())
         fresh.append(frame.add(seconds / plain - 1 - sum(own.values())))
-        if self._worked is not None:
-            self._background.append((background - self._worked) / plain)
-        self._worked = background
+        self._background.append(max(0.0, background - self._worked) / plain)
+        self._worked = max(background, self._worked)
         return any(fresh)
 
     def of(self, parts: Iterable[Part]) -> float:

@@ -48,6 +48,8 @@ class Machine:
         noise: Relative standard deviation of a step's length.
         spikes: Share of the steps that take a hundred times longer.
         once: Seconds that a part takes in addition when it is run for the first time.
+        idle: What leaving a step alone takes.
+        log: Seconds that the log's thread has worked, by step.
         fixed: Parts that instruments with a schedule of their own need, by step.
     """
 
@@ -59,12 +61,14 @@ class Machine:
     spikes: float = 0.0
     once: float = 0.0
     fixed: Callable[[int], frozenset] = lambda step: frozenset()
+    idle: float = 0.0
+    log: Callable[[int], float] = lambda step: 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.jobs = tuple(self.jobs)
         self.budget = Budget(self.jobs, self.share)
-        self.extra = self.base = 0.0
+        self.extra = self.base = self.idled = 0.0
         self.begun: list[frozenset[str]] = []
         self.parts: list[frozenset] = []
         self.random = np.random.default_rng(self.seed)
@@ -88,6 +92,7 @@ class Machine:
         self.base += plain
         if not parts | fixed:
             self.budget.untracked(plain)
+            self.idled += self.idle * self.plain(index)
             return
         timed = {part: self.plain(index) * self.seconds.get(part, 0.0) for part in parts | fixed}
         self.extra += sum(timed[part] for part in parts - fixed)
@@ -96,7 +101,7 @@ class Machine:
         total = plain + sum(timed.values()) + first
         for part in (STEP, INDIVIDUAL):
             timed.pop(part, None)
-        self.budget.tracked(total, Work(due, parts, fixed, timed))
+        self.budget.tracked(total, Work(due, parts, fixed, timed), self.log(index), self.idled)
         for entry in self._open:
             entry[1] -= 1
         self._open = [entry for entry in self._open if entry[1] > 0]
@@ -104,7 +109,7 @@ class Machine:
     @property
     def slowdown(self) -> float:
         """Extra time over plain time, without what happens once."""
-        return self.extra / self.base
+        return (self.extra + self.idled + self.log(len(self.begun))) / self.base
 
     def steps_of(self, name: str) -> list[int]:
         return [index for index, due in enumerate(self.begun) if name in due]

@@ -156,6 +156,27 @@ def test_where_every_step_is_tracked_anyway_those_steps_are_the_yardstick():
     assert machine.budget.overhead() is None
 
 
+@pytest.mark.parametrize("idle", [0.01, 0.04])
+def test_what_leaving_steps_alone_takes_is_part_of_the_budget(idle):
+    machine = Machine(seconds=DEAR, idle=idle).run(5000)
+    assert 0.06 <= machine.slowdown <= 0.105
+    assert machine.budget.overhead() == pytest.approx(machine.slowdown, abs=0.02)
+
+
+def test_where_leaving_steps_alone_takes_more_than_the_budget_half_of_it_is_left_for_readings():
+    machine = Machine(idle=0.3).run(5000)
+    assert 0.02 <= machine.extra / machine.base <= 0.055
+    assert machine.budget.overhead() == pytest.approx(machine.slowdown, rel=0.1)
+
+
+@pytest.mark.parametrize("after", [0, 400])
+def test_what_the_logs_thread_does_is_charged_whenever_it_comes_to_it(after):
+    """It begins with ten milliseconds, half a second after the run: after thousands of steps, where steps are short."""
+    machine = Machine(plain=lambda step: 1e-3, log=lambda step: 0.01 + 2e-6 * step if step > after else 0.0).run(2000)
+    assert machine.slowdown <= 0.105
+    assert Machine(plain=lambda step: 1e-3).run(400).budget.spent >= 10
+
+
 def test_without_jobs_nothing_is_due_and_the_overhead_is_known_all_the_same():
     machine = Machine((), fixed=lambda step: frozenset({STEP, "own"}) if step % 4 == 0 else frozenset()).run(200)
     assert not any(machine.begun)
