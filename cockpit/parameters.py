@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cockpit.capture.unavailable import Unavailable
+
+_DIFFERENCE = 1 << 20
+"""Elements of a difference that are formed at a time: fresh memory costs more than the arithmetic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,10 @@ class ParameterTable(Sequence[Parameter]):
                 "the optimizer holds none of the model's trainable parameters; was it built from another model, "
                 "or before the model was moved or replaced?"
             )
+        self._indices: dict[nn.Module, set[int]] = {}
+        for index, parameter in enumerate(self._parameters):
+            for module, _ in parameter.owners:
+                self._indices.setdefault(module, set()).add(index)
         self.numel = sum(p.tensor.numel() for p in self._parameters)
         self.unheld_numel = sum(p.numel() for name, p in trainable if id(p) not in held)
 
@@ -85,6 +92,10 @@ class ParameterTable(Sequence[Parameter]):
     def tensors(self) -> list[Tensor]:
         """The parameters' values, detached and sharing memory."""
         return [p.tensor.detach() for p in self._parameters]
+
+    def indices(self) -> Mapping[nn.Module, set[int]]:
+        """Places of the parameters that each module owns itself."""
+        return self._indices
 
     def modules(self, model: nn.Module) -> dict[str, nn.Module]:
         """Modules that own a watched parameter, by dotted name."""
@@ -123,6 +134,8 @@ def working(tensor: Tensor) -> Tensor:
 class Displacement:
     """Measured parameter changes: ``s = θ(t+1) − θ(t)``, whatever optimizer made them.
 
+    Three copies of the parameters: ``θ(0)``, ``θ(t)``, which becomes ``s``, and the ``s`` of the step before.
+
     Args:
         table: The watched parameters.
     """
@@ -131,8 +144,7 @@ class Displacement:
         self._table = table
         self._start: list[Tensor] | None = [t.clone() for t in table.tensors()]
         self._before: list[Tensor] = []
-        self._steps: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self._turn = 0
+        self._last: list[Tensor] = []
 
     def resumed(self) -> None:
         """The present values are not ``θ(0)``: the run began earlier."""
@@ -146,14 +158,15 @@ class Displacement:
         torch._foreach_copy_(self._before, tensors)
 
     def measure(self) -> list[Tensor]:
-        """``s`` since :meth:`remember`, valid until the call after the next: the step before stays readable."""
-        self._turn = 1 - self._turn
-        buffers = self._steps[self._turn]
-        if not buffers:
-            buffers.extend(torch.empty_like(t) for t in self._before)
-        torch._foreach_copy_(buffers, self._table.tensors())
-        torch._foreach_sub_(buffers, self._before)
-        return buffers
+        """``s`` since :meth:`remember`, of which it takes the place.
+
+        Returns:
+            Valid until the second :meth:`remember` from now: the step before stays readable.
+        """
+        torch._foreach_neg_(self._before)
+        torch._foreach_add_(self._before, self._table.tensors())
+        self._before, self._last = self._last, self._before
+        return self._last
 
     def sizes(self) -> Tensor:
         """``‖θ(t)‖²`` per parameter, of the remembered ``θ(t)``. Shape ``[P]``."""
@@ -167,4 +180,11 @@ class Displacement:
         """
         if self._start is None:
             raise Unavailable("the run was resumed, and the parameters it began with are not in its log")
-        return sq_norms(torch._foreach_sub(self._before, self._start))
+        if self._table.numel <= _DIFFERENCE:
+            return sq_norms(torch._foreach_sub(self._before, self._start))
+        return torch.stack([_sq_distance(now, start) for now, start in zip(self._before, self._start, strict=True)])
+
+
+def _sq_distance(one: Tensor, other: Tensor) -> Tensor:
+    pieces = zip(one.reshape(-1).split(_DIFFERENCE), other.reshape(-1).split(_DIFFERENCE), strict=True)
+    return torch.stack([sq_norms([a - b]).sum() for a, b in pieces]).sum()

@@ -7,18 +7,28 @@ from collections.abc import Sequence
 from cockpit.instrument import Instrument, register
 from cockpit.panel import Panel
 from cockpit.probes.exponent_histogram import ExponentHistogram
+from cockpit.probes.subset import Samples, Subset
 from cockpit.reading import Histogram, Reading
+from cockpit.schedule import Schedule
 from cockpit.step import Step
 
 
 @register
 class GradLogHist(Instrument):
     """Counts of ``log₂|g_nj|`` by floating-point exponent, for the network and for each parameter; the share of exact
-    zeros, which have no logarithm, as a part."""
+    zeros, which have no logarithm, as a part.
+
+    Args:
+        samples: Looks at part of the mini-batch only: so many samples evenly spaced, a slice, or a list of indices. How
+            many they were is logged as ``grad_log_hist.samples``.
+        track: When it is read.
+
+    Raises:
+        ValueError: For no samples.
+    """
 
     name = "grad_log_hist"
     configuration = "economy"
-    needs = (ExponentHistogram,)
     panel = Panel(
         title="Gradient magnitudes",
         kind="histogram",
@@ -28,9 +38,14 @@ class GradLogHist(Instrument):
         how_to_read="Vanishing gradients and small inputs move it left, raw inputs right; float16 holds −24 to 16.",
     )
 
+    def __init__(self, *, samples: Samples | None = None, track: int | Schedule | None = None) -> None:
+        super().__init__(track=track)
+        self._probe = ExponentHistogram(Subset.of(samples))
+        self.needs = (self._probe,)
+
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
-        counts = step[ExponentHistogram]
+        counts = step[self._probe]
         zeros, all_counts = counts.zeros, counts.layers
         numbers = zeros + all_counts.sum(1)
         layers = {name: Histogram(row, counts.edges) for name, row in zip(counts.names, all_counts, strict=True)}
@@ -40,4 +55,6 @@ class GradLogHist(Instrument):
         }
         whole = int(numbers.sum())
         parts = {"zeros": int(zeros.sum()) / whole if whole else None, "layer_zeros": by_layer}
+        if self._probe.subset is not None:
+            parts["samples"] = float(counts.samples)
         return Reading(Histogram(all_counts.sum(0), counts.edges), layers, parts)

@@ -35,6 +35,7 @@ class BackwardPass:
     gradients: list[tuple[int, Tensor]] = field(default_factory=list)
     walked: list[ModuleCall] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
+    handed_over: set[int] = field(default_factory=set)
     dtypes: set[torch.dtype] = field(default_factory=set)
     problem: str | None = None
     # Both asked for by every parameter; only another loss can change the answers.

@@ -103,6 +103,7 @@ class Capture:
         self._walk = GraphWalk(table, lambda: self._current is None or self._muted, self._guard)
         self._walks = individual and source is sample_gradients
         self.accumulation = Accumulation(p.tensor for p in table)
+        self._indices = table.indices()
         self._watching = False
         self._handles: list[RemovableHandle] = []
         self._inputs: list[Axes] = []
@@ -340,3 +341,14 @@ class Capture:
                 self._receiver.left_out(index, str(reason))
             else:
                 self._receiver.individual(index, gradients, gradient, backward)
+        self._release(index, backward)
+
+    def _release(self, index: int, backward: BackwardPass) -> None:
+        """Lets go of the tensors of calls all of whose parameters have been handed over: the training frees them here,
+        too."""
+        backward.handed_over.add(index)
+        for module, _ in self._table[index].owners:
+            if backward.handed_over.issuperset(self._indices[module]):
+                for call in backward.walked:
+                    if call.module is module:
+                        call.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,11 @@ _MANY_POSITIONS = 128
 inputs: 20 ms to 34 for the second layer of 3c3d. With 36 positions, as in the third, it takes three times as long."""
 _TOGETHER = 8
 """Samples that make one grouped convolution: with all of them, the layouts that oneDNN works in leave the cache."""
+_PIECE = 32 * 2**20
+"""Bytes of padded inputs and images that an inner product with all samples forms at a time."""
+
+Padding: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Puts around some samples' inputs what the layer puts there."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,23 @@ class Geometry:
         return cls(module.weight.shape, module.stride, module.dilation, module.groups)
 
 
-def padded(inputs: Tensor, padding: Sequence[int]) -> Tensor:
-    """The input with zeros around it.
+def zeros_around(padding: Sequence[int]) -> Padding:
+    """Padding with zeros.
 
     Args:
-        inputs: Shape ``[N, C, *spatial]``.
         padding: On both sides of each spatial axis.
     """
-    amounts = [amount for each in reversed(padding) for amount in (each, each)]
-    return F.pad(inputs, amounts) if any(amounts) else inputs
+    return _around([amount for each in reversed(padding) for amount in (each, each)], "constant")
+
+
+def padding_of(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Padding:
+    """A layer's padding, whatever its mode."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return _around(list(module._reversed_padding_repeated_twice), mode)
+
+
+def _around(amounts: list[int], mode: str) -> Padding:
+    return (lambda inputs: F.pad(inputs, amounts, mode=mode)) if any(amounts) else (lambda inputs: inputs)
 
 
 class ConvolutionGradients(SampleGradients):
@@ -66,14 +80,16 @@ class ConvolutionGradients(SampleGradients):
     Rochette et al., *Efficient per-example gradient computations in convolutional neural networks* (2019).
 
     Args:
-        inputs: Layer input with its padding, shape ``[N, C, *spatial]``.
+        inputs: Layer input, shape ``[N, C, *spatial]``.
         deltas: Output gradient, shape ``[N, O, *out]``.
         geometry: How the kernel is laid over the input.
+        padding: Made explicit for a few samples at a time: the input is the training's own memory, a padded copy is
+            not.
     """
 
-    def __init__(self, inputs: Tensor, deltas: Tensor, geometry: Geometry) -> None:
+    def __init__(self, inputs: Tensor, deltas: Tensor, geometry: Geometry, padding: Padding) -> None:
         super().__init__(inputs.shape[0], geometry.shape)
-        self._inputs, self._deltas = inputs, deltas
+        self._inputs, self._deltas, self._padding = inputs, deltas, padding
         self._stride, self._dilation, self._groups = geometry.stride, geometry.dilation, geometry.groups
 
     def _form_rows(self, workspace: Workspace) -> Iterator[tuple[int, Tensor]]:
@@ -84,11 +100,15 @@ class ConvolutionGradients(SampleGradients):
         step = workspace.chunk(self.samples, (unfolded + self.numel) * size)
         for start in range(0, self.samples, step):
             stop = min(start + step, self.samples)
-            rows = self._target(workspace, start, stop, self._deltas)
+            n = stop - start
+            # One buffer for both: two would each grow to the largest of all layers.
+            rest = 0 if self._kept is not None else n * self.numel
+            patches, rows = workspace.take("rows", (n * unfolded + rest,), self._deltas).split([n * unfolded, rest])
+            rows = rows.view(n, self.numel) if self._kept is None else self._kept[start:stop]
             if in_groups:
                 self._convolve(start, rows)
             else:
-                self._multiply(start, rows, workspace)
+                self._multiply(start, rows, patches)
             yield start, rows
 
     def _is_quicker_in_groups(self) -> bool:
@@ -102,8 +122,9 @@ class ConvolutionGradients(SampleGradients):
         for first in range(0, len(rows), _TOGETHER):
             own = rows[first : first + _TOGETHER]
             n, at = len(own), slice(start + first, start + first + len(own))
+            inputs = self._padding(self._inputs[at])
             kernels = _WEIGHT_GRADIENT[len(self._stride)](
-                self._inputs[at].reshape(1, -1, *self._inputs.shape[2:]),
+                inputs.reshape(1, -1, *inputs.shape[2:]),
                 (n * self.shape[0], *self.shape[1:]),
                 self._deltas[at].reshape(1, -1, *self._deltas.shape[2:]),
                 stride=self._stride,
@@ -112,19 +133,19 @@ class ConvolutionGradients(SampleGradients):
             )
             own.copy_(kernels.view(n, -1))
 
-    def _multiply(self, start: int, rows: Tensor, workspace: Workspace) -> None:
-        """Writes the rows from ``start`` on: unfolded inputs times output gradients."""
+    def _multiply(self, start: int, rows: Tensor, patches: Tensor) -> None:
+        """Writes the rows from ``start`` on: unfolded inputs, for which there is room, times output gradients."""
         (O, *_), g, out = self.shape, self._groups, self._deltas.shape[2:]
         n, fan_in = len(rows), self.numel // O
-        patches = workspace.take("patches", (n, self._inputs.shape[1], *self.shape[2:], *out), self._inputs)
-        patches.copy_(self._windows(start, start + n))
+        windows = self._windows(start, start + n)
+        patches.view(windows.shape).copy_(windows)
         deltas = self._deltas[start : start + n].reshape(n * g, O // g, out.numel())
         patches = patches.view(n * g, fan_in, out.numel())
         torch.bmm(deltas, patches.transpose(1, 2), out=rows.view(n * g, O // g, fan_in))
 
     def _windows(self, start: int, stop: int) -> Tensor:
         """Every patch as a view of the padded input, shape ``[n, C, *kernel, *out]``."""
-        inputs = self._inputs[start:stop]
+        inputs = self._padding(self._inputs[start:stop])
         spatial = inputs.stride()[2:]
         within = tuple(d * s for d, s in zip(self._dilation, spatial, strict=True))
         between = tuple(t * s for t, s in zip(self._stride, spatial, strict=True))
@@ -149,32 +170,22 @@ class ConvolutionGradients(SampleGradients):
         return selected
 
     def nbytes(self) -> int:
-        """Bytes of the padded inputs and output gradients."""
+        """Bytes of inputs and output gradients."""
         return (self._inputs.numel() + self._deltas.numel()) * self._deltas.element_size()
 
     def dots(self, direction: Tensor) -> Tensor:
         """From kept rows; else one forward convolution with ``V`` as kernel, then an inner product with ``δ``."""
         if (kept := self._kept_dots(direction)) is not None:
             return kept
-        convolve = _CONVOLVE[len(self._stride)]
-        images = convolve(
-            self._inputs,
-            direction.to(self._inputs.dtype),
-            stride=self._stride,
-            dilation=self._dilation,
-            groups=self._groups,
-        )
-        dots: Tensor = torch.linalg.vecdot(images.flatten(1), self._deltas.flatten(1))
-        return dots
-
-
-def padded_as_in(inputs: Tensor, module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Tensor:
-    """The input with the layer's padding made explicit, whatever its mode."""
-    amounts = list(module._reversed_padding_repeated_twice)
-    if not any(amounts):
-        return inputs
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    return F.pad(inputs, amounts, mode=mode)
+        convolve, kernel = _CONVOLVE[len(self._stride)], direction.to(self._inputs.dtype)
+        step = max(1, _PIECE * self.samples // max(1, self.nbytes()))
+        dots = []
+        for inputs, deltas in zip(self._inputs.split(step), self._deltas.split(step), strict=True):
+            images = convolve(
+                self._padding(inputs), kernel, stride=self._stride, dilation=self._dilation, groups=self._groups
+            )
+            dots.append(torch.linalg.vecdot(images.flatten(1), deltas.flatten(1)))
+        return torch.cat(dots)
 
 
 class Folded(SampleGradients):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.combined import Blocks
-from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padded_as_in
+from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padding_of
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.unavailable import Unavailable
@@ -89,8 +89,8 @@ def convolution(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -
     inputs = _axis(call).samples_first(_input(call), samples)
     deltas = _axis(call).samples_first(delta, samples)
     per_sample = inputs.shape[1]
-    entries = padded_as_in(inputs.flatten(0, 1), module)
-    gradients = ConvolutionGradients(entries, deltas.flatten(0, 1), Geometry.of(module))
+    entries, outputs = inputs.flatten(0, 1), deltas.flatten(0, 1)
+    gradients = ConvolutionGradients(entries, outputs, Geometry.of(module), padding_of(module))
     return gradients if per_sample == 1 else Folded(gradients, per_sample)
 
 

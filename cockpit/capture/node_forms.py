@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.combined import Blocks
-from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padded
+from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, zeros_around
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.forms import working
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
@@ -129,7 +129,7 @@ def _convolution(node: Node, place: int) -> Apply | None:
             a, d = d, a
         k = inputs.shape[0] // samples
         a, d = (axis.samples_first(t, samples).flatten(0, 1) for t in (a, d))
-        gradients = ConvolutionGradients(padded(a, padding), d, geometry)
+        gradients = ConvolutionGradients(a, d, geometry, zeros_around(padding))
         return gradients if k == 1 else Folded(gradients, k)
 
     return apply

@@ -17,8 +17,11 @@ DEFAULT_LIMIT = 256 * 2**20
 class Workspace:
     """Named scratch tensors, each as large as the largest request so far.
 
+    Half of the limit is for chunks of materialised individual gradients and what they are made of, half for individual
+    gradients that are kept until the optimizer has stepped. Copies of parameters and gradients come on top.
+
     Args:
-        limit: Bytes that one chunk of materialised individual gradients may take.
+        limit: Bytes of both together, as long as one sample fits.
     """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
@@ -34,6 +37,8 @@ class Workspace:
             numel *= size
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < numel:
+            del buffer
+            self._buffers.pop(key, None)  # given back before more is asked for
             buffer = self._buffers[key] = torch.empty(numel, dtype=like.dtype, device=like.device)
         return buffer[:numel].view(tuple(shape))
 
@@ -41,9 +46,14 @@ class Workspace:
         """One of several equal parts of this workspace, for those who work side by side; kept under its name."""
         return self._rooms.setdefault((name, parts), Workspace(self.limit // parts))
 
+    @property
+    def to_keep(self) -> int:
+        """Bytes for individual gradients that are kept until the optimizer has stepped."""
+        return self.limit // 2
+
     def chunk(self, samples: int, bytes_per_sample: int) -> int:
         """How many samples fit into one chunk: at least one, at most all of them."""
-        return max(1, min(samples, self.limit // max(1, bytes_per_sample)))
+        return max(1, min(samples, self.limit // 2 // max(1, bytes_per_sample)))
 
     def clear(self) -> None:
         """Gives all memory back."""

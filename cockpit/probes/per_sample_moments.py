@@ -17,6 +17,7 @@ from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
+from cockpit.probes.gradient_dots import dot
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 from cockpit.statistics import mean
 
@@ -146,9 +147,8 @@ class MomentsReduction(Reduction):
             self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
             self.dots = torch.cat([dots for _, dots in self._pieces])
         if self._values is not None and self._along:
-            values = self._values.reshape(-1).double()
-            there = self.direction.reshape(-1).double() @ values
-            self.gap_along_values = (torch.cat(self._along).double().sum() - there) / values.norm()
+            there, size = dot(self.direction, self._values), sq_norms([self._values]).sqrt()[0]
+            self.gap_along_values = (torch.cat(self._along).double().sum() - there) / size
         self._gradients = self._values = None
 
     def adds_up(self, parameter: Tensor, lowest: torch.dtype) -> bool:

@@ -25,6 +25,9 @@ from cockpit.parameters import Displacement, ParameterTable
 
 Result = TypeVar("Result")
 
+_LONG = 1 << 16
+"""Elements of an individual gradient from which on samples are handed over one by one: copying them costs more."""
+
 
 @dataclass
 class Surroundings:
@@ -240,5 +243,10 @@ def _pass_on(reduction: Reduction, start: int, rows: Tensor) -> None:
         return
     first, last = (bisect_left(reduction.only, end) for end in (start, start + len(rows)))
     inside = [sample - start for sample in reduction.only[first:last]]
-    if inside:
+    if len(inside) == len(rows):
+        reduction.rows(first, rows)
+    elif rows.shape[1] > _LONG:
+        for place, row in enumerate(inside, first):
+            reduction.rows(place, rows[row : row + 1])
+    elif inside:
         reduction.rows(first, rows[torch.as_tensor(inside, device=rows.device)])

@@ -93,7 +93,7 @@ class _SlopesCollector(Collector[StepSlopes]):
         self._surroundings, self._start_wanted = surroundings, surroundings.begins_window
         self._reductions: dict[int, _DotsReduction] = {}
         self._passes: list[BackwardPass] = []
-        self._room = surroundings.workspace.limit
+        self._room = surroundings.workspace.to_keep
         self._start: Tensor | None = None
         self._uncovered: list[float] = []
         self._length = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from harness import by_layer, logged, reasons, record, record_steps
 from reference import Truth, one_at_a_time, token_losses
 from torch import Tensor, nn
+
+from cockpit.instruments import GradLogHist
 
 N, C = 6, 4
 NAME = "grad_log_hist"
@@ -114,3 +117,16 @@ def test_a_loss_that_nobody_knows_leaves_it_missing_with_the_reason(tmp_path: Pa
     run = record(tmp_path, network(), [0], lambda m, _: m(batch()[0]).square().sum(), instruments=NAME)
     assert run[NAME].missing.all()
     assert "no loss of torch.nn" in reasons(run)[NAME]
+
+
+@pytest.mark.parametrize(("samples", "places"), [(2, [0, 3]), (slice(1, None, 2), [1, 3, 5]), ([4], [4])])
+def test_of_some_samples_only_theirs_are_counted(samples: Any, places: list[int], tmp_path: Path) -> None:
+    model = network().double()
+    truth = truth_of(model)
+    run = record(tmp_path, model, [0], loss, instruments=[GradLogHist(samples=samples)])
+    expected, zeros = counts(truth.flat()[places])
+    np.testing.assert_array_equal(logged(run, NAME, 0), expected)
+    assert logged(run, f"{NAME}.zeros", 0) == pytest.approx(zeros)
+    assert logged(run, f"{NAME}.samples", 0) == len(places)
+    for name, rows in truth.gradients.items():
+        np.testing.assert_array_equal(by_layer(run, NAME, 0)[name], counts(rows[places])[0])

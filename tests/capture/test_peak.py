@@ -1,0 +1,28 @@
+"""The bound that docs/how-it-works.md states, held to by networks with 25 million parameters at batch 128."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cockpit.capture.workspace import DEFAULT_LIMIT
+
+COPIES = 5  # θ(0); θ(t), then s(t); s(t−1); g(t); g(t−1)
+HERE = Path(__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of a part of a process: Linux only")
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_economy_stays_within_layer_outputs_a_workspace_and_copies_of_the_parameters(network: str) -> None:
+    command = [sys.executable, str(HERE / "peak.py"), network]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    told = json.loads(done.stdout.splitlines()[-1])
+    extra, parameters = told["ours"] - told["plain"], told["parameters"]
+    assert parameters > 4 * 24e6
+    assert extra <= told["outputs"] + DEFAULT_LIMIT + COPIES * parameters
+    assert extra < told["samples"] * parameters / 10
