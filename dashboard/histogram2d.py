@@ -26,7 +26,7 @@ def draw_histogram2d(scene: Scene) -> Drawing:
         strip = 1 - (index + 1) / len(shown), 1 - index / len(shown) - (0.12 if index else 0)
         names = [str(place) if place > 1 else "" for place in range(3 * index + 1, 3 * index + 4)]
         traces += [
-            _colours(pairs, scene) | {"xaxis": f"x{names[0]}", "yaxis": f"y{names[0]}"},
+            _colours(pairs, scene, top=strip[1]) | {"xaxis": f"x{names[0]}", "yaxis": f"y{names[0]}"},
             _marginal(pairs, 0, scene.colours) | {"xaxis": f"x{names[1]}", "yaxis": f"y{names[1]}"},
             _marginal(pairs, 1, scene.colours) | {"xaxis": f"x{names[2]}", "yaxis": f"y{names[2]}"},
         ]
@@ -35,13 +35,19 @@ def draw_histogram2d(scene: Scene) -> Drawing:
     return Drawing({"data": traces, "layout": layout}, words=words, height=int(1.35 * ROW_HEIGHT) * len(shown))
 
 
-def _colours(pairs: Pairs, scene: Scene) -> Json:
-    """Counts, by their logarithms where the panel is logarithmic; where there are none the paper shows."""
+def _colours(pairs: Pairs, scene: Scene, top: float) -> Json:
+    """Counts, by their logarithms where the panel is logarithmic; where there are none the paper shows.
+
+    Args:
+        pairs: The histogram.
+        scene: Gives the colours.
+        top: Where the legend hangs, as a share of the figure's height.
+    """
     counts = pairs.histogram.counts.T
     with np.errstate(divide="ignore"):
         shade = np.where(counts > 0, np.log10(counts) if scene.log else counts, np.nan)
-    top = max(2, int(counts.max(initial=0)))
-    ends = {"zmin": -0.3, "zmax": float(np.log10(top))} if scene.log else {"zmin": 0, "zmax": top}
+    most = max(2, int(counts.max(initial=0)))
+    ends = {"zmin": -0.3, "zmax": float(np.log10(most))} if scene.log else {"zmin": 0, "zmax": most}
     return {
         "type": "heatmap",
         "x": typed(pairs.histogram.x_edges),
@@ -51,8 +57,33 @@ def _colours(pairs: Pairs, scene: Scene) -> Json:
         "hovertemplate": "%{text}<extra></extra>",
         "hoverongaps": False,
         "colorscale": [[0, scene.colours.run_ghost], [0.7, scene.colours.run], [1, scene.colours.ink]],
-        "showscale": False,
+        "colorbar": _legend(most, top, scene),
         **ends,
+    }
+
+
+def _legend(most: int, top: float, scene: Scene) -> Json:
+    """What the colours mean, in the corner that the marginals leave free: the fewest pairs of a bin and the most."""
+    power = int(np.log10(most))
+    powers = {0: "1"} | ({power: f"10<sup>{power}</sup>"} if power else {})
+    ends = powers if scene.log else {0: "0", most: number(most)}
+    font = {"size": 10, "color": scene.colours.muted}
+    return {
+        "orientation": "h",
+        "lenmode": "fraction",
+        "len": 1 - WIDE - GAP,
+        "thickness": 8,
+        "x": 1,
+        "xanchor": "right",
+        "xpad": 0,
+        "y": top,
+        "yanchor": "top",
+        "ypad": 0,
+        "outlinewidth": 0,
+        "tickvals": list(ends),
+        "ticktext": list(ends.values()),
+        "tickfont": font,
+        "title": {"text": "pairs", "side": "top", "font": font},
     }
 
 

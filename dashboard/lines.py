@@ -113,7 +113,13 @@ def key_strips(scene: Scene) -> list[Strip]:
     """A strip for each of the panel's keys that has points."""
     label = scene.panel.ylabel if len(scene.keys) == 1 else ""
     columns = [column for key in scene.keys if (column := scene.column(key)) is not None]
-    return [Strip(label or column.key, (Curve("", column),), scene.log, own=True) for column in columns]
+    return [Strip(label or column.key, (Curve("", column),), _as_log(column, scene), own=True) for column in columns]
+
+
+def _as_log(column: Column, scene: Scene) -> bool:
+    """Whether a column stands on a log axis: not where that could show none of its values."""
+    values = drawable(column)
+    return scene.log and not (bool(np.isfinite(values).any()) and bool((values[np.isfinite(values)] <= 0).all()))
 
 
 def _user_strips(scene: Scene) -> Iterator[Strip]:

@@ -50,6 +50,14 @@ def test_colours_are_counts_where_the_reader_wants_them_linear():
     assert drawn(pairs("h", COUNTS, X, Y), log=False)["layout"]["yaxis2"]["type"] == "linear"
 
 
+def test_a_legend_says_how_many_pairs_the_colours_stand_for():
+    colours, _, _ = drawn(pairs("h", COUNTS, X, Y))["data"]
+    assert colours["colorbar"]["ticktext"] == ["1", "10<sup>3</sup>"]
+    assert colours["colorbar"]["tickvals"] == [0, 3]
+    colours, _, _ = drawn(pairs("h", COUNTS, X, Y), log=False)["data"]
+    assert colours["colorbar"]["ticktext"] == ["0", "1,000"]
+
+
 def test_marginals_stand_above_and_beside_and_share_the_axes():
     figure = drawn(pairs("h", COUNTS, X, Y))
     _, above, beside = figure["data"]

@@ -126,13 +126,21 @@ def test_log_axes_say_what_they_hide():
     assert drawing.words == "distance: 1 at or below 0, which a log axis cannot show"
 
 
-@pytest.mark.parametrize("values", [[1.0, 1.2], [1.0, 8.0], [1.0, 20.0], [1e-6, 1e3], [2.0, 2.0], [-1.0, 0.0]])
+@pytest.mark.parametrize("values", [[1.0, 1.2], [1.0, 8.0], [1.0, 20.0], [1e-6, 1e3], [2.0, 2.0]])
 def test_log_axes_have_a_handful_of_ticks_however_wide_the_values_span(values):
     tick = draw_lines(scene(scalars("a", values), log=True)).figure["layout"]["yaxis"]["dtick"]
     if isinstance(tick, str) and tick.startswith("L"):
         assert (values[1] - values[0]) / float(tick[1:]) <= 4
     else:
         assert tick in ("D1", "D2") or np.log10(values[1] / values[0]) / tick <= 6
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [-1.0, 0.0], [-2.0, None]])
+def test_what_a_log_axis_could_show_nothing_of_has_a_linear_one(values):
+    drawing = draw_lines(scene(scalars("amp.skipped", values), scalars("amp", [1.0, 2.0]), log=True))
+    first, second = (checked(drawing.figure)["layout"][name] for name in ("yaxis", "yaxis2"))
+    assert sorted([axis.get("type") == "log" for axis in (first, second)]) == [False, True]
+    assert "log axis" not in drawing.words
 
 
 def test_a_constant_curve_has_an_axis_of_its_own_size():
