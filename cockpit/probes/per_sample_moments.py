@@ -245,14 +245,10 @@ class _MomentsCollector(Collector[Moments]):
         pieces = []
         for backward, sums in self._passes:
             factors = backward.factors()
-            raw = factors.new_zeros(len(indices), len(factors))
-            if sums is not None:
-                # A parameter that this micro-batch did not use stays zero.
-                known = [(row, sums.places[i]) for row, i in enumerate(indices) if i in sums.places]
-                rows, places = (list(of_all) for of_all in zip(*known, strict=True)) if known else ([], [])
-                found: Tensor = getattr(sums, what)
-                raw = raw.to(found.device)
-                raw[rows] = found[places]
+            nothing = torch.zeros_like(factors)  # a parameter that this micro-batch did not use
+            rows: Sequence[Tensor] = () if sums is None else getattr(sums, what).unbind()
+            found = {} if sums is None else {index: rows[place] for index, place in sums.places.items()}
+            raw = torch.stack([found.get(i, nothing) for i in indices])
             pieces.append((raw * factors.to(raw.device) ** power).cpu())
         return torch.cat(pieces, dim=1)
 
