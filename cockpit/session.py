@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from cockpit.capture.backpack import batch_gradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.workspace import Workspace
 from cockpit.clash import check_for_clash
@@ -67,8 +68,8 @@ class Cockpit(Dispatched):
         tags: Words to find the run by.
         resume: Whether to continue the run that is in ``run``.
         enabled: ``False`` turns everything off, as does the environment variable ``COCKPIT_DISABLE=1``.
-        backend: What computes individual gradients: the cockpit itself, or ``"backpack"``, which knows fewer layers and
-            holds all samples' gradients of a parameter at once.
+        backend: What computes individual gradients and the diagonals of curvature matrices: the cockpit itself, or
+            ``"backpack"``, which knows fewer layers and holds all samples' gradients of a parameter at once.
 
     Raises:
         TypeError: For a model or an optimizer of another kind, or a budget that is no number.
@@ -252,6 +253,7 @@ class Cockpit(Dispatched):
             begins_window=audience.looks_ahead(),
             index=self._index,
             memory=self._memory,
+            backpack=self._source is batch_gradients,
         )
         try:
             step = OpenStep(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.modules._functions import BackwardHookFunction
 
 from cockpit.capture.unavailable import Unavailable
 
@@ -74,6 +75,11 @@ def mixes_samples(root: Node) -> bool:
 def kind(node: Node) -> str:
     """The operation whose derivative a node is: ``Addmm``."""
     return str(node.name().removesuffix("0").removesuffix("1").removesuffix("Backward"))
+
+
+def is_hook(node: Node) -> bool:
+    """Whether a node does nothing but call a module's full backward hooks, such as BackPACK's."""
+    return getattr(type(node), "_forward_cls", None) is BackwardHookFunction
 
 
 def require_plain_memory(nodes: Sequence[Node]) -> None:

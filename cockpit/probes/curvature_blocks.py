@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -10,6 +11,7 @@ import torch
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
+from cockpit.probes.backpack_diagonal import BackpackDiagonal, Matrix
 from cockpit.probes.curvature import Curvature, Method, pooled
 from cockpit.probes.exact_hessian import ExactHessian, HessianRoutes
 from cockpit.probes.gauss_newton import gauss_newton
@@ -89,12 +91,26 @@ class CurvatureCollector(Collector[Curvature]):
         self._pending = found.on_host()
 
     def _computed(self, graph: LossGraph, generator: torch.Generator) -> Curvature:
+        if not self._surroundings.backpack or self._probe.curvature == "hutchinson":
+            return self._by_ourselves(graph, generator)
+        try:
+            return self._by_backpack(graph, generator, self._probe.curvature)
+        except Unavailable as reason:
+            note = f"BackPACK does not know the way, so the cockpit went its own: {reason}"
+            found = self._by_ourselves(graph, generator)
+            return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
+
+    def _by_backpack(self, graph: LossGraph, generator: torch.Generator, matrix: Matrix) -> Curvature:
+        probe, around = self._probe, self._surroundings
+        extension = BackpackDiagonal(graph, around.table, around.workspace, matrix)
+        extension.plan().require_feasible()
+        return extension.compute(generator, None if probe.exact else probe.draws, self.wants_diagonal)
+
+    def _by_ourselves(self, graph: LossGraph, generator: torch.Generator) -> Curvature:
         probe, around = self._probe, self._surroundings
         if probe.curvature in ("ggn", "ggn_mc"):
-            draws = None if probe.exact else probe.draws
-            return gauss_newton(
-                graph, around.table, around.workspace, self._routes.gauss_newton, generator, draws, self.wants_diagonal
-            )
+            draws, routes = None if probe.exact else probe.draws, self._routes.gauss_newton
+            return gauss_newton(graph, around.table, around.workspace, routes, generator, draws, self.wants_diagonal)
         if probe.curvature == "hutchinson":
             names, hessian = [p.name for p in around.table], graph.hessian([p.tensor for p in around.table])
             return hutchinson(hessian, names, generator, probe.draws, self.wants_diagonal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
+from cockpit.probes.backpack_diagonal import BackpackDiagonal
 from cockpit.probes.curvature import Curvature
 from cockpit.probes.gauss_newton import Routes, gauss_newton
 from cockpit.probes.hessian_diagonal import EXACT_LIMIT, entries, hessian_diagonal
@@ -23,6 +25,9 @@ from cockpit.probes.piecewise_linear import same_diagonal
 
 COLUMNS_LIMIT = 1_000
 """Numbers put out for a sample up to which the Gauss-Newton matrix is taken column by column for the Hessian's sake."""
+
+PRODUCT = 6
+"""What one Hessian product costs where many are taken at once, in forward passes."""
 
 COORDINATES = 3
 """Of each parameter, how many coordinates of a diagonal are held against Hessian products."""
@@ -77,7 +82,8 @@ class ExactHessian:
         """Traces of the blocks, exactly if it can be had.
 
         A piecewise linear model's is the Gauss-Newton matrix's, which takes one backward pass for every number that
-        the model puts out for a sample. Otherwise there are as many Hessian products as parameters.
+        the model puts out for a sample. BackPACK takes one more for every number that goes into a curved activation.
+        Otherwise there are as many Hessian products as parameters.
 
         Args:
             elementwise: Whether the single coordinates are wanted.
@@ -86,7 +92,7 @@ class ExactHessian:
             Unavailable: If the loss cannot be differentiated a second time.
         """
         notes = []
-        for way in (self._by_gauss_newton,):
+        for way in (self._by_gauss_newton, self._by_backpack):
             try:
                 found = way(elementwise)
             except Unavailable as reason:
@@ -118,6 +124,15 @@ class ExactHessian:
             return dataclasses.replace(found, way="piecewise linear")
 
         return self._checked("the Gauss-Newton matrix", compute, elementwise)
+
+    def _by_backpack(self, elementwise: bool) -> Curvature | None:
+        backpack = BackpackDiagonal(self._graph, self._table, self._workspace, "hessian")
+        plan = backpack.plan()
+        if self._numel <= self._limit and plan.work > PRODUCT * self._numel * plan.forward:
+            return None
+        plan.require_feasible()
+        compute = functools.partial(backpack.compute, self._generator, None)
+        return self._checked("BackPACK's DiagHessian", compute, elementwise)
 
     def _checked(self, way: str, compute: Callable[[bool], Curvature], elementwise: bool) -> Curvature:
         """Holds some coordinates against Hessian products, at first and ever more rarely.

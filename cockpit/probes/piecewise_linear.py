@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cockpit.capture.graph import LEAF, Node, kind
+from cockpit.capture.graph import LEAF, Node, is_hook, kind
 from cockpit.capture.loss_graph import LossGraph, OpenLoss
 
 LINEAR = frozenset(
@@ -38,6 +38,9 @@ PRODUCTS = frozenset(
 )
 """Those that are linear in each thing that they are given, one at a time."""
 
+_EVERYTHING = -1
+"""All parameters: every bit."""
+
 _BATCH_NORM = ("NativeBatchNorm", "CudnnBatchNorm")
 
 
@@ -47,13 +50,24 @@ def same_diagonal(graph: LossGraph) -> bool:
     Args:
         graph: The loss, just before its backward pass.
     """
-    beneath: dict[Node, Node] = {}
+    beneath: dict[Node, Node | None] = {}
     for loss in graph.losses:
         origin, below = loss.call.origin, _below(loss)
         if origin is None or below is None:
             return False
         beneath[origin.output.node] = below
     return bool(beneath) and _Parameters(beneath).of(graph.roots) is not None
+
+
+def linear_above(graph: LossGraph) -> bool:
+    """Whether all that is differentiated is a linear function of the loss functions' outputs, and of nothing else.
+
+    Args:
+        graph: The loss, just before its backward pass.
+    """
+    outputs = [loss.call.origin.output.node for loss in graph.losses if loss.call.origin is not None]
+    above = _Parameters(dict.fromkeys(outputs))
+    return bool(outputs) and above.of(graph.roots) == _EVERYTHING and not above.leaves
 
 
 def _below(loss: OpenLoss) -> Node | None:
@@ -72,13 +86,14 @@ class _Parameters:
     """Which parameters each node depends on, one bit for each, for as long as it is piecewise linear in every one.
 
     Args:
-        beneath: For the node of each loss, that of its input.
+        beneath: For the node of each loss, that of its input; ``None`` where it may depend on everything.
     """
 
-    def __init__(self, beneath: dict[Node, Node]) -> None:
+    def __init__(self, beneath: dict[Node, Node | None]) -> None:
         self._beneath = beneath
         self._known: dict[Node, int] = {}
-        self._leaves = 0
+        self.leaves = 0
+        """How many parameters were met."""
 
     def of(self, roots: Sequence[Node]) -> int | None:
         """All parameters beneath some nodes, ``None`` if one of them is not piecewise linear."""
@@ -100,16 +115,16 @@ class _Parameters:
 
     def _at(self, node: Node, operands: Sequence[int]) -> int | None:
         if node in self._beneath:
-            return operands[0]
+            return _EVERYTHING if self._beneath[node] is None else operands[0]
         if node.name() == LEAF:
-            self._leaves += 1
-            return 1 << self._leaves
+            self.leaves += 1
+            return 1 << self.leaves
         if not any(operands):
             return 0
-        if hasattr(type(node), "saved_tensors"):  # a function of the model's own, whatever it is called
-            return None
+        if hasattr(type(node), "saved_tensors") and not is_hook(node):
+            return None  # a function of the model's own, whatever it is called
         name = kind(node)
-        if name in LINEAR or name in PIECEWISE:
+        if name in LINEAR or name in PIECEWISE or is_hook(node):
             return _union(operands)
         if name in PRODUCTS or (name in _BATCH_NORM and not node._saved_training):
             return _union(operands) if _disjoint(operands) else None

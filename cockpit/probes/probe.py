@@ -44,6 +44,7 @@ class Surroundings:
         index: Number of the step.
         memory: What probes remember from step to step, by probe.
         collectors: Those of the step, by probe, as they begin.
+        backpack: Whether everything that BackPACK has an extension for is to come from BackPACK.
     """
 
     table: ParameterTable
@@ -56,6 +57,7 @@ class Surroundings:
     index: int = 0
     memory: dict[Probe[Any], Any] = field(default_factory=dict)
     collectors: dict[Probe[Any], Collector[Any]] = field(default_factory=dict)
+    backpack: bool = False
 
     def generator(self, probe: Probe[Any], device: torch.device) -> torch.Generator:
         """A random generator of the probe's own: the same numbers whenever the same step is read.
