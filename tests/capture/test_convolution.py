@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cockpit.capture.convolution import ConvolutionGradients, Geometry
+from cockpit.capture.convolution import ConvolutionGradients, Geometry, zeros_around
 from cockpit.capture.workspace import Workspace
 
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -35,13 +35,13 @@ def test_rows_are_the_gradients_of_single_samples(shape, kernel, stride, dilatio
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(SAMPLES, *shape, generator=generator, dtype=torch.float64)
     weight = torch.randn(kernel, generator=generator, dtype=torch.float64, requires_grad=True)
-    outputs = CONVOLVE[len(stride)](inputs, weight, stride=stride, dilation=dilation, groups=groups)
+    outputs = CONVOLVE[len(stride)](inputs, weight, stride=stride, padding=1, dilation=dilation, groups=groups)
     deltas = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
     truth = torch.stack(
         [torch.autograd.grad(outputs[n], weight, deltas[n], retain_graph=True)[0].flatten() for n in range(SAMPLES)]
     )
     geometry = Geometry(weight.shape, stride, dilation, groups)
-    gradients = ConvolutionGradients(inputs.to(dtype), deltas.to(dtype), geometry)
+    gradients = ConvolutionGradients(inputs.to(dtype), deltas.to(dtype), geometry, zeros_around([1] * len(stride)))
     buffer = torch.full((SAMPLES, weight.numel()), torch.nan, dtype=dtype)
     if kept:
         gradients.keep(buffer)
