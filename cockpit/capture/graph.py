@@ -67,9 +67,14 @@ class Graph:
         return hash(tuple([node.name() for node in self.nodes]))
 
 
+def mixes(node: Node) -> bool:
+    """Whether a node is an operation that makes samples reach each other: one with batch statistics."""
+    return "BatchNorm" in node.name()
+
+
 def mixes_samples(root: Node) -> bool:
-    """Whether batch statistics are on the way from a loss to its leaves: what makes samples reach each other."""
-    return any("BatchNorm" in node.name() for node in Graph(root).nodes)
+    """Whether samples reach each other somewhere between a loss and its leaves."""
+    return any(map(mixes, Graph(root).nodes))
 
 
 def kind(node: Node) -> str:

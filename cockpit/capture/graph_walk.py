@@ -22,7 +22,7 @@ from cockpit.capture.combined import added
 from cockpit.capture.consumer import Consumer, Spot, Views
 from cockpit.capture.forms import form_of, working
 from cockpit.capture.gradients import SampleGradients, Zeros
-from cockpit.capture.graph import Graph, Node, Use, between
+from cockpit.capture.graph import Graph, Node, Use, between, mixes
 from cockpit.capture.layout import Layout
 from cockpit.capture.losses import LossCall
 from cockpit.capture.recurrent import FusedLayer
@@ -70,7 +70,10 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
         fresh = dict.fromkeys(use.node for ways in uses.values() for use, _ in ways if use.node not in seen)
         seen |= _axes_of(list(fresh), find_axes)
         for index, ways in uses.items():
-            free = dict.fromkeys(use.node for use, _ in ways if _is_free(seen[use.node]) and graph.uses[use.node])
+            # Above batch statistics a sample's own share, through its own activations, can no longer be told.
+            free = dict.fromkeys(
+                use.node for use, _ in ways if _is_free(seen[use.node]) and graph.uses[use.node] and not mixes(use.node)
+            )
             found[index] += [(use, below) for use, below in ways if use.node not in free]
             front[index] = [node for node in free if node not in passed[index]]
             passed[index].update(free)
@@ -102,6 +105,8 @@ def _is_free(axes: Sequence[Finding]) -> bool:
 
 def _spot(position: int, axes: Sequence[Finding], use: Use, views: Views | None) -> Spot:
     lacking = [axis.problem for axis in axes if axis.reached and axis.axis is None]
+    if mixes(use.node) and use.place == 0:  # what it normalises, in which samples have no axis that was recognised
+        lacking.append("its input has no axis along which the samples keep apart")
     problem = f"'{use.node.name()}': {lacking[0]}" if lacking else None
     reached = any(axis.reached for axis in axes)
     return Spot(position, use.place, use.output, tuple(a.axis for a in axes), problem, reached, views)
