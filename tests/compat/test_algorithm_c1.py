@@ -22,7 +22,9 @@ STEPS = 50
 
 def run_algorithm(directory: Path, data: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(HERE), *sys.path])
+    threads = str(torch.get_num_threads())  # sums in another order round otherwise
     environment = {**os.environ, "COCKPIT_DATA": str(data), "MPLBACKEND": "agg", "PYTHONPATH": path}
+    environment["OMP_NUM_THREADS"] = threads
     return subprocess.run(
         [sys.executable, HERE / "algorithm_c1.py"], cwd=directory, env=environment, capture_output=True, text=True
     )
