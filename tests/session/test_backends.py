@@ -148,7 +148,11 @@ def test_another_backend_is_refused(tmp_path: Path) -> None:
         Cockpit(model, torch.optim.SGD(model.parameters()), run=tmp_path / "run", backend="torch")
 
 
-@pytest.mark.parametrize("training", TRAININGS, ids=str)
+PLAIN_AND_SCALED = ("SGD", "two micro-batches", "gradient scaler and clipping")
+"""The others take minutes: a Hessian product for every parameter."""
+
+
+@pytest.mark.parametrize("training", [t for t in TRAININGS if str(t) in PLAIN_AND_SCALED], ids=str)
 def test_training_under_the_exact_hessian_is_the_same_to_the_last_bit(training: Training, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CockpitWarning)  # what cannot be differentiated twice has none
