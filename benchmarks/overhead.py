@@ -81,6 +81,11 @@ class Measurement:
     turns: int
 
 
+def environment_of(kind: str) -> dict[str, str]:
+    """Variables for a loop's process: what leads Python to Cockpit would hide the peer, which has its name."""
+    return {name: value for name, value in os.environ.items() if kind != "peer" or name != "PYTHONPATH"}
+
+
 class Worker:
     """A training loop in another process.
 
@@ -96,7 +101,7 @@ class Worker:
 
     def __init__(self, kind: str, job: Job, python: str, threads: int | None) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
-        environment = {name: value for name, value in os.environ.items() if kind != "peer" or name != "PYTHONPATH"}
+        environment = environment_of(kind)
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
@@ -200,8 +205,7 @@ def peer_instruments(python: str) -> list[str]:
         subprocess.CalledProcessError: If the environment lacks it.
     """
     code = "from cockpit import quantities as q; print(*[n for n in dir(q) if isinstance(getattr(q, n), type)])"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=environment_of("peer"))
     return done.stdout.split()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from loops import Job
 from numpy.typing import NDArray
-from overhead import store_batches
+from overhead import environment_of, store_batches
 from problems import PROBLEMS
 
 HERE = Path(__file__).parent
@@ -167,12 +166,11 @@ def told_by(kind: str, python: str, job: Job, steps: int) -> Told:
     Raises:
         RuntimeError: If it fails, with what it said.
     """
-    environment = {name: value for name, value in os.environ.items() if kind != "peer" or name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "told.json"
         job = dataclasses.replace(job, log=f"{directory}/run")
         command = [python, HERE / "watched.py", kind, json.dumps(dataclasses.asdict(job)), out, str(steps)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment_of(kind))
         if done.returncode != 0:
             raise RuntimeError(f"the side of {kind} failed:\n{done.stderr[-3000:]}")
         told: Told = json.loads(out.read_text())

@@ -53,8 +53,8 @@ class Distance(Quantity):
     key = "distance"
 
 
-class EarlyStopping(Quantity):
-    """Evidence-based stopping criterion.
+class _OfVariance(Quantity):
+    """A quantity that divides by the variances of coordinates.
 
     Args:
         track_schedule: When it is tracked.
@@ -62,10 +62,14 @@ class EarlyStopping(Quantity):
         epsilon: Has no effect: coordinates without variance are left out instead.
     """
 
-    key = "early_stopping"
-
     def __init__(self, track_schedule: Schedule, verbose: bool = False, epsilon: float = 1e-5) -> None:
         super().__init__(track_schedule, verbose)
+
+
+class EarlyStopping(_OfVariance):
+    """Evidence-based stopping criterion."""
+
+    key = "early_stopping"
 
 
 class GradHist1d(Quantity):
@@ -191,19 +195,10 @@ class Loss(Quantity):
     key = "loss"
 
 
-class MeanGSNR(Quantity):
-    """Mean signal-to-noise ratio of the gradient.
-
-    Args:
-        track_schedule: When it is tracked.
-        verbose: Has no effect.
-        epsilon: Has no effect: coordinates without variance are left out instead.
-    """
+class MeanGSNR(_OfVariance):
+    """Mean signal-to-noise ratio of the gradient."""
 
     key = "mean_gsnr"
-
-    def __init__(self, track_schedule: Schedule, verbose: bool = False, epsilon: float = 1e-5) -> None:
-        super().__init__(track_schedule, verbose)
 
 
 class NormTest(Quantity):

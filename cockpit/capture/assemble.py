@@ -10,12 +10,12 @@ from torch import nn
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.combined import added
-from cockpit.capture.forms import form_of, working
+from cockpit.capture.forms import form_of
 from cockpit.capture.generic import VectorisedGradients
 from cockpit.capture.gradients import SampleGradients, Zeros
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import Parameter
+from cockpit.parameters import Parameter, working
 
 Source: TypeAlias = Callable[[Parameter, Sequence[ModuleCall], int], SampleGradients]
 """Parameter, calls that the backward pass walked through, batch size -> individual gradients."""

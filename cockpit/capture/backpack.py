@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import Rows, SampleGradients, Zeros
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import Parameter
+from cockpit.parameters import Parameter, working
 
 if TYPE_CHECKING:
     from backpack.extensions import BatchGrad

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.combined import Blocks, Rearranged
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import OuterProducts, SampleGradients
 from cockpit.capture.graph import Node, Pullback, between, kind, pull, require_plain_memory
 from cockpit.capture.node_forms import ELEMENTWISE, broadcast, form_of_node, reduced
 from cockpit.capture.pulled import Masked, Pulled
 from cockpit.capture.recurrent import FusedLayer
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import working
 
 _VIEWS = frozenset(
     ("T", "Transpose", "Permute", "View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Slice", "Select",

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.graph import reachable
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -92,12 +93,5 @@ def _first(call: ModuleCall, places: dict[int, int], uses: Counter[Any]) -> Firs
 
 def _uses(roots: Iterable[Tensor]) -> Iterator[Any]:
     """Every node of the graph, as often as it is used."""
-    open_nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
-    seen = set(open_nodes)
-    while open_nodes:
-        for following, _ in open_nodes.pop().next_functions:
-            if following is not None:
-                yield following
-                if following not in seen:
-                    seen.add(following)
-                    open_nodes.append(following)
+    for node in reachable(root.grad_fn for root in roots if root.grad_fn is not None):
+        yield from (following for following, _ in node.next_functions if following is not None)

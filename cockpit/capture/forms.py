@@ -20,7 +20,7 @@ from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, 
 from cockpit.capture.embedding import EmbeddingGradients
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import working as working
+from cockpit.parameters import working
 
 Form: TypeAlias = Callable[[ModuleCall, Tensor, str, int], SampleGradients]
 """Call, output gradient, attribute name of the parameter, batch size -> individual gradients."""

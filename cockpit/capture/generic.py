@@ -12,11 +12,11 @@ from torch.func import functional_call, vjp, vmap
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.calls import ModuleCall, tensors_in
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import without_hooks
 from cockpit.capture.workspace import Workspace
+from cockpit.parameters import working
 
 
 class VectorisedGradients(SampleGradients):

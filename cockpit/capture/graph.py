@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -74,7 +74,7 @@ def mixes(node: Node) -> bool:
 
 def mixes_samples(root: Node) -> bool:
     """Whether samples reach each other somewhere between a loss and its leaves."""
-    return any(map(mixes, Graph(root).nodes))
+    return any(map(mixes, reachable([root])))
 
 
 def kind(node: Node) -> str:
@@ -107,17 +107,27 @@ def require_plain_memory(nodes: Sequence[Node]) -> None:
                     )
 
 
-def before_checkpoints(root: Node) -> set[Node]:
-    """Nodes that can be differentiated without a reentrant checkpoint, which is for ``backward`` alone."""
-    within = {root}
-    open_nodes = [root]
+def reachable(roots: Iterable[Node], short_of: str = "") -> Iterator[Node]:
+    """Every node that gradients come to, each once.
+
+    Args:
+        roots: Where they start.
+        short_of: Name of nodes that they come to and do not leave.
+    """
+    seen = set(roots)
+    open_nodes = list(seen)
     while open_nodes:
         node = open_nodes.pop()
-        if node.name() != CHECKPOINT:
-            fresh = {following for following, _ in node.next_functions if following is not None} - within
-            within |= fresh
+        yield node
+        if node.name() != short_of:
+            fresh = {following for following, _ in node.next_functions if following is not None} - seen
+            seen |= fresh
             open_nodes.extend(fresh)
-    return within
+
+
+def before_checkpoints(root: Node) -> set[Node]:
+    """Nodes that can be differentiated without a reentrant checkpoint, which is for ``backward`` alone."""
+    return set(reachable([root], short_of=CHECKPOINT))
 
 
 def between(start: Node, end: Node, within: Set[Node]) -> list[Node]:

@@ -20,14 +20,14 @@ from cockpit.capture.batch_axis import Finding
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.combined import added
 from cockpit.capture.consumer import Consumer, Spot, Views
-from cockpit.capture.forms import form_of, working
+from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients, Zeros
 from cockpit.capture.graph import Graph, Node, Use, between, mixes
 from cockpit.capture.layout import Layout
 from cockpit.capture.losses import LossCall
 from cockpit.capture.recurrent import FusedLayer
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import Parameter, ParameterTable
+from cockpit.parameters import Parameter, ParameterTable, working
 
 FindAxes: TypeAlias = Callable[[Sequence[GradientEdge]], Sequence[Finding]]
 """Gradient edges -> where the samples are in what arrives there."""

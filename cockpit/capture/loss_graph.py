@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.first_convolution import first_convolutions
-from cockpit.capture.graph import Node
+from cockpit.capture.graph import Node, reachable
 from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -206,16 +206,8 @@ def _breaks_off(gradients: Sequence[Tensor | None]) -> bool:
     A function that is marked as differentiable once hangs a node into the graph that raises when it is walked; but no
     path leads over it to the parameters, so that nobody who asks for theirs alone walks it.
     """
-    open_nodes = [g.grad_fn for g in gradients if g is not None and g.grad_fn is not None]
-    seen = set(open_nodes)
-    while open_nodes:
-        node = open_nodes.pop()
-        if node.name() == "torch::autograd::Error":
-            return True
-        fresh = {following for following, _ in node.next_functions if following is not None} - seen
-        seen |= fresh
-        open_nodes.extend(fresh)
-    return False
+    roots = [g.grad_fn for g in gradients if g is not None and g.grad_fn is not None]
+    return any(node.name() == "torch::autograd::Error" for node in reachable(roots))
 
 
 _WAYS_OUT = (

@@ -16,9 +16,9 @@ from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.combined import Blocks
 from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, zeros_around
 from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.graph import Node, kind, require_plain_memory, saved
+from cockpit.parameters import working
 
 Apply: TypeAlias = Callable[[Tensor, BatchAxis, int], SampleGradients]
 """Output gradient, its batch axis, batch size -> individual gradients of the operation's input, of its shape."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
 from cockpit.capture.graph import Node, saved
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import working
 
 _LSTM = 2
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
-from cockpit.capture.forms import working
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import working
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
 _PIECE = 1 << 18

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cockpit.capture.forms import working
 from cockpit.capture.loss_graph import OpenLoss
 from cockpit.capture.losses import Arrangement
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import working
 
 INSTEAD = "ask for curvature='hutchinson', which any loss has"
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cockpit.capture.forms import working
 from cockpit.kernels.histogram import Edges, count_rows
+from cockpit.parameters import working
 from cockpit.probes.batch import batch_numbers
 from cockpit.probes.probe import Collector, Probe, Surroundings
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.backward import BackwardPass
-from cockpit.capture.forms import working
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
-from cockpit.parameters import sq_norms
+from cockpit.parameters import sq_norms, working
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
 
 UNCOVERED_STEP = 0.01

@@ -34,14 +34,7 @@ def numpy_pairs(values: Tensor, edges: Edges, parameters: Tensor, parameter_edge
     return counts
 
 
-@pytest.fixture(params=["compiled", "torch", "without numba"], autouse=True)
-def _variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "compiled":
-        pytest.importorskip("numba", reason="the compiled loops need the extra 'fast'")
-    elif request.param == "torch":
-        monkeypatch.setattr(compiled, "usable", lambda tensor: False)
-    else:
-        monkeypatch.setattr(compiled, "numba", None)
+pytestmark = pytest.mark.usefixtures("variant")
 
 
 spans = st.sampled_from(RANGES)
