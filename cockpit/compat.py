@@ -14,7 +14,7 @@ import operator
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -228,21 +228,18 @@ class _Session(Cockpit):
         self._only = only
         super().__init__(*arguments, **options)
 
-    def _watched(self) -> ParameterTable:
-        return ParameterTable(self._model, self._optimizers, self._only)
+    def _parameters_of(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> ParameterTable:
+        return ParameterTable(model, optimizers, self._only)
 
     def enter_at(self, index: int) -> OpenStep | None:
-        """Begins a step. Where its number does not follow the last, nothing reaches over the gap."""
-        self._require_running()
-        if index != self._index:
-            self._settle()
-            self._windows.forget()
-            self._previous, self._index = None, index
-        return self._enter()
+        """Begins a step."""
+        return self._tracker.enter_at(index)
 
     def remark_on_modules(self) -> None:
         """Warns of modules that nothing but the mini-batch gradient can be told of."""
-        bare = [name for name, module in self._table.modules(self._model).items() if not is_extended(module)]
+        watched = self._tracker.watched
+        owning = watched.table.modules(watched.model)
+        bare = [name for name, module in owning.items() if not is_extended(module)]
         if bare:
             warnings.warn(
                 f"the modules {', '.join(bare)} are not extended, so there are no individual gradients of their "
@@ -253,12 +250,12 @@ class _Session(Cockpit):
 
     def leave(self, step: OpenStep | None, failed: bool) -> None:
         """Ends it."""
-        self._leave(step, failed)
+        self._tracker.leave(step, failed)
 
     def log_at(self, index: int, values: Mapping[str, float | None]) -> None:
         """Logs scalars under a step of any number."""
-        self._require_running()
-        self._writer.scalars(index, self._seconds(), values)
+        self._tracker.require_open()
+        self._writer.scalars(index, self._tracker.seconds(), values)
 
 
 def _checked(params: Iterable[Any]) -> list[Tensor]:

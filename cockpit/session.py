@@ -1,11 +1,7 @@
-"""The cockpit: the only file that knows the order of events in a step."""
+"""The cockpit as its user sees it; what happens in a step, and when, is :mod:`cockpit.tracking.tracker`'s."""
 
 from __future__ import annotations
 
-import atexit
-import functools
-import time
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,16 +9,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.backpack import batch_gradients
-from cockpit.capture.layout import Layouts
-from cockpit.capture.workspace import Workspace
 from cockpit.clash import check_for_clash
 from cockpit.instrument import Instrument, resolve
 from cockpit.json_log import output_of, write_json
 from cockpit.parameters import Displacement, ParameterTable
-from cockpit.probes.probe import Probe, Surroundings
 from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule
 from cockpit.tracking.arguments import (
@@ -37,15 +28,12 @@ from cockpit.tracking.arguments import (
     state_after,
     turned_off,
 )
-from cockpit.tracking.bookkeeping import KEYS, PLAN_KEYS, Bookkeeping
-from cockpit.tracking.clock import WEIGHED, Clock
+from cockpit.tracking.bookkeeping import KEYS, PLAN_KEYS
 from cockpit.tracking.description import describe_run
 from cockpit.tracking.dispatch import Dispatched
-from cockpit.tracking.notices import Notices
-from cockpit.tracking.open_step import OpenStep
-from cockpit.tracking.places import PROGRESS, open_log
+from cockpit.tracking.places import open_log
 from cockpit.tracking.step_context import StepContext
-from cockpit.tracking.windows import Windows
+from cockpit.tracking.tracker import Tracker, Watched
 
 check_for_clash()
 
@@ -82,12 +70,6 @@ class Cockpit(Dispatched):
     run: Path | None = None
     """Directory of the log; ``None`` where the cockpit is turned off."""
 
-    _closed = False
-    _inside = False  # a step
-    _previous: Sequence[Tensor] | None = None  # what the parameters moved by in the step before
-    _unsettled: OpenStep | None = None  # a step whose optimizers are still to come
-    _leftover: Sequence[RemovableHandle] = ()
-
     def __init__(
         self,
         model: nn.Module,
@@ -107,47 +89,30 @@ class Cockpit(Dispatched):
         self.enabled = enabled and not turned_off()
         if not self.enabled:
             return
-        self._model, self._optimizers = checked_model(model), checked_optimizers(optimizer)
+        trained, optimizers = checked_model(model), checked_optimizers(optimizer)
         watching = resolve(instruments)
         schedule, share = as_schedule(track), checked_budget(budget)
-        self._source = checked_backend(backend)
-        self._table = self._watched()
+        source = checked_backend(backend)
+        table = self._parameters_of(trained, optimizers)
         moves = any(probe.movement for instrument in watching for probe in instrument.probes())
-        self._displacement = Displacement(self._table) if moves else None
+        watched = Watched(trained, optimizers, table, Displacement(table) if moves else None, source)
         self._own_keys = (*(instrument.name for instrument in watching), *KEYS, *PLAN_KEYS)
         header = describe_run(
-            model, self._table, self._optimizers, watching, schedule, checked_config(config), checked_tags(tags)
+            trained, table, optimizers, watching, schedule, checked_config(config), checked_tags(tags)
         )
         log = open_log(run, header, resume)
         self._writer, self.run = log.writer, log.place
-        self._index = log.next_step
-        self._began = time.monotonic() - log.seconds
-        if log.next_step > 0 and self._displacement is not None:
-            self._displacement.resumed()
-        self._notices = Notices(self._writer, self._seconds)
-        self._windows = Windows(watching, schedule, share, self._notices)
-        self._budget, self._clock = self._windows.budget, Clock(self._table[0].tensor.device)
-        self._layouts, self._workspace = Layouts(), Workspace()
-        self._memory: dict[Probe[Any], Any] = {}
-        self._books = Bookkeeping(
-            log, self._budget, watching, schedule, instruments if isinstance(instruments, str) else ""
-        )
-        self._at_exit = functools.partial(_interrupt, weakref.ref(self))
-        atexit.register(self._at_exit)  # runs before the writer's own, which is older
-        self._notices.unheld(self._table)
-        try:
-            self._notices.tell()
-        except BaseException:  # a warning that the user has made an error
-            self.close("crashed")
-            raise
+        wanted = instruments if isinstance(instruments, str) else ""
+        self._tracker = Tracker(watched, watching, schedule, share, wanted, log)
+        self._tracker.begin()
 
-    def _watched(self) -> ParameterTable:
-        return ParameterTable(self._model, self._optimizers)
+    def _parameters_of(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> ParameterTable:
+        return ParameterTable(model, optimizers)
 
     @property
     def overhead(self) -> float | None:
         """Extra time over plain time so far, 0.1 is ten percent; ``None`` before there is a yardstick."""
-        return self._budget.overhead() if self.enabled else None
+        return self._tracker.overhead() if self.enabled else None
 
     def step(self) -> StepContext:
         """One optimizer update, however many backward passes: ``with cockpit.step(): …``.
@@ -155,7 +120,7 @@ class Cockpit(Dispatched):
         Raises:
             RuntimeError: On entering, if a step is already open, or the cockpit is closed.
         """
-        return StepContext(self._enter, self._leave) if self.enabled else StepContext()
+        return StepContext(self._tracker.enter, self._tracker.leave) if self.enabled else StepContext()
 
     def log(self, values: Mapping[str, float | Tensor | None]) -> None:
         """Logs scalars of the user's own under the number of the latest step.
@@ -171,9 +136,8 @@ class Cockpit(Dispatched):
         """
         if not self.enabled:
             return
-        self._require_running()
-        index = self._index if self._inside else max(0, self._index - 1)
-        self._writer.scalars(index, self._seconds(), checked_scalars(values, self._own_keys))
+        self._tracker.require_open()
+        self._writer.scalars(self._tracker.latest, self._tracker.seconds(), checked_scalars(values, self._own_keys))
 
     def flush(self) -> None:
         """Waits until what was read so far is in the log, five seconds at most."""
@@ -201,18 +165,8 @@ class Cockpit(Dispatched):
         """
         if state not in STATES:
             raise ValueError(f"a run ends as one of {', '.join(STATES)}, not as {state!r}")
-        if not self.enabled or self._closed:
-            return
-        self._closed = True
-        self._settle()
-        self._windows.forget()
-        self._workspace.clear()
-        self._memory.clear()
-        self._writer.document(PROGRESS, {"steps": self._index, "seconds": self._seconds()})
-        self._writer.close(state)
-        atexit.unregister(self._at_exit)
-        if state == "finished":  # else something of more weight is on its way to the user
-            self._notices.tell()
+        if self.enabled:
+            self._tracker.close(state)
 
     def __enter__(self) -> Cockpit:
         return self
@@ -221,151 +175,3 @@ class Cockpit(Dispatched):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(state_after(error))
-
-    # The order of events in a step, from here on.
-
-    def _enter(self) -> OpenStep | None:
-        """Begins a step; ``None`` if nothing looks at it."""
-        self._require_running()
-        if self._inside:
-            raise RuntimeError(
-                f"step {self._index} is still open: a step is one optimizer update, and steps do not nest; "
-                "several backward passes may share one"
-            )
-        self._settle()
-        self._clock.begin()
-        step = self._opened()
-        if step is None and self._index % WEIGHED == 0:
-            self._clock.leave_alone()
-        self._inside = True
-        return step
-
-    def _opened(self) -> OpenStep | None:
-        audience = self._windows.begin(self._index)
-        if not audience:
-            return None
-        self._clock.track()
-        surroundings = Surroundings(
-            self._table,
-            self._workspace,
-            self._displacement,
-            previous=self._previous if audience.looks_back() else None,
-            begins_window=audience.looks_ahead(),
-            index=self._index,
-            memory=self._memory,
-            backpack=self._source is batch_gradients,
-        )
-        try:
-            step = OpenStep(
-                self._index,
-                self._model,
-                self._optimizers,
-                audience,
-                surroundings,
-                self._layouts,
-                self._failed,
-                self._source,
-            )
-            step.open()
-        except BaseException as error:
-            self._windows.forget()
-            if not isinstance(error, Exception):
-                raise
-            self._failed(error)
-            self._budget.given_up()
-            return None
-        return step
-
-    def _leave(self, step: OpenStep | None, failed: bool) -> None:
-        """Ends the user's block. Where the optimizer steps later, the reading waits for it."""
-        self._inside = False
-        if failed or self._closed:
-            # Neither counted nor logged: what was captured may be half of a step.
-            self._windows.forget()
-            if step is not None:
-                step.abandon()
-            return
-        self._index += 1
-        if step is None:
-            self._previous = None
-            self._budget.untracked(self._clock.elapsed())
-        else:
-            self._conclude(step)
-        if self._books.plan is not self._budget.plan:
-            self._books.tell_plan(self._index - 1, self._seconds())
-        self._notices.tell()
-        if self._clock.weighing:
-            self._clock.left_alone()
-
-    def _conclude(self, step: OpenStep) -> None:
-        try:
-            step.leave()
-            if step.optimizer_stepped:
-                step.detach()
-                self._finish(step)
-            else:
-                self._unsettled, step.took = step, self._clock.elapsed() or 0.0
-                step.when_all_optimizers_stepped(self._optimizers_stepped)
-        except BaseException:  # Ctrl-C in the cockpit's own work
-            self._windows.forget()
-            step.detach()
-            raise
-
-    def _optimizers_stepped(self) -> None:
-        """All optimizers stepped after the block. Their hooks are running, so they are removed later."""
-        if self._unsettled is not None:
-            self._leftover = self._unsettled.disarm()
-        self._finish_unsettled()
-
-    def _settle(self) -> None:
-        """Ends a step whose optimizers stepped after the block, or not at all."""
-        for handle in self._leftover:
-            handle.remove()
-        self._leftover = ()
-        if self._unsettled is not None:
-            self._unsettled.detach()
-        self._finish_unsettled()
-
-    def _finish_unsettled(self) -> None:
-        step, self._unsettled = self._unsettled, None
-        if step is not None:
-            self._clock.begin()
-            self._finish(step)
-
-    def _finish(self, step: OpenStep) -> None:
-        """Everything is known: compute the instruments whose window is complete, and log."""
-        try:
-            done = step.settle(self._seconds())
-            self._previous = step.steps
-            readings = self._windows.add(done)
-            if readings:
-                readings.setdefault(done.index, {}).update(self._books.readings(done, step.learning_rates()))
-            for index, by_name in readings.items():
-                self._writer.put(index, done.time, by_name)
-            self._books.announce(step)
-            self._notices.joined(step.index, self._table.newcomers(self._model, self._optimizers))
-        except BaseException as error:
-            self._windows.forget()
-            if not isinstance(error, Exception):
-                raise
-            self._notices.failed(step.index, "the capture", error)
-        taken = step.took + (self._clock.elapsed() or 0.0)
-        work = step.audience.work({**step.seconds(), **self._windows.seconds})
-        self._budget.tracked(taken, work, self._writer.seconds, self._clock.idle)
-
-    def _failed(self, error: Exception) -> None:
-        self._notices.failed(self._index, "the capture", error)
-
-    def _seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def _require_running(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"the cockpit of {self.run} is closed; make a new one to go on")
-
-
-def _interrupt(reference: weakref.ref[Cockpit]) -> None:
-    """The interpreter ends with the run still open: its last step may still wait for its optimizer."""
-    cockpit = reference()
-    if cockpit is not None:
-        cockpit.close("interrupted")

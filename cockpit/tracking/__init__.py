@@ -1,1 +1,1 @@
-"""What the session is made of: one tracked step, who looks at it, and what is said and written about it."""
+"""What stands behind a cockpit: the order of events in a step, who looks at it, what is said and written about it."""

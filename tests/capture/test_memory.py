@@ -94,7 +94,7 @@ def test_no_tensor_of_all_individual_gradients(make, inputs, tmp_path: Path) -> 
     limit = 4 * N * largest // 4
     outputs = 4 * N * 12 * 150
     with Cockpit(model, optimizer, run=tmp_path / "run", track=1) as cockpit:
-        cockpit._workspace.limit = limit
+        cockpit._tracker.workspace.limit = limit
         for _ in range(2):
             with cockpit.step(), Largest() as seen:
                 optimizer.zero_grad()

@@ -110,7 +110,7 @@ def test_alpha_of_convolutions_whose_rows_are_kept_or_not(tmp_path: Path) -> Non
         optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
         batches = [(torch.randn(N, 2, 6, 6).double(), torch.randint(C, (N,))) for _ in range(3)]
         cockpit = Cockpit(model, optimizer, run=tmp_path / str(limit), track=1)
-        cockpit._workspace.limit = limit
+        cockpit._tracker.workspace.limit = limit
         truths, steps = [], []
         with cockpit:
             for x, y in batches:

@@ -184,5 +184,5 @@ def test_nothing_is_held_but_one_number_for_each_coordinate(tmp_path: Path) -> N
                 optimizer.zero_grad()
                 loss(model, (X, Y)).backward()
                 optimizer.step()
-        (held,) = [memory for memory in cockpit._memory.values() if isinstance(memory, RunningMean)]
+        (held,) = [memory for memory in cockpit._tracker.memory.values() if isinstance(memory, RunningMean)]
         assert sum(values.numel() for values in held.values) == sum(p.numel() for p in model.parameters())

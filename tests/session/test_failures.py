@@ -136,16 +136,16 @@ def test_a_parameter_that_changes_its_shape_stops_the_readings_and_not_the_train
 def test_an_interruption_of_the_cockpits_own_work_leaves_no_trace(place, loop, begin, tmp_path):
     cockpit = begin(loop)
     loop.steps(cockpit, 2)
-    original = getattr(cockpit._displacement, place)
+    original = getattr(cockpit._tracker.watched.displacement, place)
 
     def interrupted():
         raise KeyboardInterrupt
 
-    setattr(cockpit._displacement, place, interrupted)
+    setattr(cockpit._tracker.watched.displacement, place, interrupted)
     with pytest.raises(KeyboardInterrupt):
         loop.steps(cockpit, 1)
     no_trace(loop)
-    setattr(cockpit._displacement, place, original)
+    setattr(cockpit._tracker.watched.displacement, place, original)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loop.steps(cockpit, 2)
