@@ -16,7 +16,7 @@ from cockpit.probes.curvature import Curvature, Method, pooled
 from cockpit.probes.exact_hessian import ExactHessian, HessianRoutes
 from cockpit.probes.gauss_newton import gauss_newton
 from cockpit.probes.hessian_diagonal import hutchinson
-from cockpit.probes.loss_roots import INSTEAD
+from cockpit.probes.loss_hessian import INSTEAD
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
 EXACT: tuple[Method, ...] = ("hessian", "ggn")

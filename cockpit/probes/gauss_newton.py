@@ -22,15 +22,17 @@ from torch import Tensor
 
 from cockpit.capture.assemble import sample_gradients
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.gradients import SampleGradients, column_square_sums, row_sq_norms
+from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph, OpenLoss
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
-from cockpit.parameters import Parameter, ParameterTable
+from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature
-from cockpit.probes.loss_roots import INSTEAD, Root, Symmetric, root_of
+from cockpit.probes.loss_hessian import INSTEAD
+from cockpit.probes.loss_roots import Root, Symmetric, root_of
 from cockpit.probes.per_sample_moments import MomentsReduction
-from cockpit.probes.probe import Reduction, reduce
+from cockpit.probes.probe import reduce
+from cockpit.probes.square_sums import SquareSums
 
 
 @dataclass
@@ -95,8 +97,8 @@ def gauss_newton(
             "no loss of torch.nn or torch.nn.functional was seen, and the Gauss-Newton matrix needs to know what the "
             f"loss was computed from: {INSTEAD}"
         )
-    sums = _Sums(graph, table, workspace, diagonal)
-    pulls = [_Pull(sums, loss, routes.of(graph, loss)) for loss in graph.losses]
+    sums = SquareSums(table, workspace, diagonal)
+    pulls = [_Pull(sums, graph, workspace, loss, routes.of(graph, loss)) for loss in graph.losses]
     rows = []
     for _ in range(1 if draws is None else draws):
         for pull in pulls:
@@ -113,67 +115,22 @@ def gauss_newton(
     )
 
 
-class _Sums:
-    """Squares by parameter, added up over losses and columns; the diagonal over draws as well."""
-
-    def __init__(self, graph: LossGraph, table: ParameterTable, workspace: Workspace, diagonal: bool) -> None:
-        self.graph, self.table, self.workspace = graph, table, workspace
-        self._traces = [p.tensor.new_zeros((), dtype=torch.float64) for p in table]
-        self.elementwise = diagonal
-        self._by_sample: dict[int, Tensor | None] = {}  # traces of a parameter, each sample's share of them
-        self.diagonal: list[Tensor] = []
-        if diagonal:
-            self.diagonal = [p.tensor.detach().new_zeros(p.tensor.shape, dtype=_summing(p)) for p in table]
-
-    def next_draw(self) -> Tensor:
-        """The traces of a draw, shape ``[P]``; from here on those of the next are added up."""
-        traces = torch.stack([trace.to(self._traces[0].device) for trace in self._traces])
-        self._traces = [torch.zeros_like(trace) for trace in self._traces]
-        return traces
-
-    def spread(self) -> Tensor:
-        """What the spread of the samples' shares says of the standard errors, shape ``[P + 1]``; NaN if unknown."""
-        known = {i: shares for i, shares in self._by_sample.items() if shares is not None}
-        errors = self._traces[0].new_full((len(self.table) + 1,), math.nan)
-        for i, shares in known.items():
-            errors[i] = _error_of_sum(shares)
-        if known and len(known) == len(self._by_sample):
-            errors[-1] = _error_of_sum(torch.stack([*known.values()]).sum(0))
-        return errors
-
-    def add(self, index: int, trace: Tensor, values: Tensor | None, by_sample: Tensor | None = None) -> None:
-        """Takes a parameter's squares, and their trace sample by sample where that is known."""
-        self._traces[index] += trace
-        before = self._by_sample.get(index)
-        first = index not in self._by_sample
-        added = by_sample if first or before is None or by_sample is None else before + by_sample
-        self._by_sample[index] = added if first or before is not None else None
-        if values is not None:
-            self.diagonal[index] += values.view_as(self.diagonal[index])
-
-    def add_products(self, index: int, left: Tensor, right: Tensor) -> None:
-        """Takes the products of two pulled-back vectors."""
-        dtype = _summing(self.table[index])
-        values = left.to(dtype) * right.to(dtype)
-        self.add(index, values.sum(dtype=torch.float64), values if self.elementwise else None)
-
-
-def _summing(parameter: Parameter) -> torch.dtype:
-    return torch.promote_types(parameter.tensor.dtype, torch.float32)
-
-
 class _Pull:
     """One loss's vectors on their way back.
 
     Args:
         sums: Where squares are added.
+        graph: The graph that they go through.
+        workspace: Scratch memory.
         loss: The loss.
         route: What is known of it.
     """
 
-    def __init__(self, sums: _Sums, loss: OpenLoss, route: _Route) -> None:
-        self._sums, self._graph, self._table = sums, sums.graph, sums.table
-        self._route, self._boost = route, _boost(sums.graph, loss)
+    def __init__(
+        self, sums: SquareSums, graph: LossGraph, workspace: Workspace, loss: OpenLoss, route: _Route
+    ) -> None:  # fmt: skip
+        self._sums, self._graph, self._workspace, self._table = sums, graph, workspace, sums.table
+        self._route, self._boost = route, _boost(graph, loss)
         self._root = root_of(loss, self._boost)
         self._samples = None if loss.call.arrangement is None else loss.call.arrangement.samples
         self._trained = [i for i, p in enumerate(sums.table) if p.tensor.requires_grad]
@@ -233,7 +190,7 @@ class _Pull:
         for i in self._trained:
             reached = any(module in owners for module, _ in self._table[i].owners)
             if reached and i not in self._route.whole:
-                self._reduce(i, calls)
+                self._sums.add_samples(i, self._gradients(i, calls), self._boost)
         if whole:
             self._add_whole({i: p for i, p in products.items() if i in self._route.whole})
 
@@ -251,67 +208,16 @@ class _Pull:
         try:
             gradients = self._gradients(index, calls)
             moments = MomentsReduction(gradients, product.to_dense())
-            reduce(gradients, [moments], self._sums.workspace)
+            reduce(gradients, [moments], self._workspace)
         except Unavailable:
             return False
         lowest = max((call.output_dtype for call in calls), key=lambda dtype: torch.finfo(dtype).eps)
         return moments.adds_up(self._table[index].tensor, lowest)
 
-    def _reduce(self, index: int, calls: Sequence[ModuleCall]) -> None:
-        gradients = self._gradients(index, calls)
-        squares = _Squares(gradients, self._sums.elementwise)
-        reduce(gradients, [squares], self._sums.workspace)
-        values = None if squares.values is None else squares.values / self._boost**2
-        shares = squares.by_sample()
-        self._sums.add(index, shares.sum() / self._boost**2, values, shares / self._boost**2)
-
     def _gradients(self, index: int, calls: Sequence[ModuleCall]) -> SampleGradients:
         if self._samples is None:
             raise Unavailable("the batch size was not found")
         return sample_gradients(self._table[index], calls, self._samples)
-
-
-class _Squares(Reduction):
-    """``Σ_n ‖J_nᵀ v_n‖²`` of one parameter, or its terms for every coordinate.
-
-    Args:
-        gradients: What the vectors have become at the parameter.
-        elementwise: Whether coordinates are kept apart.
-    """
-
-    def __init__(self, gradients: SampleGradients, elementwise: bool) -> None:
-        self._gradients: SampleGradients | None = gradients
-        self._elementwise = elementwise
-        self.values: Tensor | None = None
-        self._sq_norms: list[Tensor] = []
-
-    def closed(self) -> bool:
-        assert self._gradients is not None
-        sq_norms = self._gradients.sq_norms()
-        if self._elementwise and sq_norms is not None:
-            self.values = self._gradients.weighted_squares(torch.ones(self._gradients.samples))
-        if sq_norms is None or (self._elementwise and self.values is None):
-            return False
-        self._sq_norms = [sq_norms]
-        return True
-
-    def rows(self, start: int, rows: Tensor) -> None:
-        self._sq_norms.append(row_sq_norms(rows))
-        if self._elementwise:
-            part = column_square_sums(rows, rows.new_ones(len(rows)))
-            self.values = part if self.values is None else self.values.add_(part)
-
-    def finish(self) -> None:
-        self._gradients = None
-
-    def by_sample(self) -> Tensor:
-        """``‖J_nᵀ v_n‖²``, float64, shape ``[N]``."""
-        return torch.cat(self._sq_norms)
-
-
-def _error_of_sum(shares: Tensor) -> Tensor:
-    """Standard error of a sum of independent terms of unknown means: at most this, in expectation."""
-    return (shares.var(correction=1) * len(shares)).sqrt() if len(shares) > 1 else shares.new_tensor(math.nan)
 
 
 def _with_delta(call: ModuleCall, delta: Tensor) -> ModuleCall:

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cockpit.capture.loss_graph import OpenLoss
 from cockpit.capture.losses import Arrangement
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
-
-INSTEAD = "ask for curvature='hutchinson', which any loss has"
+from cockpit.probes.loss_hessian import INSTEAD, LossHessian, inputs_of
 
 ELEMENTWISE = frozenset(
     {
@@ -143,34 +141,29 @@ class Symmetric:
     """
 
     def __init__(self, loss: OpenLoss, boost: float) -> None:
-        names = _inputs(loss)
-        self.at = [loss.arguments[name] for name in names]
-        self._name, self._boost = loss.name, boost
-        self._slopes, self._inputs = _differentiated(loss, names)
-        if not any(bool(h.any()) for h in self._times([torch.ones_like(x) for x in self._inputs])):
-            raise _without_second_derivative(loss.name)
+        self.at = [loss.arguments[name] for name in inputs_of(loss)]
+        self._boost = boost
+        self._hessian = LossHessian(loss)
 
     def draw(self, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
         """Random signs, and the Hessian times them."""
-        return self._pair([_signs(x, generator) for x in self._inputs])
+        return self._pair([_signs(x, generator) for x in self._hessian.inputs])
 
     def columns(self) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """Unit vectors, and the Hessian times each."""
-        for i, x in enumerate(self._inputs):
+        inputs = self._hessian.inputs
+        for i, x in enumerate(inputs):
             for j in range(x.numel()):
-                units = [torch.zeros_like(other) for other in self._inputs]
+                units = [torch.zeros_like(other) for other in inputs]
                 units[i].view(-1)[j] = 1
                 yield self._pair(units)
 
     def _pair(self, vectors: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        products = self._times(vectors)
+        products = self._hessian.times(vectors)
         return (
             [(v * self._boost).to(at.dtype) for v, at in zip(vectors, self.at, strict=True)],
             [(h * self._boost).to(at.dtype) for h, at in zip(products, self.at, strict=True)],
         )
-
-    def _times(self, vectors: Sequence[Tensor]) -> list[Tensor]:
-        return _products(self._name, self._slopes, self._inputs, vectors)
 
 
 def root_of(loss: OpenLoss, boost: float = 1.0) -> Root | Symmetric:
@@ -196,7 +189,7 @@ def root_of(loss: OpenLoss, boost: float = 1.0) -> Root | Symmetric:
         raise Unavailable(loss.call.problem)
     if bool((loss.coefficients < 0).any()):
         raise Unavailable(f"'{loss.name}' is subtracted from the objective, which therefore has no Gauss-Newton matrix")
-    if _inputs(loss) != ["input"]:
+    if inputs_of(loss) != ["input"]:
         return Symmetric(loss, boost)
     if loss.name in ("cross_entropy", "nll_loss"):
         return _categorical(loss, boost)
@@ -211,15 +204,10 @@ def columns_of(loss: OpenLoss) -> float:
     Args:
         loss: The loss.
     """
-    if _inputs(loss) != ["input"] or loss.name not in ELEMENTWISE | {"cross_entropy", "nll_loss"}:
+    if inputs_of(loss) != ["input"] or loss.name not in ELEMENTWISE | {"cross_entropy", "nll_loss"}:
         return math.inf
     arrangement, numel = loss.call.arrangement, loss.arguments["input"].numel()
     return float(numel if arrangement is None else numel // arrangement.samples)
-
-
-def _inputs(loss: OpenLoss) -> list[str]:
-    """Names of the arguments that are part of the graph."""
-    return [name for name, value in loss.arguments.items() if isinstance(value, Tensor) and value.requires_grad]
 
 
 def _class_axis(scores: Tensor) -> int:
@@ -261,10 +249,7 @@ def _class_weights(loss: OpenLoss, p: Tensor) -> Tensor:
 
 def _elementwise(loss: OpenLoss, boost: float) -> Root:
     at: Tensor = loss.arguments["input"]
-    slopes, inputs = _differentiated(loss, ["input"])
-    (curvatures,) = _products(loss.name, slopes, inputs, [torch.ones_like(inputs[0])])
-    if not bool(curvatures.any()):
-        raise _without_second_derivative(loss.name)
+    (curvatures,) = LossHessian(loss).row_sums
     arrangement = loss.call.arrangement if at.shape == loss.entries.shape else None
     return _Elementwise(at, _amplitude(loss, curvatures) * boost, arrangement)
 
@@ -277,44 +262,6 @@ def _amplitude(loss: OpenLoss, curvatures: Tensor) -> Tensor:
             f"has no root: {INSTEAD}"
         )
     return curvatures.sqrt()
-
-
-def _differentiated(loss: OpenLoss, names: Sequence[str]) -> tuple[list[Tensor], list[Tensor]]:
-    """The loss computed once more from copies of its arguments: its gradients, attached, and the copies."""
-    arguments = {
-        name: working(value.detach()) if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in loss.arguments.items()
-    }
-    inputs = [arguments[name].requires_grad_() for name in names]
-    with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
-        entries = getattr(F, loss.name)(**arguments)
-        try:
-            slopes = torch.autograd.grad(
-                (entries * loss.coefficients.to(entries.dtype)).sum(), inputs, create_graph=True, materialize_grads=True
-            )
-        except (RuntimeError, NotImplementedError) as error:
-            raise _without_second_derivative(loss.name) from error
-    return list(slopes), inputs
-
-
-def _products(name: str, slopes: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-    """Hessian times vector."""
-    parts = [(s, v) for s, v in zip(slopes, vectors, strict=True) if s.requires_grad]
-    if not parts:
-        raise _without_second_derivative(name)
-    try:
-        products = torch.autograd.grad(
-            [s for s, _ in parts], inputs, [v for _, v in parts], retain_graph=True, materialize_grads=True
-        )
-    except (RuntimeError, NotImplementedError) as error:
-        raise _without_second_derivative(name) from error
-    return [product.detach() for product in products]
-
-
-def _without_second_derivative(name: str) -> Unavailable:
-    return Unavailable(
-        f"the second derivative of '{name}' is zero or not to be had, so it has no Gauss-Newton matrix: {INSTEAD}"
-    )
 
 
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
