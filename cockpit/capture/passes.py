@@ -1,0 +1,175 @@
+"""The backward passes of one step, from the gradient at a loss to every parameter's individual gradients.
+
+A pass is the user's own. It brings the gradients at the losses, then those at the outputs of modules, and, last for
+each parameter, its gradient. At that moment the parameter's individual gradients are handed to the collectors and
+forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.variable import Variable
+
+from cockpit.capture.accumulation import Accumulation
+from cockpit.capture.assemble import TWICE, Source, individual_gradients
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.calls import ModuleCall
+from cockpit.capture.graph_walk import GraphWalk
+from cockpit.capture.guard import Guard
+from cockpit.capture.losses import LossCall
+from cockpit.capture.receiver import Receiver
+from cockpit.capture.unavailable import Unavailable
+from cockpit.capture.watch import Root, root_of
+from cockpit.parameters import ParameterTable
+
+_APART = (
+    "the backward passes of this step reach different parameters, so they are no parts of one batch; "
+    "give each a step of its own, or add the losses"
+)
+_BROKEN = "a backward pass of this step did not come to its end"
+
+
+class Passes:
+    """Puts together what arrives in a backward pass, and passes it on.
+
+    Args:
+        table: The watched parameters.
+        receiver: Told of everything that arrives.
+        walk: What arrives elsewhere in the graph than at the outputs of modules.
+        source: Makes individual gradients of a parameter's module calls; ``None`` where nobody needs them.
+        guard: Wraps what is called at the end of a pass.
+        on_end: Called when a pass is over.
+
+    Attributes:
+        accumulation: Whether the passes add up to one gradient.
+        current: The pass that is running.
+        begun: Every pass of the step, in order.
+        waiting: Losses that no pass has come to yet.
+        root: What the pass that is running, or about to run, starts from.
+    """
+
+    def __init__(
+        self,
+        table: ParameterTable,
+        receiver: Receiver,
+        walk: GraphWalk,
+        source: Source | None,
+        guard: Guard,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._table, self._receiver, self._walk, self._source = table, receiver, walk, source
+        self._guard, self._on_end = guard, on_end
+        self._indices = table.indices()
+        self._broken: str | None = None
+        self.accumulation = Accumulation(p.tensor for p in table)
+        self.current: BackwardPass | None = None
+        self.begun: list[BackwardPass] = []
+        self.waiting: list[LossCall] = []
+        self.root: Root | None = None
+
+    def supersede(self) -> None:
+        """Every loss that is waiting counts no more: others stand for it."""
+        for loss in self.waiting:
+            loss.superseded = True
+        self.waiting.clear()
+
+    def called(self, *args: Any, **kwargs: Any) -> Root | None:
+        """Takes what ``backward`` is about to be called with.
+
+        Returns:
+            What it starts from, ``None`` where that is no tensor.
+        """
+        self.root = root_of(*args, **kwargs)
+        return self.root
+
+    def broke_off(self) -> None:
+        """The pass raised. If the user goes on, what it left cannot be told from what comes then."""
+        if self.current is not None:
+            self._broken, self.current = _BROKEN, None
+
+    def loss_arrived(self, call: LossCall, gradient: Tensor) -> None:
+        """The gradient at a loss: the pass begins, unless it began elsewhere."""
+        current = self.current or self._begin(deferred=len(self.waiting) > 1)
+        if call.arrived is not None:
+            call = dataclasses.replace(call)
+            current.problem = TWICE
+        self.waiting = [waiting for waiting in self.waiting if waiting is not call]
+        call.arrive(gradient)
+        current.losses.append(call)
+
+    def delta_arrived(self, call: ModuleCall, delta: Tensor) -> None:
+        """The gradient at a module's output."""
+        if self.current is None:
+            return
+        if call.walked:
+            self.current.problem = TWICE
+        call.walked, call.delta = True, delta
+        self.current.walked.append(call)
+
+    def leaf_arrived(self, index: int, gradient: Tensor) -> None:
+        """A parameter's gradient in this pass."""
+        # A parameter may be reached before the loss is: through a penalty, or where no loss was recognised.
+        current = self.current or self._begin(deferred=bool(self.waiting))
+        current.reached.add(index)
+        if current.deferred:
+            current.gradients.append((index, gradient.detach()))
+        else:
+            self._hand_over(index, gradient.detach(), current)
+
+    def _begin(self, deferred: bool) -> BackwardPass:
+        self.current = BackwardPass(self.root, deferred, self.accumulation.begin() or self._broken)
+        self.begun.append(self.current)
+        Variable._execution_engine.queue_callback(self._guard(self._end))
+        return self.current
+
+    def _end(self) -> None:
+        backward, self.current = self.current, None
+        assert backward is not None
+        self.accumulation.end()
+        earlier = self.begun[:-1]
+        if earlier and backward.reached.isdisjoint(set().union(*(other.reached for other in earlier))):
+            backward.severed = backward.severed or _APART
+        for index, gradient in backward.gradients:
+            self._hand_over(index, gradient, backward)
+        backward.gradients.clear()
+        self._receiver.end_pass(backward)
+        for call in backward.walked:
+            call.release()
+        self._walk.end_pass()
+        self.root = None
+        self._on_end()
+
+    def _hand_over(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
+        if gradient.layout != torch.strided:
+            gradient = gradient.to_dense()
+        self._receiver.gradient(index, gradient, backward)
+        if self._source is None:
+            return
+        with torch.autocast(gradient.device.type, enabled=False):
+            try:
+                gradients = individual_gradients(index, self._table[index], backward, self._walk, self._source)
+            except Unavailable as reason:
+                self._receiver.left_out(index, str(reason))
+            else:
+                self._receiver.individual(index, gradients, gradient, backward)
+        self._release(index, backward)
+
+    def _release(self, index: int, backward: BackwardPass) -> None:
+        """Lets go of the tensors of calls all of whose parameters have been handed over: the training frees them here,
+        too."""
+        backward.handed_over.add(index)
+        for module, _ in self._table[index].owners:
+            if backward.handed_over.issuperset(self._indices[module]):
+                for call in backward.walked:
+                    if call.module is module:
+                        call.release()
+
+    def close(self) -> None:
+        """Forgets what no pass has come to."""
+        self.waiting.clear()
+        self.root = None
