@@ -146,7 +146,10 @@ FLAT, IMAGES, WORDS = torch.randn(N, 5).double(), torch.randn(N, 2, 6, 6).double
 Y, T = torch.randint(3, (N,)), torch.randn(N, 3).double()
 BY_CLASS = torch.tensor([1.0, 3.0, 0.5]).double()
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+Networks = dict[str, tuple[Callable[[], nn.Module], Tensor]]
+"""What makes a network, and a batch for it, by name."""
+
+NETWORKS: Networks = {
     "tanh": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), FLAT),
     "relu": (lambda: nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), FLAT),
     "linear": (lambda: nn.Linear(5, 3), FLAT),
@@ -164,9 +167,9 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def network(name: str) -> tuple[nn.Module, Tensor]:
+def network(name: str, among: Networks = NETWORKS) -> tuple[nn.Module, Tensor]:
     """A small network in float64, the same each time, and a batch for it."""
-    make, x = NETWORKS[name]
+    make, x = among[name]
     torch.manual_seed(1)
     return make().double(), x
 

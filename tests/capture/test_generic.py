@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, Opaque, agree, captured
+from harness import TIGHT, Opaque, agree, captured
 from reference import by_copies, doubled, one_at_a_time
+from sample_by_sample import check, squared
 from torch import Tensor, nn
 
 N = 5
@@ -73,11 +74,6 @@ class PairFromOutside(Pair):
         return super().forward(x) + F.bilinear(x, F.pad(x, (1, 0)), self.inner.weight)
 
 
-def squared(model: nn.Module, x: Tensor) -> Tensor:
-    out = model(x)
-    return (out * torch.linspace(0.5, 1.5, out[0].numel()).view(out[0].shape).to(out)).flatten(1).square().mean(1)
-
-
 FORMLESS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "own-parameter": (lambda: nn.Sequential(nn.Linear(3, 4), Scale(4), nn.Linear(4, 2)), (3,)),
     "own-parameter-over-positions": (lambda: nn.Sequential(Scale(3), nn.Linear(3, 2)), (4, 3)),
@@ -95,12 +91,7 @@ FORMLESS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 @pytest.mark.parametrize("limit", [1, 1 << 28], ids=["one-by-one", "at-once"])
 def test_modules_without_a_closed_form(make: Callable[[], nn.Module], shape: tuple[int, ...], limit: int) -> None:
     torch.manual_seed(0)
-    model, x = make(), torch.randn(N, *shape)
-    truth = one_at_a_time(model, lambda m: squared(m, x.double()))
-    for dtype, tolerance in ((torch.float64, TIGHT), (torch.float32, SINGLE)):
-        cast, inputs = model.to(dtype), x.to(dtype)
-        told = captured(cast, lambda c, m=cast, i=inputs: c.register(squared(m, i)).backward(), limit)
-        agree(told, truth, **tolerance)
+    check(make(), torch.randn(N, *shape), limit)
 
 
 def refused(model: nn.Module, x: Tensor, name: str, words: str) -> None:

@@ -10,18 +10,8 @@ import torch
 import torch.nn.functional as F
 from harness import SINGLE, TIGHT, agree, captured
 from reference import Truth, doubled, one_at_a_time, token_losses
+from targets import LABELS, TOKENS, C, N, T, Y, network
 from torch import Tensor, nn
-
-N, T, C = 6, 4, 5
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-def network(outputs: int = C) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, outputs))
 
 
 def check(
@@ -46,10 +36,6 @@ def check(
         agree(told, expected, **tolerance)
         assert told.loss == pytest.approx(number(expected), rel=tolerance["rtol"])
 
-
-LABELS = torch.tensor([0, 3, 1, 1, 4, 2])
-
-TOKENS = torch.tensor([[0, 1, 9, 2], [9, 9, 9, 1], [2, 2, 3, 4], [9, 9, 9, 9], [1, 9, 0, 9], [4, 3, 2, 1]])
 
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0, 0.25])
 
@@ -109,8 +95,6 @@ def test_negative_log_likelihood() -> None:
         lambda out: token_losses(out.unsqueeze(1), LABELS.unsqueeze(1), CLASS_WEIGHTS),
     )  # fmt: skip
 
-
-Y = torch.linspace(-1, 1, N * C).view(N, C)
 
 PLAIN_MEANS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "mse": (lambda out: F.mse_loss(out, Y.to(out)), lambda o, y: (o - y) ** 2),

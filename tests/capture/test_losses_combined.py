@@ -7,25 +7,8 @@ import torch
 import torch.nn.functional as F
 from harness import agree, captured
 from reference import one_at_a_time, token_losses
+from targets import LABELS, TOKENS, C, N, T, Y, network
 from torch import Tensor, nn
-
-N, T, C = 6, 4, 5
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-def network(outputs: int = C) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, outputs))
-
-
-LABELS = torch.tensor([0, 3, 1, 1, 4, 2])
-
-TOKENS = torch.tensor([[0, 1, 9, 2], [9, 9, 9, 1], [2, 2, 3, 4], [9, 9, 9, 9], [1, 9, 0, 9], [4, 3, 2, 1]])
-
-Y = torch.linspace(-1, 1, N * C).view(N, C)
 
 
 class _WithLoss(nn.Module):

@@ -6,23 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from harness import Captured, captured
-from torch import nn
-
-N, T, C = 6, 4, 5
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-def network(outputs: int = C) -> nn.Module:
-    return nn.Sequential(nn.Linear(3, 7), nn.Tanh(), nn.Linear(7, outputs))
-
-
-LABELS = torch.tensor([0, 3, 1, 1, 4, 2])
-
-Y = torch.linspace(-1, 1, N * C).view(N, C)
+from targets import LABELS, N, T, Y, network
 
 
 def refused(told: Captured, words: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import C, N, Y, truth_of
 from harness import (
     GRADIENT_KEYS,
     INDIVIDUAL,
@@ -18,33 +19,8 @@ from harness import (
     record_steps,
     withheld,
 )
-from reference import Truth, one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-
-N, C = 6, 4
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, C)).double()
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return torch.randn(N, 5).double()
-
-
-Y = torch.arange(N) % C
-
-
-def truth_of(model: nn.Module, x: Tensor) -> Truth:
-    return one_at_a_time(model, lambda m: token_losses(m(x).unsqueeze(1), Y.unsqueeze(1))[0])
 
 
 def test_gradients_taken_aside_are_no_backward_pass(model: nn.Module, x: Tensor, tmp_path: Path) -> None:
@@ -140,9 +116,6 @@ def test_backward_for_some_parameters_reads_those(model: nn.Module, x: Tensor) -
     told = captured(model, lambda _: F.cross_entropy(model(x), Y).backward(inputs=[model[2].weight]))
     assert set(told.gradients) == {"2.weight"}
     torch.testing.assert_close(told.gradients["2.weight"], truth.gradients["2.weight"])
-
-
-# Terms that are not a mean over samples
 
 
 def test_first_evaluation_of_a_closure_is_the_reading(model: nn.Module, x: Tensor, tmp_path: Path) -> None:

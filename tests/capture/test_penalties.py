@@ -7,33 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import C, N, Y, cross_entropies, truth_of
 from harness import INDIVIDUAL, logged, one_step, reasons, record, withheld
-from reference import Truth, one_at_a_time, token_losses
+from reference import one_at_a_time
 from torch import Tensor, nn
-
-N, C = 6, 4
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, C)).double()
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return torch.randn(N, 5).double()
-
-
-Y = torch.arange(N) % C
-
-
-def truth_of(model: nn.Module, x: Tensor) -> Truth:
-    return one_at_a_time(model, lambda m: token_losses(m(x).unsqueeze(1), Y.unsqueeze(1))[0])
 
 
 def test_penalty_on_the_weights_is_withheld(model: nn.Module, x: Tensor, tmp_path: Path) -> None:
@@ -161,12 +138,9 @@ def test_learned_weights_of_losses_are_parameters_without_samples(tmp_path: Path
         ((-scale).exp() * losses + scale).sum().backward()
 
     run = one_step(tmp_path, model, step)
-    apart = lambda m: token_losses(m(x).unsqueeze(1), Y.unsqueeze(1))[0] + (m(x) - 1).square().mean(1)  # noqa: E731
+    apart = lambda m: cross_entropies(m(x)) + (m(x) - 1).square().mean(1)  # noqa: E731
     truth = one_at_a_time(model, apart)
     for key in ("norm_test", "inner_test", "ortho_test"):
         assert logged(run, key, 0) == pytest.approx(getattr(truth, key)(["body.weight", "body.bias"]), rel=1e-7)
     assert list(run._reader.document("coverage")["left_out"]) == ["log_scale"]
     assert logged(run, "loss", 0) == pytest.approx(truth.loss(), rel=1e-9)
-
-
-# Activations that are computed again

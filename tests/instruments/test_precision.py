@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import N, Y, mlp, truth_of
 from harness import GRADIENT_KEYS, holds, logged, reasons, record, record_steps
-from reference import Truth, one_at_a_time, token_losses
+from reference import Truth, one_at_a_time
 from torch import Tensor, nn
-
-N, C = 8, 4
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, C))
-
-
-@pytest.fixture
-def x() -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(N, 5)
-
-
-@pytest.fixture
-def y() -> Tensor:
-    return torch.arange(N) % C
-
-
-def truth_of(model: nn.Module, x: Tensor, y: Tensor, weights: Sequence[float] | None = None) -> Truth:
-    return one_at_a_time(model, lambda m: token_losses(m(x.double()).unsqueeze(1), y.unsqueeze(1))[0], weights)
-
 
 HALF = {
     torch.bfloat16: 4e-2,  # 8 bits of mantissa, and two layers of them
@@ -42,13 +20,13 @@ HALF = {
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_autocast_reads_as_in_full_precision(dtype: torch.dtype, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_autocast_reads_as_in_full_precision(dtype: torch.dtype, x: Tensor, tmp_path: Path) -> None:
     model = mlp()
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def loss(m: nn.Module, _: object) -> Tensor:
         with torch.autocast("cpu", dtype=dtype):
-            return F.cross_entropy(m(x), y)
+            return F.cross_entropy(m(x), Y)
 
     run = record(tmp_path, model, [0], loss)
     keys = [key for key in GRADIENT_KEYS if key != "grad_hist_1d"]
@@ -62,17 +40,17 @@ def _scaler(initial: float) -> torch.amp.GradScaler:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0, 65536.0])
-def test_gradient_scaling_is_undone(scale: float, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_gradient_scaling_is_undone(scale: float, x: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = mlp()
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), _scaler(scale)
     truths: list[Truth] = []
 
     def step(_: int) -> None:
-        truths.append(truth_of(model, x, y))
+        truths.append(truth_of(model, x))
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.float16):
-            loss = F.cross_entropy(model(x), y)
+            loss = F.cross_entropy(model(x), Y)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
@@ -85,7 +63,7 @@ def test_gradient_scaling_is_undone(scale: float, x: Tensor, y: Tensor, tmp_path
     assert logged(run, "alpha", 0) is not None
 
 
-def test_skipped_step_moves_nothing_and_reads_at_scale_one(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_skipped_step_moves_nothing_and_reads_at_scale_one(x: Tensor, tmp_path: Path) -> None:
     """The scale is so large that gradients overflow: the scaler skips the step, and halves the scale for the next."""
     torch.manual_seed(2)
     model = mlp()
@@ -93,10 +71,10 @@ def test_skipped_step_moves_nothing_and_reads_at_scale_one(x: Tensor, y: Tensor,
     truths: list[Truth] = []
 
     def step(_: int) -> None:
-        truths.append(truth_of(model, x, y))
+        truths.append(truth_of(model, x))
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.float16):
-            loss = F.cross_entropy(model(x), y)
+            loss = F.cross_entropy(model(x), Y)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -137,10 +115,10 @@ def test_unknown_loss_reads_at_scale_one_too(scaled: bool, x: Tensor, tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_model_in_half_precision(dtype: torch.dtype, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_model_in_half_precision(dtype: torch.dtype, x: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(4)
     model = mlp().to(dtype)
-    truth = truth_of(model, x.to(dtype), y)
-    run = record(tmp_path, model, [0], lambda m, _: F.cross_entropy(m(x.to(dtype)), y))
+    truth = truth_of(model, x.to(dtype))
+    run = record(tmp_path, model, [0], lambda m, _: F.cross_entropy(m(x.to(dtype)), Y))
     keys = [key for key in GRADIENT_KEYS if key != "grad_hist_1d"]
     holds(run, 0, truth, keys=keys, rel=HALF[dtype])

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import C, N, Y, cross_entropies, mlp, truth_of
 from harness import GRADIENT_KEYS, holds, logged, reasons, record_steps
-from reference import Truth, one_at_a_time, token_losses
+from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 
 from cockpit.run import Run
 
-N, C = 8, 4
-
 POOLED = [key for key in GRADIENT_KEYS if key not in ("inner_test", "ortho_test")]
-
 """What sums over micro-batches suffice for."""
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, C))
-
-
-@pytest.fixture
-def x() -> Tensor:
-    torch.manual_seed(0)
-    return torch.randn(N, 5)
-
-
-@pytest.fixture
-def y() -> Tensor:
-    return torch.arange(N) % C
-
-
-def truth_of(model: nn.Module, x: Tensor, y: Tensor, weights: Sequence[float] | None = None) -> Truth:
-    return one_at_a_time(model, lambda m: token_losses(m(x.double()).unsqueeze(1), y.unsqueeze(1))[0], weights)
 
 
 def train(path: Path, model: nn.Module, step: Callable[[torch.optim.Optimizer], None], lr: float = 0.1) -> Run:
@@ -53,12 +32,12 @@ def train(path: Path, model: nn.Module, step: Callable[[torch.optim.Optimizer], 
 
 @pytest.mark.parametrize("passes", [2, 4])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_micro_batches_read_as_one_batch(passes: int, dtype: torch.dtype, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_read_as_one_batch(passes: int, dtype: torch.dtype, x: Tensor, tmp_path: Path) -> None:
     model = mlp().to(dtype)
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def step(_: object) -> None:
-        for part, labels in zip(x.to(dtype).chunk(passes), y.chunk(passes), strict=True):
+        for part, labels in zip(x.to(dtype).chunk(passes), Y.chunk(passes), strict=True):
             (F.cross_entropy(model(part), labels) / passes).backward()
 
     run = train(tmp_path, model, step)
@@ -70,12 +49,12 @@ def test_micro_batches_read_as_one_batch(passes: int, dtype: torch.dtype, x: Ten
     assert logged(run, "batch_size", 0) == N
 
 
-def test_micro_batches_of_sums_read_as_one_batch(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_of_sums_read_as_one_batch(x: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def step(_: object) -> None:
-        for part, labels in zip(x.double().split(3), y.split(3), strict=True):
+        for part, labels in zip(x.double().split(3), Y.split(3), strict=True):
             F.cross_entropy(model(part), labels, reduction="sum").backward()
 
     run = train(tmp_path, model, step)
@@ -83,24 +62,24 @@ def test_micro_batches_of_sums_read_as_one_batch(x: Tensor, y: Tensor, tmp_path:
     assert logged(run, "loss", 0) == pytest.approx(N * truth.loss(), rel=1e-9)
 
 
-def test_micro_batches_of_unequal_size_weigh_as_they_are_weighted(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_of_unequal_size_weigh_as_they_are_weighted(x: Tensor, tmp_path: Path) -> None:
     model = mlp()
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def step(_: object) -> None:
-        for part, labels in ((x[:5], y[:5]), (x[5:], y[5:])):
+        for part, labels in ((x[:5], Y[:5]), (x[5:], Y[5:])):
             (F.cross_entropy(model(part), labels) * (len(part) / N)).backward()
 
     holds(train(tmp_path, model, step), 0, truth, keys=POOLED, rel=1e-4, on_the_edge=1e-3)
 
 
-def test_micro_batches_of_unequal_weight_have_no_norm_test(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_of_unequal_weight_have_no_norm_test(x: Tensor, tmp_path: Path) -> None:
     """It would need the inner products with a mean that is known only after the last of them."""
     model = mlp().double()
-    truth = truth_of(model, x, y, [1 / 12] * 6 + [1 / 4] * 2)
+    truth = truth_of(model, x, [1 / 12] * 6 + [1 / 4] * 2)
 
     def step(_: object) -> None:
-        for part, labels in ((x[:6].double(), y[:6]), (x[6:].double(), y[6:])):
+        for part, labels in ((x[:6].double(), Y[:6]), (x[6:].double(), Y[6:])):
             (F.cross_entropy(model(part), labels) / 2).backward()
 
     run = train(tmp_path, model, step)
@@ -109,22 +88,19 @@ def test_micro_batches_of_unequal_weight_have_no_norm_test(x: Tensor, y: Tensor,
     assert "several backward passes" in reasons(run)["norm_test"]
 
 
-def test_micro_batches_of_two_losses_each_are_counted_once(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_of_two_losses_each_are_counted_once(x: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
-    truth = one_at_a_time(
-        model,
-        lambda m: token_losses(m(x.double()).unsqueeze(1), y.unsqueeze(1))[0] + m(x.double()).square().mean(1),
-    )
+    truth = one_at_a_time(model, lambda m: cross_entropies(m(x.double())) + m(x.double()).square().mean(1))
 
     def step(_: object) -> None:
-        for part, labels in zip(x.double().chunk(2), y.chunk(2), strict=True):
+        for part, labels in zip(x.double().chunk(2), Y.chunk(2), strict=True):
             out = model(part)
             ((F.cross_entropy(out, labels) + F.mse_loss(out, torch.zeros_like(out))) / 2).backward()
 
     holds(train(tmp_path, model, step), 0, truth, keys=POOLED)
 
 
-def test_micro_batch_that_leaves_a_layer_out_counts_as_zeros_there(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batch_that_leaves_a_layer_out_counts_as_zeros_there(x: Tensor, tmp_path: Path) -> None:
     class Optional(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -135,7 +111,7 @@ def test_micro_batch_that_leaves_a_layer_out_counts_as_zeros_there(x: Tensor, y:
             return self.head(h + self.extra(h) if extra else h)
 
     model = Optional().double()
-    halves = list(zip(x.double().chunk(2), y.chunk(2), (False, True), strict=True))
+    halves = list(zip(x.double().chunk(2), Y.chunk(2), (False, True), strict=True))
 
     def apart(m: nn.Module) -> Tensor:
         return torch.cat([token_losses(m(p, e).unsqueeze(1), l.unsqueeze(1))[0] for p, l, e in halves])
@@ -150,24 +126,24 @@ def test_micro_batch_that_leaves_a_layer_out_counts_as_zeros_there(x: Tensor, y:
         holds(train(tmp_path / str(order is halves), model, step, lr=0.0), 0, truth, keys=POOLED)
 
 
-def test_accumulation_over_sparse_gradients(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_accumulation_over_sparse_gradients(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Embedding(6, 3, sparse=True), nn.Flatten(), nn.Linear(6, C, bias=False)).double()
     words = torch.arange(2 * N).view(N, 2) % 6
-    truth = one_at_a_time(model, lambda m: token_losses(m(words).unsqueeze(1), y.unsqueeze(1))[0])
+    truth = one_at_a_time(model, lambda m: cross_entropies(m(words)))
 
     def step(_: object) -> None:
-        for part, labels in zip(words.chunk(2), y.chunk(2), strict=True):
+        for part, labels in zip(words.chunk(2), Y.chunk(2), strict=True):
             (F.cross_entropy(model(part), labels) / 2).backward()
 
     holds(train(tmp_path, model, step), 0, truth, keys=POOLED)
 
 
-def test_gradients_cleared_between_two_passes_are_not_put_together(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_gradients_cleared_between_two_passes_are_not_put_together(x: Tensor, tmp_path: Path) -> None:
     """Two losses that are trained one after the other, say, inside one step."""
     model = mlp()
 
     def step(optimizer: torch.optim.Optimizer) -> None:
-        F.cross_entropy(model(x), y).backward()
+        F.cross_entropy(model(x), Y).backward()
         optimizer.step()
         optimizer.zero_grad()
         F.mse_loss(model(x), torch.zeros(N, C)).backward()
@@ -179,12 +155,12 @@ def test_gradients_cleared_between_two_passes_are_not_put_together(x: Tensor, y:
     assert logged(run, "update_size", 0) > 0
 
 
-def test_losses_of_two_networks_are_no_micro_batches(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_losses_of_two_networks_are_no_micro_batches(x: Tensor, tmp_path: Path) -> None:
     """Each network's gradient is its own loss's, whole; as halves of one batch they would read half as long."""
     model = nn.ModuleDict({"actor": mlp(), "critic": mlp()})
 
     def step(_: object) -> None:
-        F.cross_entropy(model["actor"](x), y).backward()
+        F.cross_entropy(model["actor"](x), Y).backward()
         F.mse_loss(model["critic"](x), torch.zeros(N, C)).backward()
 
     run = train(tmp_path, model, step)
@@ -193,31 +169,31 @@ def test_losses_of_two_networks_are_no_micro_batches(x: Tensor, y: Tensor, tmp_p
     assert "reach different parameters" in reasons(run)["grad_norm"]
 
 
-def test_losses_of_two_networks_may_be_added(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_losses_of_two_networks_may_be_added(x: Tensor, tmp_path: Path) -> None:
     model = nn.ModuleDict({"actor": mlp(), "critic": mlp()}).double()
 
     def apart(m: nn.Module) -> Tensor:
         values = m["critic"](x.double())
-        return token_losses(m["actor"](x.double()).unsqueeze(1), y.unsqueeze(1))[0] + values.square().mean(1)
+        return cross_entropies(m["actor"](x.double())) + values.square().mean(1)
 
     truth = one_at_a_time(model, apart)
 
     def step(_: object) -> None:
         values = model["critic"](x.double())
-        (F.cross_entropy(model["actor"](x.double()), y) + F.mse_loss(values, torch.zeros_like(values))).backward()
+        (F.cross_entropy(model["actor"](x.double()), Y) + F.mse_loss(values, torch.zeros_like(values))).backward()
 
     holds(train(tmp_path, model, step), 0, truth)
 
 
 @pytest.mark.parametrize("clear", ["to none", "to zeros"])
-def test_micro_batches_after_gradients_were_cleared(clear: str, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_micro_batches_after_gradients_were_cleared(clear: str, x: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
     for p in model.parameters():
         p.grad = torch.zeros_like(p) if clear == "to zeros" else None
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def step(_: object) -> None:
-        for part, labels in zip(x.double().chunk(2), y.chunk(2), strict=True):
+        for part, labels in zip(x.double().chunk(2), Y.chunk(2), strict=True):
             (F.cross_entropy(model(part), labels) / 2).backward()
 
     def whole(_: int) -> None:
@@ -229,16 +205,16 @@ def test_micro_batches_after_gradients_were_cleared(clear: str, x: Tensor, y: Te
     holds(record_steps(tmp_path, model, optimizer, range(2), whole), 0, truth, keys=POOLED)
 
 
-def test_gradients_of_an_earlier_step_do_not_enter(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_gradients_of_an_earlier_step_do_not_enter(x: Tensor, tmp_path: Path) -> None:
     """One pass is read by itself; of several only the sum is known, and that holds the old ones too."""
     model = mlp().double()
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 
     def one(_: int) -> None:
-        F.cross_entropy(model(x.double()), y).backward()
+        F.cross_entropy(model(x.double()), Y).backward()
 
     holds(record_steps(tmp_path / "one", model, optimizer, range(1), one), 0, truth)
 
@@ -251,12 +227,12 @@ def test_gradients_of_an_earlier_step_do_not_enter(x: Tensor, y: Tensor, tmp_pat
     assert "gradients of an earlier one" in reasons(run)["grad_norm"]
 
 
-def test_clipping_comes_after_the_reading(x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_clipping_comes_after_the_reading(x: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
-    truth = truth_of(model, x, y)
+    truth = truth_of(model, x)
 
     def step(_: object) -> None:
-        F.cross_entropy(model(x.double()), y).backward()
+        F.cross_entropy(model(x.double()), Y).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
 
     run = train(tmp_path, model, step)
@@ -265,10 +241,10 @@ def test_clipping_comes_after_the_reading(x: Tensor, y: Tensor, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("weight", [0.3, -1.0, 1000.0])
-def test_weight_of_the_task_is_undone(weight: float, x: Tensor, y: Tensor, tmp_path: Path) -> None:
+def test_weight_of_the_task_is_undone(weight: float, x: Tensor, tmp_path: Path) -> None:
     model = mlp().double()
-    truth = truth_of(model, x, y)
-    run = train(tmp_path, model, lambda _: (weight * F.cross_entropy(model(x.double()), y)).backward())
+    truth = truth_of(model, x)
+    run = train(tmp_path, model, lambda _: (weight * F.cross_entropy(model(x.double()), Y)).backward())
     holds(run, 0, truth)
 
 

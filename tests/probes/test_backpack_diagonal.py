@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from backpack import extend
-from hessians import LOSSES, N, T, Y, blocks, full_gauss_newton, full_hessian, looked_at
+from hessians import LOSSES, N, Networks, T, Y, blocks, full_gauss_newton, full_hessian, looked_at, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Functional(nn.Module):
         return self.second(F.hardtanh(self.first(x).tanh_() * 1.5, -1.2, 1.0))
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+NETWORKS: Networks = {
     "perceptron": (
         lambda: nn.Sequential(
             *(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 4, bias=False), nn.ELU(0.7), nn.Linear(4, 4), nn.SELU()),
@@ -68,12 +68,6 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def network(name: str) -> tuple[nn.Module, Tensor]:
-    make, x = NETWORKS[name]
-    torch.manual_seed(1)
-    return make().double(), x
-
-
 def found(
     model: nn.Module,
     loss: Callable[[nn.Module], Tensor],
@@ -101,7 +95,7 @@ def agrees(curvature: Curvature, model: nn.Module, truth: Tensor) -> None:
 @pytest.mark.parametrize("loss_name", LOSSES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_diagonals_are_those_of_the_whole_matrices(name: str, loss_name: str) -> None:
-    model, x = network(name)
+    model, x = network(name, NETWORKS)
     objective = LOSSES[loss_name]
     truth = full_hessian(model, lambda m: objective(m(x)))
     agrees(found(model, lambda m: objective(m(x))), model, truth)
@@ -111,7 +105,7 @@ def test_both_diagonals_are_those_of_the_whole_matrices(name: str, loss_name: st
 
 @pytest.mark.parametrize("limit", [1, 20_000])
 def test_a_part_of_the_batch_at_a_time_makes_no_difference(limit: int) -> None:
-    model, x = network("images")
+    model, x = network("images", NETWORKS)
     model.insert(4, nn.Dropout(0.4))
 
     def loss(m: nn.Module) -> Tensor:
@@ -122,7 +116,7 @@ def test_a_part_of_the_batch_at_a_time_makes_no_difference(limit: int) -> None:
 
 
 def test_estimates_tend_to_the_diagonal() -> None:
-    model, x = network("functions")
+    model, x = network("functions", NETWORKS)
     truth = full_gauss_newton(model, lambda m: m(x), LOSSES["cross-entropy"])
     curvature = found(model, lambda m: F.cross_entropy(m(x), Y), "ggn_mc", draws=400)
     assert not curvature.exact
@@ -130,7 +124,7 @@ def test_estimates_tend_to_the_diagonal() -> None:
 
 
 def test_the_scale_of_a_pass_is_undone() -> None:
-    model, x = network("perceptron")
+    model, x = network("perceptron", NETWORKS)
     truth = full_hessian(model, lambda m: F.cross_entropy(m(x), Y))
     agrees(found(model, lambda m: 1024 * F.cross_entropy(m(x), Y, reduction="sum")), model, truth)
 
@@ -138,7 +132,7 @@ def test_the_scale_of_a_pass_is_undone() -> None:
 # torch's own remark on full backward hooks, of the first layer that is extended
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 def test_modules_that_the_user_extended_are_neither_in_the_way_nor_written_to() -> None:
-    model, x = network("perceptron")
+    model, x = network("perceptron", NETWORKS)
     truth = full_hessian(model, lambda m: F.cross_entropy(m(x), Y))
     extended = extend(copy.deepcopy(model))
     agrees(found(extended, lambda m: F.cross_entropy(m(x), Y)), model, truth)
@@ -146,7 +140,7 @@ def test_modules_that_the_user_extended_are_neither_in_the_way_nor_written_to() 
 
 
 def test_nothing_random_is_drawn_and_nothing_is_left_on_the_model() -> None:
-    model, x = network("images")
+    model, x = network("images", NETWORKS)
     before, state = [dict(vars(m)) for m in model.modules()], torch.get_rng_state()
     found(model, lambda m: F.cross_entropy(m(x), Y))
     assert torch.equal(torch.get_rng_state(), state)
@@ -223,7 +217,7 @@ def test_what_would_take_forever_is_refused() -> None:
 
 
 def test_a_network_too_large_for_products_is_exact_by_backpack() -> None:
-    model, x = network("images")
+    model, x = network("images", NETWORKS)
     table = ParameterTable(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
     routes = HessianRoutes()
 

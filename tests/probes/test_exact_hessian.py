@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from hessians import LOSSES, SCALED, N, T, Y, blocks, full_hessian, looked_at
+from hessians import LOSSES, SCALED, N, Networks, T, Y, blocks, full_hessian, looked_at, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ def images(activation: nn.Module, *more: nn.Module) -> nn.Module:
     )
 
 
-PIECEWISE_LINEAR: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+PIECEWISE_LINEAR: Networks = {
     "linear": (lambda: nn.Linear(5, 3), FLAT),
     "perceptron": (lambda: mlp(nn.ReLU(inplace=True)), FLAT),
     "learned slopes": (lambda: mlp(nn.Hardtanh(-0.5, 0.7)).append(nn.PReLU()), FLAT),
@@ -133,7 +133,7 @@ PIECEWISE_LINEAR: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "images": (lambda: images(nn.ReLU()), IMAGES),
     "fixed statistics": (lambda: images(nn.LeakyReLU(0.3), nn.BatchNorm2d(4)).eval(), IMAGES),
 }
-CURVED: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+CURVED: Networks = {
     "smooth": (lambda: mlp(nn.GELU()), FLAT),
     "a weight used twice": (Shared, FLAT),
     "a square": (Squared, FLAT),
@@ -142,27 +142,21 @@ CURVED: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def network(networks: dict[str, tuple[Callable[[], nn.Module], Tensor]], name: str) -> tuple[nn.Module, Tensor]:
-    make, x = networks[name]
-    torch.manual_seed(1)
-    return make().double(), x
-
-
 @pytest.mark.parametrize("name", PIECEWISE_LINEAR)
 def test_a_piecewise_linear_network_has_the_diagonal_of_its_gauss_newton_matrix(name: str) -> None:
-    model, x = network(PIECEWISE_LINEAR, name)
+    model, x = network(name, PIECEWISE_LINEAR)
     exactly(model, lambda m: F.cross_entropy(m(x), Y), "piecewise linear")
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_it_has_so_under_every_loss(name: str) -> None:
-    model, x = network(PIECEWISE_LINEAR, "images")
+    model, x = network("images", PIECEWISE_LINEAR)
     exactly(model, lambda m: LOSSES[name](m(x)), "piecewise linear")
 
 
 @pytest.mark.parametrize("name", SCALED)
 def test_the_diagonal_is_that_of_the_mean_loss_whatever_it_was_multiplied_with(name: str) -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
     truth = full_hessian(model, lambda m: F.cross_entropy(m(x), Y))
     (found,) = diagonals(model, lambda m: SCALED[name](m(x)))
     assert found.way == "piecewise linear"
@@ -171,7 +165,7 @@ def test_the_diagonal_is_that_of_the_mean_loss_whatever_it_was_multiplied_with(n
 
 @pytest.mark.parametrize("name", CURVED)
 def test_networks_that_are_curved_in_a_parameter_go_another_way(name: str) -> None:
-    model, x = network(CURVED, name)
+    model, x = network(name, CURVED)
     exactly(model, lambda m: F.cross_entropy(m(x), Y), "products")
 
 
@@ -193,7 +187,7 @@ OBJECTIVES: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_what_stands_above_the_network_counts(name: str) -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
     objective, way = OBJECTIVES[name]
     exactly(model, lambda m: objective(m, x), way)
 
@@ -202,7 +196,7 @@ def test_what_stands_above_the_network_counts(name: str) -> None:
     "objective", [lambda m, x: F.cross_entropy(m(x), Y) ** 2, lambda m, x: F.cross_entropy(m(x), Y) * m(x).mean()]
 )
 def test_what_bends_the_loss_itself_is_not_passed_over(objective: Callable[[nn.Module, Tensor], Tensor]) -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
     (found,) = diagonals(model, lambda m: objective(m, x))
     assert found.way == "products"
     truth = full_hessian(model, lambda m: objective(m, x)).diagonal()
@@ -212,7 +206,7 @@ def test_what_bends_the_loss_itself_is_not_passed_over(objective: Callable[[nn.M
 
 
 def test_dropout_is_the_mask_that_was_drawn() -> None:
-    model, x = network(PIECEWISE_LINEAR, "images")
+    model, x = network("images", PIECEWISE_LINEAR)
     model.insert(4, nn.Dropout(0.4))
 
     def loss(m: nn.Module) -> Tensor:
@@ -223,20 +217,20 @@ def test_dropout_is_the_mask_that_was_drawn() -> None:
 
 
 def test_no_number_of_parameters_is_too_large_for_a_piecewise_linear_network() -> None:
-    model, x = network(PIECEWISE_LINEAR, "images")
+    model, x = network("images", PIECEWISE_LINEAR)
     (found,) = diagonals(model, lambda m: F.cross_entropy(m(x), Y), limit=3)
     agrees(found, model, full_hessian(model, lambda m: F.cross_entropy(m(x), Y)))
 
 
 def test_only_the_traces_are_kept_where_nobody_wants_more() -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
     kept, again = diagonals(model, lambda m: F.cross_entropy(m(x), Y), steps=2, elementwise=False)
     assert kept.diagonal == again.diagonal == ()
     torch.testing.assert_close(kept.draws, again.draws)
 
 
 def test_a_hook_that_bends_the_gradient_is_found_out_and_not_believed_again() -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
 
     def loss(m: nn.Module) -> Tensor:
         h = m[1](m[0](x))
@@ -258,7 +252,7 @@ def test_a_hook_that_bends_the_gradient_is_found_out_and_not_believed_again() ->
 
 
 def test_parameters_that_are_not_trained_have_no_curvature() -> None:
-    model, x = network(PIECEWISE_LINEAR, "perceptron")
+    model, x = network("perceptron", PIECEWISE_LINEAR)
     model[0].weight.requires_grad_(False)
     (found,) = diagonals(model, lambda m: F.cross_entropy(m(x), Y))
     assert found.way == "piecewise linear"
