@@ -149,7 +149,7 @@ def _runs(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cockpit.export import to_csv, to_json, to_picture
+    from cockpit.export import arrays_of, to_csv, to_json, to_picture
     from cockpit.run import load_run
     from cockpit.store import UnreadableLog
 
@@ -162,6 +162,9 @@ def _export(options: argparse.Namespace) -> None:
         target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
         with target as file:
             (to_csv if options.to == "csv" else to_json)(run, file)
+        for key in arrays_of(run):
+            words = f"the arrays of {key!r} are left out: load_run({str(options.run)!r})[{key!r}].at(step) reads them"
+            print(f"cockpit: {words}", file=sys.stderr)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
 

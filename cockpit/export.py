@@ -18,7 +18,7 @@ def to_csv(run: Run, file: TextIO) -> None:
     """Write one line per step and one column per scalar quantity, in order of appearance.
 
     A cell is empty where a quantity has no value at that step; what is not finite is ``nan``, ``inf`` or ``-inf``.
-    Values per layer and histograms are left out: :func:`to_json` has them.
+    Values per layer and histograms are left out: :func:`to_json` has them. Arrays are left out, see :func:`arrays_of`.
     """
     quantities = [quantity for key in run.keys() if _is_scalar(quantity := run[key])]  # noqa: SIM118, not a dict
     rows: dict[int, dict[str, float]] = {}
@@ -35,7 +35,7 @@ def to_csv(run: Run, file: TextIO) -> None:
 
 
 def to_json(run: Run, file: TextIO) -> None:
-    """Write everything that a run's log holds as one JSON object.
+    """Write everything that a run's log holds as one JSON object, arrays excepted, see :func:`arrays_of`.
 
     Missing values are ``null``; values that are not finite are the strings ``NaN``, ``Infinity``, ``-Infinity``.
     """
@@ -49,6 +49,11 @@ def to_json(run: Run, file: TextIO) -> None:
     }
     json.dump(content, file, allow_nan=False)
     file.write("\n")
+
+
+def arrays_of(run: Run) -> list[str]:
+    """Keys under which a run holds arrays: millions of numbers at each step, of which no export makes a text."""
+    return list(dict.fromkeys(entry.key for entry in run.reader.series() if entry.kind == "arrays"))
 
 
 def to_picture(run: Run, file: IO[bytes], kind: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,9 @@ class Reading:
         parts: Further numbers, logged as ``<instrument>.<part>``: a scalar, or one scalar per layer.
         reason: Why ``value`` is missing, in words a user can act on.
         note: Words that belong to the reading and are no number, such as a dtype; logged once as an event.
+        arrays: Values of any shape, float32 or float64, by name: parameter values, say. They are logged beside
+            ``value`` as they are, to the last bit, and read back a step at a time; no panel draws them. They must not
+            be changed afterwards.
     """
 
     value: Value
@@ -83,3 +86,4 @@ class Reading:
     parts: Mapping[str, Scalar | Mapping[str, Scalar]] = field(default_factory=dict)
     reason: str | None = None
     note: str | None = None
+    arrays: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)

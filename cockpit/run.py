@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,40 @@ from numpy.typing import NDArray
 from cockpit.layers import COMBINE, Combine, Layers, owners_of
 from cockpit.reading import Histogram, Histogram2d, Value
 from cockpit.store import Column, Header, Reader, RunSummary, Store
+from cockpit.store.arrays import Array
 from cockpit.store.schema import is_layered
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _FILE = "rank0.db"
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Arrays of one key, read a step at a time: all of them at once may be more than memory holds.
+
+    Args:
+        key: Log key.
+        steps: When there are some. Shape ``[n]``.
+        times: Seconds since the run began. Shape ``[n]``.
+    """
+
+    key: str
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    _reader: Reader = field(repr=False)
+
+    def at(self, step: int) -> dict[str, Array]:
+        """Those of the last point at or before ``step``, by name, as they were to the last bit.
+
+        Raises:
+            KeyError: If there are none that early.
+        """
+        found = self._reader.arrays(self.key, step)
+        if not found:
+            raise KeyError(f"the first arrays of {self.key!r} are those of step {self.steps[0]}, after step {step}")
+        return found
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,7 @@ class Quantity:
         layers: The same layer by layer; ``None`` where it is not defined so.
         edges: Bin boundaries of histograms, of pairs those of the first axis; see :class:`cockpit.store.Column`.
         y_edges: Bin boundaries of the second axis of pairs.
+        arrays: Arrays logged under the key, beside its values; ``None`` where there are none.
     """
 
     key: str
@@ -46,6 +75,20 @@ class Quantity:
     layers: Layers | None = None
     edges: NDArray[np.float64] | None = None
     y_edges: NDArray[np.float64] | None = None
+    arrays: Arrays | None = None
+
+    def at(self, step: int) -> dict[str, Array]:
+        """The key's arrays at their last point at or before ``step``, by name, as they were to the last bit.
+
+        Raises:
+            KeyError: If the key holds no arrays, or none that early.
+        """
+        if self.arrays is None:
+            raise KeyError(
+                f"no arrays are logged as {self.key!r}: its values are in .values and .layers. Parameters(values=True) "
+                "logs those of the parameters"
+            )
+        return self.arrays.at(step)
 
 
 class Run:
@@ -103,22 +146,25 @@ class Run:
         """
         network: Column | None = None
         layers: Layers | None = None
+        arrays: Arrays | None = None
         for entry in self._reader.series():
             if entry.key != key:
                 continue
             column = self._reader.column(key, entry.kind)
-            if is_layered(entry.kind):
+            if entry.kind == "arrays":
+                arrays = Arrays(key, column.steps, column.times, self._reader)
+            elif is_layered(entry.kind):
                 header = self.header
                 declared = owners_of(header.model), _declared(header, key)
                 layers = Layers(column.layers, *_fields(column), column.edges, column.y_edges, *declared)
             elif network is None:
                 network = column
-        if network is None and layers is None:
+        if network is None and layers is None and arrays is None:
             network = self._reader.column(key)  # raises the error that names the nearest key
         if network is None:
             nothing = np.zeros(0)
-            return Quantity(key, np.zeros(0, np.int64), nothing, nothing, np.zeros(0, bool), layers)
-        return Quantity(key, *_fields(network), layers, network.edges, network.y_edges)
+            return Quantity(key, np.zeros(0, np.int64), nothing, nothing, np.zeros(0, bool), layers, arrays=arrays)
+        return Quantity(key, *_fields(network), layers, network.edges, network.y_edges, arrays)
 
     def at(self, step: int) -> dict[str, Value]:
         """Network-wise value of each key at its last point at or before ``step``; ``None`` where it is undefined.

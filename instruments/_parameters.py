@@ -21,6 +21,9 @@ class Parameters(Instrument):
         low: Lower end of the range, fixed over the run so that steps compare.
         high: Upper end. Values outside the range are counted in the end bins.
         bins: Number of equal bins.
+        values: Whether the values themselves are logged too, as they are, to the last bit (in half precision as the
+            float32 they are equal to): ``run["parameters"].at(step)`` gives them by name. They are many: choose
+            ``track`` with the log's size in mind.
         track: When it is read.
 
     Raises:
@@ -38,12 +41,18 @@ class Parameters(Instrument):
     )
 
     def __init__(
-        self, low: float = -1.0, high: float = 1.0, bins: int = 200, *, track: int | Schedule | None = None
+        self,
+        low: float = -1.0,
+        high: float = 1.0,
+        bins: int = 200,
+        *,
+        values: bool = False,
+        track: int | Schedule | None = None,
     ) -> None:
         super().__init__(track=track)
         if not low < high or bins < 2:
             raise ValueError(f"a histogram needs low < high and at least 2 bins, got [{low}, {high}] in {bins}")
-        self._probe = ParameterValues(low, high, bins)
+        self._probe = ParameterValues(low, high, bins, values)
         self.needs = (self._probe,)
 
     def compute(self, steps: Sequence[Step]) -> Reading:
@@ -54,4 +63,5 @@ class Parameters(Instrument):
             "mean": dict(zip(values.names, values.means.tolist(), strict=True)),
             "std": dict(zip(values.names, values.deviations.tolist(), strict=True)),
         }
-        return Reading(Histogram(values.counts.sum(0), values.edges), layers, parts)
+        kept = dict(zip(values.names, values.values, strict=True)) if values.values else {}
+        return Reading(Histogram(values.counts.sum(0), values.edges), layers, parts, arrays=kept)

@@ -7,6 +7,7 @@ from math import nan
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 
 from cockpit.cli import main
@@ -117,6 +118,16 @@ def test_the_dashboard_serves_until_ctrl_c(logdir):
             assert page.status == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+
+
+def test_export_says_which_arrays_it_leaves_out(tmp_path, capsys):
+    writer = Writer(tmp_path / "run", Header("run", 0.0))
+    writer.put(0, 0.0, {"theta": Reading(2.0, arrays={"a": np.zeros(3)})})
+    writer.close()
+    assert main(["export", str(tmp_path / "run"), "--to", "csv"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "step,theta\n0,2.0\n"
+    assert f"the arrays of 'theta' are left out: load_run('{tmp_path / 'run'}')['theta'].at(step)" in err
 
 
 def test_listing_runs_and_exporting_import_no_torch(logdir):

@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from cockpit.export import to_csv, to_json
+from cockpit.export import arrays_of, to_csv, to_json
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import load_run
 from cockpit.store import Header, Writer
@@ -55,6 +55,18 @@ def test_json_holds_everything_and_keeps_gaps_apart_from_nan(run):
     assert series["hist"] == {"steps": [4, 5], "times": [2.0, 2.5], "edges": [-1, 0, 1], "values": [[3, 4], None]}
     both = {"edges": [-1, 0, 1], "y_edges": [0, 1], "values": [[[1], [2]]]}
     assert series["pairs"] == {"steps": [5], "times": [2.5], **both}
+
+
+def test_arrays_are_left_out_and_named(tmp_path):
+    writer = Writer(tmp_path / "run", Header("run", 0.0))
+    writer.put(0, 0.0, {"loss": Reading(1.0), "theta": Reading(2.0, arrays={"a": np.zeros(3)})})
+    writer.close()
+    run, table, document = load_run(tmp_path / "run"), io.StringIO(), io.StringIO()
+    to_csv(run, table)
+    to_json(run, document)
+    assert table.getvalue() == "step,loss,theta\n0,1.0,2.0\n"
+    assert json.loads(document.getvalue())["series"]["theta"] == {"steps": [0], "times": [0.0], "values": [2.0]}
+    assert arrays_of(run) == ["theta"]
 
 
 def test_a_run_without_points_is_exported(tmp_path):

@@ -1,4 +1,4 @@
-"""Histogram of the parameters themselves."""
+"""The parameters themselves: histograms, moments, and the values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cockpit.kernels.histogram import Edges, count_rows
 from cockpit.parameters import working
 from cockpit.probes.batch import batch_numbers
 from cockpit.probes.probe import Collector, Probe, Surroundings
+from cockpit.store.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ParameterCounts:
         edges: Bin boundaries. Shape ``[bins + 1]``.
         means: Shape ``[P]``.
         deviations: Standard deviations, from the mean of squares. Shape ``[P]``.
+        values: Each parameter's values, in its shape, float32 or float64; none unless they are kept.
     """
 
     names: tuple[str, ...]
@@ -31,6 +33,7 @@ class ParameterCounts:
     edges: NDArray[np.float64]
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
+    values: tuple[Array, ...]
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class ParameterValues(Probe[ParameterCounts]):
         low: Lower end of the range.
         high: Upper end.
         bins: Number of bins.
+        keep: Whether the values are kept, a copy of all parameters.
     """
 
     low: float = -1.0
     high: float = 1.0
     bins: int = 200
+    keep: bool = False
 
     def collector(self, surroundings: Surroundings) -> Collector[ParameterCounts]:
         """Begins a step."""
@@ -64,7 +69,9 @@ class _ValuesCollector(Collector[ParameterCounts]):
             means, _, _, squares = torch.stack([batch_numbers(t) for t in tensors]).cpu().unbind(1)
         sizes = torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.float64)
         names = tuple(p.name for p in surroundings.table)
-        self._found = ParameterCounts(names, counts, edges.values, means.numpy(), (squares / sizes).sqrt().numpy())
+        kept = tuple(tensor.to("cpu", copy=True).numpy() for tensor in tensors) if probe.keep else ()
+        deviations = (squares / sizes).sqrt().numpy()
+        self._found = ParameterCounts(names, counts, edges.values, means.numpy(), deviations, kept)
 
     def result(self) -> ParameterCounts:
         return self._found

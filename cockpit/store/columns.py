@@ -28,11 +28,13 @@ class Column:
 
     Args:
         key: Log key.
-        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``.
+        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``;
+            ``arrays``.
         steps: Shape ``[n]``, increasing.
         times: Seconds since the run began. Shape ``[n]``.
         values: ``scalar``: float64 ``[n]``; ``layers``: float64 ``[n, L]``; ``histogram``: int64 ``[n, bins]``;
             ``layer_histograms``: int64 ``[n, L, bins]``. Of pairs, in place of ``bins``: ``x bins, y bins``.
+            ``arrays``: none, ``[n, 0]``; :meth:`Reader.arrays` reads those of one step.
         missing: True where the value is undefined; ``values`` holds NaN or zero counts there. A NaN or infinity that
             was really logged is not missing. Shape ``[n]``, or ``[n, L]`` for layers.
         layers: Names along ``L``, in model order. Where a layer came or went during the run, all of them, with gaps.
@@ -114,6 +116,13 @@ def _extremes(positions: NDArray[np.intp], values: Floats, count: int) -> NDArra
         return positions
     extremes: NDArray[np.intp] = positions[_MIN_MAX.downsample(values, n_out=count)]
     return extremes
+
+
+def array_column(key: str, rows: Sequence[Any]) -> Column:
+    """When arrays were logged, from rows with ``step`` and ``time``, one for each step, in step order."""
+    steps = np.array([row.step for row in rows], np.int64)
+    times = np.array([row.time for row in rows], np.float64)
+    return Column(key, "arrays", steps, times, np.zeros((len(rows), 0)), np.zeros((len(rows), 0), bool))
 
 
 def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[int, Layout]) -> Column:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
+from cockpit.store.arrays import Array, encode_arrays, encode_forms, form_of
 from cockpit.store.codec import Edges, encode_counts, encode_edges, encode_floats, stack
-from cockpit.store.schema import FINITE, MISSING, Origin, flag_of, text
+from cockpit.store.schema import ARRAYS, FINITE, MISSING, Origin, flag_of, text
 
 Row: TypeAlias = tuple[Any, ...]
 _STEP_LIMIT = 2**63
@@ -26,7 +27,7 @@ class SeriesRow:
     key: str
     origin: Origin
     layered: bool
-    histogram: int | None  # axes of its histograms, 0 for numbers
+    histogram: int | None  # axes of its histograms, 0 for numbers, ARRAYS for arrays
     points: int = 0
     first_step: int = 0
     last_step: int = 0
@@ -99,7 +100,7 @@ class Encoder:
             self._touched[row.id] = row
 
     def readings(self, step: int, time: float, readings: Mapping[str, Reading]) -> None:
-        """One step's readings.
+        """One step's readings, without their arrays.
 
         What cannot be stored becomes an error event with the key as its subject; the rest is stored.
         """
@@ -110,6 +111,14 @@ class Encoder:
                 self._reading(step, time, key, reading)
             except Exception as error:  # a user's instrument may hand over anything; its mistake must not stop the log
                 self.say(step, time, "error", f"the reading of {key!r} cannot be stored: {error!r}", key)
+
+    def arrays(self, step: int, time: float, key: str, arrays: Mapping[str, Array]) -> None:
+        """The arrays of one reading, by name; what cannot be stored becomes an error event."""
+        step, time = _checked_step(step), float(time)
+        try:
+            self._arrays(step, time, key, arrays)
+        except Exception as error:  # as above
+            self.say(step, time, "error", f"the arrays of {key!r} cannot be stored: {error!r}", key)
 
     def scalars(self, step: int, time: float, values: Mapping[str, float | None]) -> None:
         """The user's own metrics."""
@@ -180,6 +189,13 @@ class Encoder:
         row = self._series_row(key, True, axes, "instrument")
         self._point(row, step, time, None, MISSING if payload is None else FINITE, layout, payload)
 
+    def _arrays(self, step: int, time: float, key: str, arrays: Mapping[str, Array]) -> None:
+        payload = encode_arrays(arrays)
+        forms = encode_forms(form_of(name, array) for name, array in arrays.items())
+        number = self._numbered(tuple(arrays), None, forms)
+        row = self._series_row(key, True, ARRAYS, "instrument")
+        self._point(row, step, time, None, FINITE, number, payload)
+
     def _point(
         self, row: SeriesRow, step: int, time: float, value: float | None, flag: int, layout: int | None = None,
         payload: bytes | None = None,
@@ -201,11 +217,15 @@ class Encoder:
             self._batch.payloads.append((number, payload))
 
     def _series_row(self, key: str, layered: bool, axes: int | None, origin: Origin) -> SeriesRow:
-        """The series a point belongs to. One that only ever missed becomes what its first defined point is."""
+        """The series a point belongs to. One that only ever missed becomes what its first defined point is.
+
+        Arrays keep to themselves: they stand beside a value of the same key.
+        """
         key = text(key)
         rows = self._series.setdefault((key, layered, origin), [])
         for row in rows:
-            if axes is None or row.histogram is None or row.histogram == axes:
+            undefined = axes is None or row.histogram is None
+            if row.histogram == axes or (undefined and ARRAYS not in (axes, row.histogram)):
                 row.histogram = axes if row.histogram is None else row.histogram
                 return row
         self._series_count += 1
@@ -217,6 +237,10 @@ class Encoder:
         """Number of the layer names and edges, which are stored once."""
         boundaries = None if edges is None else encode_edges(edges)
         bins = None if edges is None else "x".join(str(axis.shape[-1] - 1) for axis in edges)
+        return self._numbered(layers, bins, boundaries)
+
+    def _numbered(self, layers: tuple[str, ...] | None, bins: str | None, boundaries: bytes | None) -> int:
+        """Number of a layout, one that is known if there is."""
         number = self._recent.get((layers, bins, boundaries))
         if number is None:
             number = self._stored_layout(layers, bins, boundaries)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _MEMORY = 256 * 1024 * 1024
+"""Bytes that may wait; a single item that is larger waits alone."""
 
 
 class Item(NamedTuple):
@@ -55,7 +56,7 @@ class Inbox:
             return
         waiting = len(self)
         with self._lock:
-            if waiting >= self.capacity or self._weight + weight > _MEMORY:
+            if waiting >= self.capacity or (self._weight and self._weight + weight > _MEMORY):
                 self.dropped += 1
                 return
             self._weight += weight

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from cockpit.store import database
+from cockpit.store.arrays import Array, decode_arrays, decode_forms
 from cockpit.store.codec import decode_edges
-from cockpit.store.columns import Column, Layout, latest, scalar_column, vector_column
+from cockpit.store.columns import Column, Layout, array_column, latest, scalar_column, vector_column
 from cockpit.store.schema import (
+    ARRAYS,
     Header,
     Kind,
     Origin,
@@ -33,6 +36,7 @@ from cockpit.store.schema import (
 _SCALAR = (point.c.step, point.c.time, point.c.value, point.c.flag)
 _VECTOR = (*_SCALAR, point.c.layout, payload.c.data)
 _WITH_PAYLOAD = point.outerjoin(payload, payload.c.point == point.c.id)
+_VECTOR_QUERY = sa.select(*_VECTOR).select_from(_WITH_PAYLOAD)
 _VARIABLES = 500  # in one IN clause; databases bound their number
 
 
@@ -42,7 +46,8 @@ class Series:
 
     Args:
         key: Log key.
-        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``.
+        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``;
+            ``arrays``.
         origin: ``instrument``, or ``user`` for metrics that the training script logs.
         points: How often it was logged.
         first_step: Lowest step.
@@ -153,6 +158,9 @@ class Reader:
             max_points: Bound on the number of points. Scalars keep every stretch's extremes and gaps; layers and
                 histograms are taken at even strides.
 
+        Returns:
+            The points; of arrays the steps and names alone, see :meth:`arrays`.
+
         Raises:
             KeyError: If there is no such series; names the nearest.
             ValueError: If ``max_points`` is less than 2.
@@ -182,10 +190,22 @@ class Reader:
         with database.reading(self._engine, self.path) as connection:
             row = _find(connection, key, kind)
             if row is not None:
-                before = sa.select(point.c.id).where(point.c.series == row.id, point.c.step <= step)
-                last = connection.execute(before.order_by(point.c.step.desc(), point.c.id.desc()).limit(1)).scalar()
-                return _column(connection, key, kind_of(row.layered, row.histogram), [point.c.id == last], None)
+                wanted = [point.c.id == _last(connection, row.id, step)]
+                return _column(connection, key, kind_of(row.layered, row.histogram), wanted, None)
         raise KeyError(self._no_such(key, kind))
+
+    def arrays(self, key: str, step: int) -> dict[str, Array]:
+        """The arrays by name that were logged last at or before ``step``; none where there are none so early.
+
+        Raises:
+            KeyError: As :meth:`column`, also where the key holds no arrays.
+        """
+        with database.reading(self._engine, self.path) as connection:
+            row = _find(connection, key, "arrays")
+            if row is not None:
+                found = connection.execute(_VECTOR_QUERY.where(point.c.id == _last(connection, row.id, step))).first()
+                return {} if found is None else _arrays(connection, found)
+        raise KeyError(self._no_such(key, "arrays"))
 
     def events(self, since: int = 0) -> list[Event]:
         """Events committed after the cursor ``since``, in that order."""
@@ -219,10 +239,22 @@ class Reader:
 
 
 def _find(connection: sa.Connection, key: str, kind: str | None) -> Any | None:
-    """The series' row: of several the instrument's before the user's, and the network-wise one before the layers."""
+    """The series' row: of several the instrument's, then the network-wise one, and arrays after the layers."""
     rows = connection.execute(sa.select(series).where(series.c.key == key).order_by(series.c.id)).all()
     wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
-    return min(wanted, key=lambda row: (row.origin != "instrument", row.layered), default=None)
+    return min(wanted, key=lambda row: (row.origin != "instrument", row.layered, row.histogram == ARRAYS), default=None)
+
+
+def _last(connection: sa.Connection, number: int, step: int) -> int | None:
+    """The last point of a series at or before ``step``."""
+    before = sa.select(point.c.id).where(point.c.series == number, point.c.step <= step)
+    last: int | None = connection.execute(before.order_by(point.c.step.desc(), point.c.id.desc()).limit(1)).scalar()
+    return last
+
+
+def _arrays(connection: sa.Connection, row: Any) -> dict[str, Array]:
+    known = connection.execute(sa.select(layout).where(layout.c.id == row.layout)).one()
+    return dict(zip(json.loads(known.layers), decode_arrays(row.data, decode_forms(known.edges)), strict=True))
 
 
 def _column(
@@ -232,21 +264,26 @@ def _column(
     if kind == "scalar":
         query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
         return scalar_column(key, database.blocks(connection, query), max_points)
-    places = connection.execute(sa.select(point.c.step, point.c.id).where(*wanted).order_by(*order)).all()
-    return _vectors(connection, key, kind, _strided(np.array(places, np.int64).reshape(-1, 2), max_points))
+    places = connection.execute(sa.select(point.c.step, point.c.id, point.c.time).where(*wanted).order_by(*order)).all()
+    kept = [places[at] for at in _strided(np.array([place.step for place in places], np.int64), max_points)]
+    if kind == "arrays":  # too large to be read all at once
+        return array_column(key, kept)
+    return _vectors(connection, key, kind, [place.id for place in kept])
 
 
-def _strided(places: Any, max_points: int | None) -> list[int]:
-    kept = places[latest(places[:, 0]), 1]
+def _strided(steps: NDArray[np.int64], max_points: int | None) -> list[int]:
+    """Positions of the newest point of each step, at even strides where these are too many."""
+    kept = latest(steps)
     if max_points is not None and len(kept) > max_points:
         kept = kept[np.linspace(0, len(kept) - 1, max_points).round().astype(np.intp)]
-    return [int(number) for number in kept]
+    positions: list[int] = kept.tolist()
+    return positions
 
 
 def _vectors(connection: sa.Connection, key: str, kind: Kind, ids: Sequence[int]) -> Column:
     rows: list[Any] = []
     for start in range(0, len(ids), _VARIABLES):
-        query = sa.select(*_VECTOR).select_from(_WITH_PAYLOAD).where(point.c.id.in_(ids[start : start + _VARIABLES]))
+        query = _VECTOR_QUERY.where(point.c.id.in_(ids[start : start + _VARIABLES]))
         rows += connection.execute(query.order_by(point.c.step)).all()
     rows.sort(key=lambda row: row.step)
     layouts = _layouts(connection, {row.layout for row in rows if row.layout is not None}, axes_of(kind))

@@ -16,13 +16,18 @@ import sqlalchemy as sa
 
 from cockpit.panel import Panel, Screen
 
-SCHEMA_VERSION = 2  # 1 knew no pairs: where they are absent, both say the same
+SCHEMA_VERSION = 3  # 1 knew no pairs, 2 no arrays: where they are absent, all say the same
 
-Kind: TypeAlias = Literal["scalar", "layers", "histogram", "layer_histograms", "histogram2d", "layer_histograms2d"]
+Kind: TypeAlias = Literal[
+    "scalar", "layers", "histogram", "layer_histograms", "histogram2d", "layer_histograms2d", "arrays"
+]
 Origin: TypeAlias = Literal["instrument", "user"]
 
 # Flags of a point. SQLite stores NaN as NULL, so what a value is stands beside it.
 FINITE, NAN, PLUS_INF, MINUS_INF, MISSING = range(5)
+
+ARRAYS = 3
+"""Of a series of arrays, where others have the axes of their histograms."""
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -55,7 +60,8 @@ series = sa.Table(
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("layered", sa.Boolean, nullable=False),
-    sa.Column("histogram", sa.SmallInteger),  # its axes, 0 for numbers; NULL as long as every point was missing
+    # Its axes, 0 for numbers, ARRAYS for arrays; NULL as long as every point was missing.
+    sa.Column("histogram", sa.SmallInteger),
     sa.Column("points", sa.BigInteger, nullable=False),
     sa.Column("first_step", sa.BigInteger, nullable=False),
     sa.Column("last_step", sa.BigInteger, nullable=False),
@@ -71,7 +77,7 @@ layout = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
     sa.Column("layers", sa.Text),  # JSON list of names
     sa.Column("bins", sa.Integer),  # of the last axis
-    sa.Column("edges", sa.LargeBinary),  # see codec.encode_edges
+    sa.Column("edges", sa.LargeBinary),  # see codec.encode_edges; of arrays codec.encode_forms
 )
 
 point = sa.Table(
@@ -212,7 +218,7 @@ def flag_of(value: float | None) -> int:
 
 
 _NETWORK: tuple[Kind, ...] = ("scalar", "histogram", "histogram2d")
-_LAYERED: tuple[Kind, ...] = ("layers", "layer_histograms", "layer_histograms2d")
+_LAYERED: tuple[Kind, ...] = ("layers", "layer_histograms", "layer_histograms2d", "arrays")
 
 
 def kind_of(layered: bool, axes: int | None) -> Kind:
@@ -221,10 +227,10 @@ def kind_of(layered: bool, axes: int | None) -> Kind:
 
 
 def is_layered(kind: Kind) -> bool:
-    """Whether a kind holds one value for each layer."""
+    """Whether a kind holds one value, or one array, for each layer."""
     return kind in _LAYERED
 
 
 def axes_of(kind: Kind) -> int:
-    """How many axes the histograms of a kind have; 0 for numbers."""
+    """How many axes the histograms of a kind have; 0 for numbers, :data:`ARRAYS` for arrays."""
     return (_LAYERED if is_layered(kind) else _NETWORK).index(kind)

@@ -76,13 +76,19 @@ class Writer:
             step: Number of the step.
             time: Seconds since the run began.
             readings: By log key. The layers become a layer-wise series of the same key, each part a series
-                ``key.part``; a new reason becomes an ``info`` event with the key as its subject.
+                ``key.part``, arrays a series of their own under the key; a new reason becomes an ``info`` event with
+                the key as its subject.
         """
         try:
             weight = sum(map(_weight, readings.values()))
         except Exception:  # no reading at all: the thread says which, as an error event
             weight = 0
         self._inbox.put(Encoder.readings, step, time, readings, weight=weight)
+        # Apart: where arrays come faster than they can be written, numbers are not dropped with them.
+        for key, reading in readings.items() if isinstance(readings, Mapping) else ():
+            arrays = getattr(reading, "arrays", {})
+            if not isinstance(arrays, Mapping) or arrays:  # what is no mapping, too: the thread says so
+                self._inbox.put(Encoder.arrays, step, time, key, arrays, weight=_nbytes(arrays))
 
     def scalars(self, step: int, time: float, values: Mapping[str, float | None]) -> None:
         """Hands over the user's own metrics. ``None`` is a gap; what is no number becomes an ``error`` event.
@@ -163,6 +169,10 @@ def _weight(reading: Reading) -> int:
 
 def _bytes(value: Value) -> int:
     return value.counts.nbytes if isinstance(value, (Histogram, Histogram2d)) else 0
+
+
+def _nbytes(arrays: object) -> int:
+    return sum(getattr(array, "nbytes", 0) for array in arrays.values()) if isinstance(arrays, Mapping) else 0
 
 
 def _disable_in_child() -> None:

@@ -102,7 +102,7 @@ def check_log(run: Run, name: str, readings: Mapping[int, Reading]) -> None:
         readings: What it returned, by step.
 
     Raises:
-        AssertionError: If a value, a layer or a part differs.
+        AssertionError: If a value, a layer, a part or an array differs.
     """
     found = functools.cache(run.__getitem__)
     for step, reading in readings.items():
@@ -115,6 +115,7 @@ def check_log(run: Run, name: str, readings: Mapping[int, Reading]) -> None:
                     _require(survives, f"step {step}: {key} of {layer} does not survive the log")
             else:
                 _require(_same(_logged(found(key), step), value), f"step {step}: {key} does not survive the log")
+        _require(_same_arrays(found(name), step, reading), f"step {step}: arrays of {name} do not survive the log")
 
 
 def check_panel(run: Path, name: str) -> None:
@@ -184,6 +185,16 @@ def _same(logged: object, returned: object) -> bool:
         return logged is returned
     ours, theirs = float(logged), float(returned)  # type: ignore[arg-type]
     return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
+
+
+def _same_arrays(logged: Quantity, step: int, reading: Reading) -> bool:
+    """Bit for bit; nothing where there is nothing."""
+    there = logged.arrays is not None and step in logged.arrays.steps
+    found = logged.at(step) if there else {}
+    return found.keys() == reading.arrays.keys() and all(
+        (array.dtype, array.shape, array.tobytes()) == (found[name].dtype, found[name].shape, found[name].tobytes())
+        for name, array in reading.arrays.items()
+    )
 
 
 def _is_defined(reading: Reading) -> bool:

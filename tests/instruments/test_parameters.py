@@ -41,6 +41,34 @@ def test_every_value_before_the_step_is_counted(dtype: torch.dtype, tmp_path: Pa
         np.testing.assert_array_equal(logged(run, "parameters", t), whole)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_values_before_the_step_are_logged_to_the_last_bit_where_asked_for(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 3)).to(dtype)
+    before: list[dict[str, Tensor]] = []
+
+    def loss(m: nn.Module, x: Tensor) -> Tensor:
+        before.append({name: p.detach().clone() for name, p in m.named_parameters()})
+        return F.cross_entropy(m(x), torch.arange(len(x)) % 3)
+
+    batches = [torch.randn(6, 2, 3, 3).to(dtype) for _ in range(3)]
+    run = record(tmp_path, model, batches, loss, instruments=[Parameters(values=True)])
+    held = torch.float64 if dtype == torch.float64 else torch.float32  # which has every number in half precision
+    assert run["parameters"].arrays.steps.tolist() == [0, 1, 2]
+    for t in range(3):
+        found = run["parameters"].at(t)
+        assert list(found) == list(before[t])
+        for name, parameter in before[t].items():
+            assert found[name].shape == tuple(parameter.shape)
+            assert found[name].tobytes() == parameter.to(held).numpy().tobytes()
+    assert run["parameters"].values.sum(1).tolist() == [sum(p.numel() for p in model.parameters())] * 3
+
+
+def test_values_are_not_logged_unless_asked_for(tmp_path: Path) -> None:
+    run = record(tmp_path, nn.Linear(2, 2), [torch.randn(4, 2)], lambda m, x: m(x).square().mean())
+    assert all(run[key].arrays is None for key in run.keys())  # noqa: SIM118, not a dict
+
+
 def test_it_is_opted_for_by_name() -> None:
     assert Parameters not in configured("full")
 

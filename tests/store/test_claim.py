@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cockpit.reading import Histogram, Histogram2d, Reading
+from cockpit.run import load_run
 from cockpit.store import SCHEMA_VERSION, Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
 
 Start = Callable[..., Writer]
@@ -115,6 +116,23 @@ def test_a_log_of_an_older_version_is_read_and_continued_as_one_of_this(start: S
     assert reader.column("pairs").values.tolist() == [[[1], [2]]]
     with closing(sqlite3.connect(writer.path)) as other:
         assert other.execute("SELECT schema_version FROM run").fetchone() == (SCHEMA_VERSION,)
+
+
+def test_a_log_from_before_arrays_is_read_and_takes_them_up(start: Start) -> None:
+    """Version 2 had all tables as they are now, and no series of arrays."""
+    writer = start()
+    histogram = Histogram(np.array([1, 2, 3]), EDGES)
+    writer.put(0, 0.0, {"parameters": Reading(histogram, {"a": histogram})})
+    writer.close()
+    with closing(sqlite3.connect(writer.path)) as other, other:
+        other.execute("UPDATE run SET schema_version = 2")
+    assert load_run(writer.path)["parameters"].arrays is None
+    writer = start(resume=True)
+    writer.put(1, 0.0, {"parameters": Reading(histogram, {"a": histogram}, arrays={"a": np.ones((2, 2))})})
+    writer.close()
+    quantity = load_run(writer.path)["parameters"]
+    assert quantity.values.tolist() == [[1, 2, 3]] * 2
+    assert quantity.at(1)["a"].tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_network_file_system_is_named_and_write_ahead_logging_left(
