@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cockpit.capture.afterwards import ForwardWatch, seen_loss
+from cockpit.capture.afterwards import ModuleFinder, seen_loss
 from cockpit.capture.extended import is_extended
 from cockpit.instrument import Instrument, Wanted
 from cockpit.json_log import METRICS, Output, output_of, write_json
@@ -55,7 +55,7 @@ class ParameterCockpit:
         self._parameters = _checked(params)
         self._instruments: list[Wanted] = []
         self._options = options
-        self._watch = ForwardWatch(self._parameters)
+        self._finder = ModuleFinder(self._parameters)
         self._session: _Session | None = None
         self._early: list[tuple[int, dict[str, float | None]]] = []
         for quantity in quantities or ():
@@ -104,7 +104,7 @@ class ParameterCockpit:
             ValueError: If the optimizer is missing at the first step, or none holds the parameters.
             RuntimeError: If modules that own the parameters were not called since the cockpit was made.
         """
-        self._watch.stop()
+        self._finder.stop()
         info = info or {}
         if self._session is None and self._instruments and not turned_off():
             self._session = self._begun(info)
@@ -163,7 +163,7 @@ class ParameterCockpit:
 
     def close(self, state: str = "finished") -> None:
         """Ends the run; done at the latest when the interpreter exits."""
-        self._watch.stop()
+        self._finder.stop()
         if self._session is not None:
             self._session.close(state)
 
@@ -171,10 +171,10 @@ class ParameterCockpit:
         optimizer = info.get("optimizer")
         if not isinstance(optimizer, Optimizer):
             raise ValueError('the optimizer is missing: write cockpit(global_step, info={"optimizer": optimizer, …})')
-        roots = self._watch.roots
-        if self._watch.missing:
+        roots = self._finder.roots
+        if self._finder.missing:
             raise RuntimeError(
-                f"{len(self._watch.missing)} of the parameters belong to no module that was called since the cockpit "
+                f"{len(self._finder.missing)} of the parameters belong to no module that was called since the cockpit "
                 "was made: make it before the forward pass"
             )
         model = roots[0] if len(roots) == 1 else nn.ModuleList(roots)
@@ -208,7 +208,7 @@ class ParameterCockpit:
 
     def _adopt(self, step: OpenStep, info: Mapping[str, Any]) -> None:
         """Tells an open step of the forward pass that is over."""
-        losses = [seen for module in self._watch.losses if (seen := seen_loss(module)) is not None]
+        losses = [seen for module in self._finder.losses if (seen := seen_loss(module)) is not None]
         step.capture.adopt(losses)
         loss, per_sample = info.get("loss"), info.get("individual_losses")
         if not losses and isinstance(loss, Tensor) and isinstance(per_sample, Tensor) and per_sample.dim() > 0:

@@ -16,7 +16,7 @@ _ROUNDING = 1e-5
 """A gradient that is unscaled, or whose norm is summed in another order, comes out shorter by less than this share."""
 
 
-def left_of(given: float, before: float, loss_scale: float, eps: float) -> float:
+def share_left(given: float, before: float, loss_scale: float, eps: float) -> float:
     """Share of the gradient's norm that reaches the optimizer.
 
     Args:
@@ -29,7 +29,7 @@ def left_of(given: float, before: float, loss_scale: float, eps: float) -> float
         The share: 1 where it is 1 up to rounding, with the loss scale taken back or not.
 
     Example:
-        >>> left_of(given=0.5, before=1024.0, loss_scale=1024.0, eps=1e-7)
+        >>> share_left(given=0.5, before=1024.0, loss_scale=1024.0, eps=1e-7)
         0.5
     """
     tolerance = max(_ROUNDING, 4 * eps)
@@ -75,6 +75,6 @@ class Clip(Instrument):
             return Reading(0.0, parts={"left": 1.0, "norm": before / given.loss_scale})
         if before == 0:
             return Reading(None, reason="the gradient is zero")
-        left = left_of(given.norm, before, given.loss_scale, given.eps)
+        left = share_left(given.norm, before, given.loss_scale, given.eps)
         clipped = left if left != left else float(left < 1)
         return Reading(clipped, parts={"left": left, "norm": given.norm})

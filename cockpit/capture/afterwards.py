@@ -18,8 +18,8 @@ SeenLoss: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]
 """A function of ``torch.nn.functional``, its arguments, keyword arguments, and what it returned."""
 
 
-class ForwardWatch:
-    """Notes the modules that own given parameters, and extended loss modules, when they are called.
+class ModuleFinder:
+    """Finds the modules that own given parameters, and extended loss modules, when they are called.
 
     A hook for all modules of the process, so it should be stopped as soon as possible.
 

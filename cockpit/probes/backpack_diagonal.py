@@ -21,7 +21,7 @@ from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature, block_sums
-from cockpit.probes.loss_roots import Symmetric, columns_of, root_of
+from cockpit.probes.loss_roots import HessianPairs, columns_of, hessian_root_of
 from cockpit.probes.piecewise_linear import linear_above
 
 COLUMNS_LIMIT = 10_000
@@ -112,8 +112,8 @@ class BackpackDiagonal:
         Raises:
             Unavailable: If BackPACK fails.
         """
-        root = root_of(self._loss)
-        assert not isinstance(root, Symmetric)
+        root = hessian_root_of(self._loss)
+        assert not isinstance(root, HessianPairs)
         slope = self._slope()
         rows, means = [], [torch.zeros_like(p.tensor) for p in self._table] if elementwise else []
         for _ in range(draws or 1):

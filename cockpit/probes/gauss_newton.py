@@ -29,7 +29,7 @@ from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature
 from cockpit.probes.loss_hessian import INSTEAD
-from cockpit.probes.loss_roots import Root, Symmetric, root_of
+from cockpit.probes.loss_roots import HessianPairs, HessianRoot, hessian_root_of
 from cockpit.probes.per_sample_moments import MomentsReduction
 from cockpit.probes.probe import reduce
 from cockpit.probes.square_sums import SquareSums
@@ -131,21 +131,21 @@ class _Pull:
     ) -> None:  # fmt: skip
         self._sums, self._graph, self._workspace, self._table = sums, graph, workspace, sums.table
         self._route, self._boost = route, _boost(graph, loss)
-        self._root = root_of(loss, self._boost)
+        self._root = hessian_root_of(loss, self._boost)
         self._samples = None if loss.call.arrangement is None else loss.call.arrangement.samples
         self._trained = [i for i, p in enumerate(sums.table) if p.tensor.requires_grad]
         self._to_check = route.due()
 
     def at_random(self, generator: torch.Generator) -> None:
         """One draw."""
-        if isinstance(self._root, Symmetric):
+        if isinstance(self._root, HessianPairs):
             self._add_pair(self._root, *self._root.draw(generator))
         else:
             self._add_samples(self._root, self._root.draw(generator), whole=True)
 
     def exactly(self) -> None:
         """All columns."""
-        if isinstance(self._root, Symmetric):
+        if isinstance(self._root, HessianPairs):
             for left, right in self._root.columns():
                 self._add_pair(self._root, left, right)
             return
@@ -157,7 +157,7 @@ class _Pull:
                 if bool(column.any()):
                     self._add_whole(self._pulled(self._root, column, sorted(self._route.whole))[1])
 
-    def _add_pair(self, root: Symmetric, left: list[Tensor], right: list[Tensor]) -> None:
+    def _add_pair(self, root: HessianPairs, left: list[Tensor], right: list[Tensor]) -> None:
         tensors = [self._table[i].tensor for i in self._trained]
         pulled = [self._graph.pull(root.at, vectors, tensors) for vectors in (left, right)]
         for i, one, other in zip(self._trained, *pulled, strict=True):
@@ -165,14 +165,14 @@ class _Pull:
                 self._sums.add_products(i, one / self._boost, other / self._boost)
 
     def _pulled(
-        self, root: Root, vector: Tensor, wanted: Sequence[int]
+        self, root: HessianRoot, vector: Tensor, wanted: Sequence[int]
     ) -> tuple[list[ModuleCall], dict[int, Tensor | None]]:
         """Calls with what arrived at their outputs, and the products of the parameters wanted."""
         tensors = [self._table[i].tensor for i in wanted]
         reached, products = self._graph.to_outputs([root.at], [vector], tensors)
         return [_with_delta(call, delta) for call, delta in reached], dict(zip(wanted, products, strict=True))
 
-    def _add_samples(self, root: Root, vector: Tensor, whole: bool) -> None:
+    def _add_samples(self, root: HessianRoot, vector: Tensor, whole: bool) -> None:
         """Squares of every sample's vector, as it arrives at the parameters.
 
         Args:

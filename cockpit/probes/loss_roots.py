@@ -31,7 +31,7 @@ ELEMENTWISE = frozenset(
 """Losses each of whose entries depends on one number of the input, if that alone is part of the graph."""
 
 
-class Root(ABC):
+class HessianRoot(ABC):
     """A root ``S`` of one loss's Hessian with respect to its input, ``S Sᵀ = Σ_i c_i ∇² e_i``.
 
     Args:
@@ -65,7 +65,7 @@ class Root(ABC):
         """Columns of the entries that are counted, one from each entry in a vector."""
 
 
-class _Categorical(Root):
+class _Categorical(HessianRoot):
     r"""Of a distribution over classes: :math:`\nabla^2 = a^2 (\mathrm{diag}\, p - p p^\top)`.
 
     With ``ŷ ~ p``, ``E[(p − e_ŷ)(p − e_ŷ)ᵀ]`` is the matrix in brackets. At log-probabilities the vector is ``−e_ŷ``,
@@ -109,7 +109,7 @@ class _Categorical(Root):
             yield self._toward(torch.full_like(counted, k, dtype=torch.long), amplitude)
 
 
-class _Elementwise(Root):
+class _Elementwise(HessianRoot):
     """Of a loss whose Hessian is diagonal.
 
     Args:
@@ -129,12 +129,12 @@ class _Elementwise(Root):
         yield (self._amplitude * counted).to(self.at.dtype)
 
 
-class Symmetric:
+class HessianPairs:
     """A loss of which nothing is known but that it has a Hessian ``H``: pairs ``(ε, H ε)`` with ``E[ε εᵀ] = 1``.
 
     Args:
         loss: The loss.
-        boost: As for :func:`root_of`.
+        boost: As for :func:`hessian_root_of`.
 
     Raises:
         Unavailable: If it has no second derivative.
@@ -166,7 +166,7 @@ class Symmetric:
         )
 
 
-def root_of(loss: OpenLoss, boost: float = 1.0) -> Root | Symmetric:
+def hessian_root_of(loss: OpenLoss, boost: float = 1.0) -> HessianRoot | HessianPairs:
     """How to come by a loss's Hessian with respect to its input, times the coefficients of its entries.
 
     Cross-entropy's is the same for every label; class weights and label smoothing only scale it. The negative
@@ -190,10 +190,10 @@ def root_of(loss: OpenLoss, boost: float = 1.0) -> Root | Symmetric:
     if bool((loss.coefficients < 0).any()):
         raise Unavailable(f"'{loss.name}' is subtracted from the objective, which therefore has no Gauss-Newton matrix")
     if inputs_of(loss) != ["input"]:
-        return Symmetric(loss, boost)
+        return HessianPairs(loss, boost)
     if loss.name in ("cross_entropy", "nll_loss"):
         return _categorical(loss, boost)
-    return _elementwise(loss, boost) if loss.name in ELEMENTWISE else Symmetric(loss, boost)
+    return _elementwise(loss, boost) if loss.name in ELEMENTWISE else HessianPairs(loss, boost)
 
 
 def columns_of(loss: OpenLoss) -> float:
@@ -214,7 +214,7 @@ def _class_axis(scores: Tensor) -> int:
     return 1 if scores.dim() > 1 else 0
 
 
-def _categorical(loss: OpenLoss, boost: float) -> Root:
+def _categorical(loss: OpenLoss, boost: float) -> HessianRoot:
     at: Tensor = loss.arguments["input"]
     scores = working(at.detach())
     logarithmic = loss.name == "nll_loss"
@@ -247,7 +247,7 @@ def _class_weights(loss: OpenLoss, p: Tensor) -> Tensor:
     return counted
 
 
-def _elementwise(loss: OpenLoss, boost: float) -> Root:
+def _elementwise(loss: OpenLoss, boost: float) -> HessianRoot:
     at: Tensor = loss.arguments["input"]
     (curvatures,) = LossHessian(loss).row_sums
     arrangement = loss.call.arrangement if at.shape == loss.entries.shape else None
