@@ -18,11 +18,11 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, C))
 
 
-def cross_entropies(scores: Tensor) -> Tensor:
+def cross_entropies(scores: Tensor, y: Tensor = Y) -> Tensor:
     """The cross-entropy of each sample, shape ``[N]``."""
-    return token_losses(scores.unsqueeze(1), Y.unsqueeze(1))[0]
+    return token_losses(scores.unsqueeze(1), y.unsqueeze(1))[0]
 
 
-def truth_of(model: nn.Module, x: Tensor, weights: Sequence[float] | None = None) -> Truth:
+def truth_of(model: nn.Module, x: Tensor, y: Tensor = Y, weights: Sequence[float] | None = None) -> Truth:
     """Brute force for the cross-entropy of any model with such scores."""
-    return one_at_a_time(model, lambda m: cross_entropies(m(x.double())), weights)
+    return one_at_a_time(model, lambda m: cross_entropies(m(x.double()), y), weights)

@@ -9,24 +9,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import C, N, cross_entropies, mlp, truth_of
 from harness import Opaque, logged, reasons, record, record_steps
-from reference import Truth, alpha, one_at_a_time, token_losses
+from reference import Truth, alpha, one_at_a_time
 from torch import Tensor, nn
 
 from cockpit import Cockpit, load_run
 from cockpit.instruments import Alpha, Loss
-
-N, C = 6, 4
-
-
-def network() -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, C))
-
-
-def truth_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Truth:
-    x, y = batch
-    return one_at_a_time(model, lambda m: token_losses(m(x.double()).unsqueeze(1), y.unsqueeze(1))[0])
-
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.3),
@@ -51,7 +40,7 @@ def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False
     cockpit = Cockpit(model, optimizer, run=path / "run", track=1, **options)
     with cockpit:
         for batch in batches:
-            truths.append(truth_of(model, batch))
+            truths.append(truth_of(model, *batch))
             before = {name: p.detach().clone() for name, p in model.named_parameters()}
 
             def closure(batch=batch) -> Tensor:
@@ -84,7 +73,7 @@ def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float) 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_alpha_of_the_step_that_the_optimizer_made(make, dtype: torch.dtype, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = network().to(dtype)
+    model = mlp().to(dtype)
     batches = [(torch.randn(N, 5, dtype=dtype), torch.randint(C, (N,))) for _ in range(4)]
     truths, steps, run = walk(model, make(list(model.parameters())), batches, tmp_path)
     check(truths, steps, run, rel=1e-6 if dtype == torch.float64 else 1e-3)
@@ -93,7 +82,7 @@ def test_alpha_of_the_step_that_the_optimizer_made(make, dtype: torch.dtype, tmp
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_optimizer_may_step_after_the_block(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model = network().double()
+    model = mlp().double()
     batches = [(torch.randn(N, 5).double(), torch.randint(C, (N,))) for _ in range(4)]
     check(*walk(model, OPTIMIZERS[name](list(model.parameters())), batches, tmp_path, outside=True), rel=1e-6)
 
@@ -114,7 +103,7 @@ def test_alpha_of_convolutions_whose_rows_are_kept_or_not(tmp_path: Path) -> Non
         truths, steps = [], []
         with cockpit:
             for x, y in batches:
-                truths.append(truth_of(model, (x, y)))
+                truths.append(truth_of(model, x, y))
                 before = {name: p.detach().clone() for name, p in model.named_parameters()}
                 with cockpit.step():
                     optimizer.zero_grad()
@@ -130,7 +119,7 @@ def test_alpha_of_convolutions_whose_rows_are_kept_or_not(tmp_path: Path) -> Non
 def test_batches_of_different_size(tmp_path: Path) -> None:
     """Each mean is as sure as its own batch makes it."""
     torch.manual_seed(3)
-    model = network().double()
+    model = mlp().double()
     batches = [(torch.randn(n, 5).double(), torch.randint(C, (n,))) for n in (4, 16, 3)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
     check(*walk(model, optimizer, batches, tmp_path), rel=1e-6)
@@ -139,7 +128,7 @@ def test_batches_of_different_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("track", [2, 3])
 def test_alpha_is_logged_under_the_step_it_measures(track: int, tmp_path: Path) -> None:
     torch.manual_seed(4)
-    model = network()
+    model = mlp()
     batches = [(torch.randn(N, 5), torch.randint(C, (N,)))] * 7
     run = record(
         tmp_path, model, batches, lambda m, b: F.cross_entropy(m(b[0]), b[1]), track=track, instruments="alpha+loss"
@@ -150,7 +139,7 @@ def test_alpha_is_logged_under_the_step_it_measures(track: int, tmp_path: Path) 
 
 def test_full_batch_descent_with_a_tiny_step_has_hardly_moved(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    model, batch = network().double(), (torch.randn(32, 5).double(), torch.randint(C, (32,)))
+    model, batch = mlp().double(), (torch.randn(32, 5).double(), torch.randint(C, (32,)))
     run = record(
         tmp_path, model, [batch] * 3, lambda m, b: F.cross_entropy(m(b[0]), b[1]),
         torch.optim.SGD(model.parameters(), lr=1e-4), instruments="alpha",
@@ -167,7 +156,7 @@ def missing(run, words: str, step: int = 0) -> None:
 
 
 def test_parameters_that_did_not_move_have_no_alpha(tmp_path: Path) -> None:
-    model, batch = network(), (torch.randn(N, 5), torch.randint(C, (N,)))
+    model, batch = mlp(), (torch.randn(N, 5), torch.randint(C, (N,)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     missing(
         record(tmp_path, model, [batch] * 2, lambda m, b: F.cross_entropy(m(b[0]), b[1]), optimizer), "did not move"
@@ -176,13 +165,13 @@ def test_parameters_that_did_not_move_have_no_alpha(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 4), (4, 1)])
 def test_single_sample_has_no_alpha(sizes: tuple[int, int], tmp_path: Path) -> None:
-    model = network()
+    model = mlp()
     batches = [(torch.randn(n, 5), torch.randint(C, (n,))) for n in sizes]
     missing(record(tmp_path, model, batches, lambda m, b: F.cross_entropy(m(b[0]), b[1])), "single sample")
 
 
 def test_micro_batches_have_no_alpha(tmp_path: Path) -> None:
-    model = network()
+    model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def step(_: int) -> None:
@@ -195,7 +184,7 @@ def test_micro_batches_have_no_alpha(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_the_whole_has_no_alpha(tmp_path: Path) -> None:
-    model, batch = network(), (torch.randn(N, 5), torch.randint(C, (N,)))
+    model, batch = mlp(), (torch.randn(N, 5), torch.randint(C, (N,)))
 
     def loss(m: nn.Module, b: tuple[Tensor, Tensor]) -> Tensor:
         out = m(b[0])
@@ -243,7 +232,7 @@ def test_parameters_without_gradient_that_move_are_no_gap(tmp_path: Path) -> Non
     def step(t: int) -> None:
         x, y = batches[t]
         used = t == 0
-        truths.append(one_at_a_time(model, lambda m: token_losses(m(x, used).unsqueeze(1), y.unsqueeze(1))[0]))
+        truths.append(one_at_a_time(model, lambda m: cross_entropies(m(x, used), y)))
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         optimizer.zero_grad(set_to_none=False)
         F.cross_entropy(model(x, used), y).backward()

@@ -76,7 +76,7 @@ def test_micro_batches_of_unequal_size_weigh_as_they_are_weighted(x: Tensor, tmp
 def test_micro_batches_of_unequal_weight_have_no_norm_test(x: Tensor, tmp_path: Path) -> None:
     """It would need the inner products with a mean that is known only after the last of them."""
     model = mlp().double()
-    truth = truth_of(model, x, [1 / 12] * 6 + [1 / 4] * 2)
+    truth = truth_of(model, x, weights=[1 / 12] * 6 + [1 / 4] * 2)
 
     def step(_: object) -> None:
         for part, labels in ((x[:6].double(), Y[:6]), (x[6:].double(), Y[6:])):

@@ -1,0 +1,7 @@
+import pytest
+from script import Script
+
+
+@pytest.fixture
+def script():
+    return Script()
