@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from cockpit.instrument import Instrument, register
 from cockpit.panel import Panel
 from cockpit.probes.slopes import Slopes
 from cockpit.reading import Reading
+from cockpit.schedule import Schedule
 from cockpit.statistics import mean_and_variance
 from cockpit.step import Step
 
@@ -31,7 +32,7 @@ class Observation:
 
 
 def fit_parabola(
-    start: Observation, end: Observation, slope_start: Observation, slope_end: Observation
+    start: Observation, end: Observation, slope_start: Observation | None, slope_end: Observation
 ) -> NDArray[np.float64] | None:
     r"""Parabola :math:`f(u) = w_1 + w_2 u + w_3 u^2` through two noisy losses and two noisy slopes.
 
@@ -42,21 +43,23 @@ def fit_parabola(
     Args:
         start: Loss at ``u = 0``.
         end: Loss at ``u = 1``.
-        slope_start: ``⟨g, s⟩`` at ``u = 0``.
+        slope_start: ``⟨g, s⟩`` at ``u = 0``. ``None``: the parabola goes through the other three, whatever their
+            variances.
         slope_end: ``⟨g, s⟩`` at ``u = 1``.
 
     Returns:
         ``(w_1, w_2, w_3)``; ``None`` if an observation is not finite or the fit is singular.
     """
-    observations = (start, end, slope_start, slope_end)
+    rows = ((start, (1, 0, 0)), (end, (1, 1, 1)), (slope_start, (0, 1, 0)), (slope_end, (0, 1, 2)))
+    observations = [observation for observation, _ in rows if observation is not None]
     means = np.array([o.mean for o in observations])
     variances = np.array([o.variance for o in observations])
     if not (np.isfinite(means).all() and np.isfinite(variances).all()) or variances.max() < 0:
         return None
-    design = np.array([[1, 0, 0], [1, 1, 1], [0, 1, 0], [0, 1, 2]], dtype=np.float64)
+    design = np.array([row for observation, row in rows if observation is not None], dtype=np.float64)
     # An exact observation would have infinite weight; one that is 1e10 times surer than the worst is as good.
     floor = variances.max() * 1e-20
-    roots = np.sqrt(np.maximum(variances, floor)) if floor > 0 else np.ones(4)
+    roots = np.sqrt(np.maximum(variances, floor)) if floor > 0 else np.ones(len(means))
     solution, _, rank, _ = np.linalg.lstsq(design / roots[:, None], means / roots, rcond=None)
     return solution if rank == 3 else None
 
@@ -104,12 +107,15 @@ class Alpha(Instrument):
     """Normalised step size, from the measured step: any optimizer will do.
 
     Args:
+        start: Whether the slopes at the step's start are observed. Each layer's input and output gradient, or its
+            individual gradients, are held for them until the optimizer has stepped. Without them the parabola goes
+            through both losses and the slope at the end, which nothing is held for, and is noisier: one batch's noise
+            in each.
         track: When it is read. It looks at the step and at the one after it.
     """
 
     name = "alpha"
     configuration = "economy"
-    needs = (Slopes,)
     window = 2
     panel = Panel(
         title="Alpha",
@@ -120,10 +126,18 @@ class Alpha(Instrument):
         "Good runs have a median above 0.",
     )
 
+    def __init__(self, *, start: bool = True, track: int | Schedule | None = None) -> None:
+        super().__init__(track=track)
+        self._probe = Slopes(start)
+        self.needs = (self._probe,)
+        if not start:
+            words = f"{self.panel.how_to_read} Fitted without the slope at the step's start."
+            self.panel = replace(self.panel, how_to_read=words)
+
     def compute(self, steps: Sequence[Step]) -> Reading:
         first, second = steps
-        start, end = first[Slopes], second[Slopes]
-        if start.start is None or start.length == 0:
+        start, end = first[self._probe], second[self._probe]
+        if start.length == 0 or (self._probe.start and start.start is None):
             return Reading(None, reason="the parameters did not move")
         if end.end is None:
             return Reading(None, reason="the step after it was not tracked")
@@ -132,7 +146,7 @@ class Alpha(Instrument):
         parabola = fit_parabola(
             _observe(first.losses, first),
             _observe(second.losses, second),
-            _observe(start.start, first),
+            None if start.start is None else _observe(start.start, first),
             _observe(end.end, second),
         )
         where = None if parabola is None else position(parabola)

@@ -121,6 +121,17 @@ def alpha(first: Truth, second: Truth, step: Mapping[str, Tensor]) -> tuple[floa
     )
 
 
+def alpha_without_start(first: Truth, second: Truth, step: Mapping[str, Tensor]) -> tuple[float, bool, bool]:
+    """The same through both losses and the slope at the end alone: ``f(0) = a``, ``f(1) = b``, ``f'(1) = c``."""
+    a, b, c = (
+        first.observed(first.losses)[0],
+        second.observed(second.losses)[0],
+        second.observed(second.slopes(step))[0],
+    )
+    w2, w3 = 2 * (b - a) - c, c - (b - a)
+    return (-1.0, True, False) if w3 <= 0 else (-2 * w3 / w2 - 1, False, w2 > 0)
+
+
 def alpha_of(observations: Sequence[tuple[float, float]]) -> tuple[float, bool, bool]:
     """The same from the four observations: losses at 0 and 1, slopes at 0 and 1, each with its variance."""
     _, w2, w3 = parabola(observations)

@@ -26,7 +26,8 @@ class StepSlopes:
     """Directional derivatives of the individual losses of step ``t``; float64, on the host, unscaled.
 
     Args:
-        start: ``⟨g_n, s(t)⟩``, along the step that begins here; ``None`` if nothing moved. Shape ``[N]``.
+        start: ``⟨g_n, s(t)⟩``, along the step that begins here; ``None`` if nothing moved, or it was not wanted.
+            Shape ``[N]``.
         end: ``⟨g_n, s(t−1)⟩``, along the step that ended here; ``None`` if that was not tracked. Shape ``[N]``.
         length: ``‖s(t)‖``.
     """
@@ -43,22 +44,33 @@ class Slopes(Probe[StepSlopes]):
     The step that begins at ``t`` is known only after the optimizer made it, so each layer's input and output gradient
     are kept until then, or its individual gradients where these are smaller or fit into the workspace. Nothing is kept
     on a step that only ends a window.
+
+    Args:
+        start: Whether the slope along the step that begins is wanted; without it nothing is ever kept.
     """
+
+    start: bool = True
 
     individual: ClassVar[bool] = True
     movement: ClassVar[bool] = True
 
     def collector(self, surroundings: Surroundings) -> Collector[StepSlopes]:
         """Begins a step."""
-        return _SlopesCollector(surroundings)
+        return _SlopesCollector(surroundings, self.start and surroundings.begins_window)
 
 
 class _DotsReduction(Reduction):
-    """``⟨G_n, V⟩`` for one direction, if there is one."""
+    """``⟨G_n, V⟩`` for one direction, if there is one.
 
-    def __init__(self, gradients: SampleGradients, direction: Tensor | None) -> None:
+    Args:
+        gradients: The individual gradients.
+        direction: ``V``.
+        keep: Whether the individual gradients are needed once more, until :meth:`release`.
+    """
+
+    def __init__(self, gradients: SampleGradients, direction: Tensor | None, keep: bool = False) -> None:
         self._gradients: SampleGradients | None = gradients
-        self._direction = direction
+        self._direction, self._keep = direction, keep
         self._pieces: list[Tensor] = []
         self.dots: Tensor | None = None
 
@@ -81,6 +93,8 @@ class _DotsReduction(Reduction):
     def finish(self) -> None:
         if self._pieces:
             self.dots = torch.cat(self._pieces)
+        if not self._keep:
+            self.release()
 
     def release(self) -> None:
         """Forgets the individual gradients; the inner products stay."""
@@ -88,8 +102,8 @@ class _DotsReduction(Reduction):
 
 
 class _SlopesCollector(Collector[StepSlopes]):
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings, self._start_wanted = surroundings, surroundings.begins_window
+    def __init__(self, surroundings: Surroundings, start_wanted: bool) -> None:
+        self._surroundings, self._start_wanted = surroundings, start_wanted
         self._reductions: dict[int, _DotsReduction] = {}
         self._passes: list[BackwardPass] = []
         self._room = surroundings.workspace.to_keep
@@ -108,7 +122,7 @@ class _SlopesCollector(Collector[StepSlopes]):
             return None
         if self._start_wanted and gradients.materialises:
             self._keep(index, gradients, gradient)
-        self._reductions[index] = _DotsReduction(gradients, direction)
+        self._reductions[index] = _DotsReduction(gradients, direction, keep=self._start_wanted)
         return self._reductions[index]
 
     def _keep(self, index: int, gradients: SampleGradients, like: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cockpit import Cockpit, load_run
 from cockpit.capture.calls import tensors_in
-from cockpit.capture.gradients import OuterProducts
+from cockpit.capture.gradients import OuterProducts, SampleGradients
+from cockpit.instruments import Alpha, NormTest
 
 N = 32
 
@@ -118,6 +120,25 @@ def test_pairs_of_positions_are_formed_in_pieces(monkeypatch: pytest.MonkeyPatch
     assert seen.nbytes <= 8 * 10**2 * 3
     expected = torch.einsum("nto,nti->noi", deltas, inputs).square().sum((1, 2))
     torch.testing.assert_close(norms, expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(("instrument", "held"), [(Alpha(), 6), (Alpha(start=False), 0)], ids=["start", "no-start"])
+@pytest.mark.parametrize("make", [mlp, convnet])
+def test_individual_gradients_wait_for_the_step_only_for_the_slope_at_its_start(
+    make, instrument: Alpha, held: int, tmp_path: Path
+) -> None:
+    model, x = make(), torch.randn(N, 100) if make is mlp else torch.randn(N, 3, 6, 6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    seen = []
+    with Cockpit(model, optimizer, run=tmp_path / "run", track=1, instruments=[instrument, NormTest()]) as cockpit:
+        for _ in range(3):
+            with cockpit.step():
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), torch.randint(10, (N,))).backward()
+                seen.append(sum(issubclass(type(kept), SampleGradients) for kept in gc.get_objects()))
+                optimizer.step()
+    assert seen == [held] * 3
+    assert logged(load_run(tmp_path / "run"), "alpha", 1) is not None
 
 
 def test_nothing_of_the_network_outlives_the_backward_pass(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from classifier import C, N, cross_entropies, mlp, truth_of
 from harness import Opaque, logged, reasons, record, record_steps
-from reference import Truth, alpha, one_at_a_time
+from reference import Truth, alpha, alpha_without_start, one_at_a_time
 from torch import Tensor, nn
 
 from cockpit import Cockpit, load_run
@@ -62,9 +62,9 @@ def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False
     return truths, steps, load_run(path / "run")
 
 
-def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float) -> None:
+def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float, expected=alpha) -> None:
     for t in range(len(steps) - 1):
-        value, concave, uphill = alpha(truths[t], truths[t + 1], steps[t])
+        value, concave, uphill = expected(truths[t], truths[t + 1], steps[t])
         assert logged(run, "alpha", t) == pytest.approx(value, rel=rel)
         assert (logged(run, "alpha.concave", t), logged(run, "alpha.uphill", t)) == (concave, uphill)
 
@@ -77,6 +77,33 @@ def test_alpha_of_the_step_that_the_optimizer_made(make, dtype: torch.dtype, tmp
     batches = [(torch.randn(N, 5, dtype=dtype), torch.randint(C, (N,))) for _ in range(4)]
     truths, steps, run = walk(model, make(list(model.parameters())), batches, tmp_path)
     check(truths, steps, run, rel=1e-6 if dtype == torch.float64 else 1e-3)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_without_the_slope_at_the_start_the_parabola_goes_through_the_other_three(
+    name: str, outside: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(7)
+    model = mlp().double()
+    batches = [(torch.randn(n, 5).double(), torch.randint(C, (n,))) for n in (6, 4, 9, 5, 6)]
+    optimizer = OPTIMIZERS[name](list(model.parameters()))
+    truths, steps, run = walk(model, optimizer, batches, tmp_path, outside, instruments=[Alpha(start=False)])
+    check(truths, steps, run, rel=1e-6, expected=alpha_without_start)
+    assert len(set(run["alpha"].values)) > 1
+    assert "without the slope at the step's start" in run.header.panels["alpha"].how_to_read
+
+
+def test_the_slope_at_the_start_is_observed_unless_told_otherwise(tmp_path: Path) -> None:
+    found = []
+    for instrument in (Alpha(), Alpha(start=False)):
+        torch.manual_seed(8)
+        model = mlp().double()
+        batches = [(torch.randn(N, 5).double(), torch.randint(C, (N,))) for _ in range(3)]
+        optimizer = OPTIMIZERS["momentum"](list(model.parameters()))
+        found.append(walk(model, optimizer, batches, tmp_path / str(len(found)), instruments=[instrument])[2])
+    assert found[0]["alpha"].values.tolist() != found[1]["alpha"].values.tolist()
+    assert "without the slope" not in found[0].header.panels["alpha"].how_to_read
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
