@@ -115,14 +115,14 @@ class Worker:
         self.threads = int(self._answer()["threads"])
         self.peak = 0
 
-    def seconds(self, steps: int) -> float:
-        """Trains one tracking period; seconds for all of its steps."""
+    def seconds(self, steps: int, periods: int = 1) -> float:
+        """Trains some tracking periods, one after the other; seconds for all steps of one."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.write(f"{periods} {steps}\n")
         self._process.stdin.flush()
         answer = self._answer()
         self.peak = int(answer["peak"])
-        return answer["seconds"]
+        return answer["seconds"] / periods
 
     def _answer(self) -> dict[str, float]:
         assert self._process.stdout is not None
@@ -190,12 +190,17 @@ def _kinds(tracked: str, options: argparse.Namespace) -> Iterator[tuple[str, str
 
 
 def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespace) -> Iterator[dict[str, float]]:
-    """Each worker in turn, a tracking period at a time, until the time or the number of turns is used up."""
+    """Each worker in turn, until the time or the number of turns is used up.
+
+    A turn is a tracking period, or as many as the plain loop does in ``options.turn``: the first steps after the turns
+    of others find caches and threads cold, as no training does that has the machine to itself.
+    """
+    periods = max(1, round(options.turn / workers["plain"].seconds(interval)))
     began = time.monotonic()
     for turn in range(options.turns):
         if turn >= options.least_turns and time.monotonic() - began > options.seconds:
             return
-        yield {kind: worker.seconds(interval) for kind, worker in workers.items()}
+        yield {kind: worker.seconds(interval, periods) for kind, worker in workers.items()}
 
 
 def peer_instruments(python: str) -> list[str]:
@@ -276,7 +281,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--intervals", nargs="+", type=int, default=[1, 4, 16, 64, 256], help="one tracked step in so many"
     )
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with f-dangel/cockpit 1.0.2")
-    parser.add_argument("--turns", type=int, default=20, help="tracking periods that are measured at most")
+    parser.add_argument("--turn", type=float, default=0.02, help="seconds of plain training in a turn, about")
+    parser.add_argument("--turns", type=int, default=20, help="turns that are measured at most")
     parser.add_argument("--least-turns", type=int, default=3, help="and at least")
     parser.add_argument("--seconds", type=float, default=30, help="after this time no further turn is begun")
     parser.add_argument("--warmup", type=int, default=3, help="tracking periods of two steps before that, not counted")

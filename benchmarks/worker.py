@@ -1,7 +1,7 @@
 """One training loop in a process of its own, advanced by commands: ``python worker.py KIND '{"problem": …}'``.
 
-Reads a number of steps per line from standard input, and answers each with a line of JSON: seconds for all of them and
-the process's peak memory so far, in bytes. An empty line or the end of the input ends it.
+Reads two numbers per line from standard input, tracking periods and the steps of each, and answers with a line of JSON:
+seconds for all of them and the process's peak memory so far, in bytes. An empty line or the end of the input ends it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ def serve(commands: IO[str], answers: IO[str], advance, device: str) -> None:  #
     for line in commands:
         if not line.strip():
             return
+        periods, steps = map(int, line.split())
         wait(device)
         began = perf_counter()
-        advance(int(line))
+        for _ in range(periods):
+            advance(steps)
         wait(device)
         seconds = perf_counter() - began
         print(json.dumps({"seconds": seconds, "peak": peak(device)}), file=answers, flush=True)

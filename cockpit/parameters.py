@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,15 @@ def working(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+class Movement(list[Tensor]):
+    """A change of the parameters, one tensor for each."""
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """Squared norms, float64 on the parameters' device. Shape ``[P]``."""
+        return sq_norms(self)
+
+
 class Displacement:
     """Measured parameter changes: ``s = θ(t+1) − θ(t)``, whatever optimizer made them.
 
@@ -157,7 +167,7 @@ class Displacement:
             self._before = [torch.empty_like(t) for t in tensors]
         torch._foreach_copy_(self._before, tensors)
 
-    def measure(self) -> list[Tensor]:
+    def measure(self) -> Movement:
         """``s`` since :meth:`remember`, of which it takes the place.
 
         Returns:
@@ -166,7 +176,7 @@ class Displacement:
         torch._foreach_neg_(self._before)
         torch._foreach_add_(self._before, self._table.tensors())
         self._before, self._last = self._last, self._before
-        return self._last
+        return Movement(self._last)
 
     def sizes(self) -> Tensor:
         """``‖θ(t)‖²`` per parameter, of the remembered ``θ(t)``. Shape ``[P]``."""

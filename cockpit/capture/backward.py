@@ -13,6 +13,7 @@ from cockpit.capture.calls import ModuleCall
 from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.watch import Root
+from cockpit.parameters import sq_norms
 
 REGISTER = "register individual losses with `loss = step.losses(per_sample)`, shape [N]"
 
@@ -38,6 +39,7 @@ class BackwardPass:
     handed_over: set[int] = field(default_factory=set)
     dtypes: set[torch.dtype] = field(default_factory=set)
     problem: str | None = None
+    _squares: dict[int, Tensor] = field(default_factory=dict, repr=False)
     # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
     _explanation: tuple[int, bool] | None = field(default=None, repr=False)
@@ -61,6 +63,17 @@ class BackwardPass:
         if largest == 0:
             raise Unavailable("the gradient that arrives at the loss is zero")
         return largest
+
+    def sq_norm(self, index: int, gradient: Tensor) -> Tensor:
+        """Squared norm of the gradient that this pass brought a parameter, raw, float64 of shape ``[1]``.
+
+        Args:
+            index: Which parameter; asked for again, the answer is remembered.
+            gradient: Its gradient.
+        """
+        if index not in self._squares:
+            self._squares[index] = sq_norms([gradient])
+        return self._squares[index]
 
     def unit(self) -> float:
         """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""

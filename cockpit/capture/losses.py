@@ -7,6 +7,7 @@ A loss that a function of :mod:`torch.nn.functional` reduces to one number is co
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -179,19 +180,18 @@ def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     call.origin = Origin(arguments, get_gradient_edge(output), entries)
     if reduction == "none":
         return call
-    weight = counts.double().sum()
-    sums = entries.detach().double().sum()
-    mean = sums / weight
+    values = entries.detach()
+    most = values.abs().max() if values.numel() else values.sum()
+    numbers = (counts.sum(), values.double().sum(), call.output.double(), most.double())
+    weight, total, value, largest = torch.stack(numbers).tolist()  # one wait for the device
     if reduction == "batchmean":  # a mean over the batch alone: a sample's loss is the total of its entries
         call.counts = counts * (entries.shape[0] / entries.numel())
-        mean = sums / entries.shape[0]
-    call.total = float(call.counts.double().sum()) if reduction == "sum" else 1.0
-    expected = sums if reduction == "sum" else mean
+        weight = entries.shape[0]
+    call.total = weight if reduction == "sum" else 1.0
+    expected = total if reduction == "sum" else total / weight if weight else math.nan
     # CTC divides by the target lengths and margin losses may drop entries: a mean that is none of ours is not guessed.
     tolerance = 1e-3 if output.dtype in (torch.float32, torch.float64) else 5e-2
-    if bool(torch.isfinite(expected)) and not torch.allclose(
-        expected, output.detach().double(), rtol=tolerance, atol=tolerance * float(entries.detach().abs().max())
-    ):
+    if math.isfinite(expected) and not abs(expected - value) <= tolerance * (abs(value) + largest):
         call.problem = f"the {reduction} of '{name}' is not the plain or weighted mean of its entries"
     return call
 
@@ -251,19 +251,17 @@ def _reduction_of(arguments: Mapping[str, Any]) -> str:
 
 def _counts(name: str, arguments: Mapping[str, Any], entries: Tensor) -> Tensor:
     """Weight of each entry in the mean: class weights and ignored targets, as PyTorch defines the mean."""
-    counts = torch.ones_like(entries, requires_grad=False, dtype=torch.float64)
     target: Tensor | None = arguments.get("target")
     weight: Tensor | None = arguments.get("weight")
     if name in ("mse_loss", "l1_loss", "huber_loss") and weight is not None:
-        return weight.detach().to(counts.dtype).expand_as(counts)
-    if "ignore_index" not in arguments or target is None:
-        return counts
+        return weight.detach().double().expand(entries.shape)
+    # Of class probabilities the mean divides by the number of entries, weights or not.
+    if "ignore_index" not in arguments or target is None or target.is_floating_point():
+        return torch.ones_like(entries, requires_grad=False, dtype=torch.float64)
     ignored: int | None = arguments["ignore_index"]
-    if target.is_floating_point():  # class probabilities: the mean divides by the number of entries, weights or not
-        return counts
     kept = torch.ones_like(target, dtype=torch.bool) if ignored is None else target != ignored
     if weight is None:
-        return kept.to(counts.dtype)
+        return kept.double()
     labels = torch.where(kept, target, torch.zeros_like(target))
-    by_label: Tensor = weight.detach().to(counts.dtype)[labels]
+    by_label: Tensor = weight.detach().double()[labels]
     return by_label * kept

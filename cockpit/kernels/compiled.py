@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,13 @@ def _announce_compilation(loop: Any, cached: Callable[[Any], bool]) -> None:
         print("cockpit: compiling its loops, once on this machine (about ten seconds)", file=sys.stderr)
 
 
+@cache
+def _kernel(name: str) -> Any:
+    from cockpit.kernels import activity_loops, exponent_loops, loops, pair_loops
+
+    return next(getattr(m, name) for m in (loops, exponent_loops, pair_loops, activity_loops) if hasattr(m, name))
+
+
 def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
     """Runs a loop, on several cores where that pays.
 
@@ -132,15 +140,13 @@ def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
         work: About how many elements it looks at.
         arguments: Its arguments.
     """
-    from cockpit.kernels import activity_loops, exponent_loops, loops, pair_loops
+    from cockpit.kernels import loops
 
     with _LOCK:
         parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
         if parallel:
             loops.set_threads(torch.get_num_threads())
-        name += "_parallel" if parallel else "_serial"
-        module = next(module for module in (loops, exponent_loops, pair_loops, activity_loops) if hasattr(module, name))
-        kernel = getattr(module, name)
+        kernel = _kernel(name + ("_parallel" if parallel else "_serial"))
         _announce_compilation(kernel, loops.cached)
         threads = torch.get_num_threads()
         found: NDArray[Any] = kernel(*arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,16 +62,17 @@ class _BatchCollector(Collector[BatchNumbers | None]):
     def result(self) -> BatchNumbers | None:
         if not self._sizes:
             return None
-        sizes = torch.tensor(self._sizes, dtype=torch.float64)
-        means, least, largest, squares = torch.stack(self._numbers).cpu().unbind(1)
+        sizes = np.array(self._sizes, np.float64)
+        means, least, largest, squares = torch.stack(self._numbers).cpu().numpy().T
         shares = sizes / sizes.sum()
-        mean = (shares * means).sum()
-        variance = squares.sum() / sizes.sum() + (shares * (means - mean).square()).sum()
+        with np.errstate(all="ignore"):  # what is not finite shows in the result
+            mean = shares @ means
+            variance = squares.sum() / sizes.sum() + shares @ (means - mean) ** 2
+            deviation = np.sqrt(variance)
         dtype = str(self._dtype).removeprefix("torch.")
         return BatchNumbers(
-            float(mean), float(variance.sqrt()), float(least.min()), float(largest.max()),
-            8 * self._dtype.itemsize, dtype,
-        )  # fmt: skip
+            float(mean), float(deviation), float(least.min()), float(largest.max()), 8 * self._dtype.itemsize, dtype
+        )
 
 
 def batch_numbers(batch: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from cockpit.capture.forward import ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
+from cockpit.parameters import Movement
 from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
 from cockpit.probes.roster import Roster
 
@@ -152,9 +153,9 @@ class ProbeCollection:
         """An optimizer is about to step."""
         self._tell("before_optimizer", optimizer, accumulation)
 
-    def moved(self, steps: Sequence[Tensor]) -> None:
+    def moved(self, step: Movement) -> None:
         """The optimizer has stepped."""
-        self._tell("moved", steps)
+        self._tell("moved", step)
 
     def results(self) -> dict[Probe[Any], Any]:
         """Every probe's result, or the :class:`Unavailable` that says why there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import working
+from cockpit.parameters import Movement, working
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
 _PIECE = 1 << 18
@@ -72,8 +72,8 @@ class _DotsCollector(Collector[Dots]):
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
 
-    def moved(self, steps: Sequence[Tensor]) -> None:
-        self._with_step = {index: dot(held, steps[index]) for index, held in self._held.items()}
+    def moved(self, step: Movement) -> None:
+        self._with_step = {index: dot(held, step[index]) for index, held in self._held.items()}
         self._before = {}
 
     def result(self) -> Dots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,11 +29,38 @@ class Norms:
 
     def total(self) -> float:
         """The norm over all parameters."""
-        return float(self.squares.sum().sqrt())
+        return self._total
 
     def by_layer(self) -> dict[str, float]:
         """The norm of each parameter."""
+        return dict(self._by_layer)
+
+    # Every other instrument asks for them.
+
+    @cached_property
+    def _total(self) -> float:
+        return float(self.squares.sum().sqrt())
+
+    @cached_property
+    def _by_layer(self) -> dict[str, float]:
         return dict(zip(self.names, self.squares.sqrt().tolist(), strict=True))
+
+
+def square_of_sum(
+    surroundings: Surroundings, index: int, gradient: Tensor, backward: BackwardPass, first: bool
+) -> Tensor:
+    """Squared norm of what a parameter's gradients of all passes so far add up to, raw, float64 of shape ``[1]``.
+
+    Args:
+        surroundings: The step's.
+        index: Which parameter.
+        gradient: What the pass brought it.
+        backward: The pass.
+        first: Whether it is the first one of the step.
+    """
+    if first:
+        return backward.sq_norm(index, gradient)
+    return sq_norms([accumulated(surroundings.table[index].tensor, gradient, included=backward.deferred)])
 
 
 @dataclass(frozen=True)
@@ -51,9 +79,7 @@ class _NormsCollector(Collector[Norms]):
         self._passes: list[BackwardPass] = []
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
-        if self._passes:
-            gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.deferred)
-        self._squares[index] = sq_norms([gradient])
+        self._squares[index] = square_of_sum(self._surroundings, index, gradient, backward, first=not self._passes)
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from cockpit.capture.unavailable import Unavailable
-from cockpit.parameters import sq_norms
+from cockpit.parameters import Movement
 from cockpit.probes.gradient_norms import Norms
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
@@ -30,8 +29,8 @@ class _UpdateCollector(Collector[Norms]):
         self._surroundings = surroundings
         self._squares: Tensor | None = None
 
-    def moved(self, steps: Sequence[Tensor]) -> None:
-        self._squares = sq_norms(steps)
+    def moved(self, step: Movement) -> None:
+        self._squares = step.squares
 
     def result(self) -> Norms:
         if self._squares is None:

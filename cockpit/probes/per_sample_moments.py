@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
 from cockpit.probes.gradient_dots import dot
+from cockpit.probes.gradient_norms import square_of_sum
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
 from cockpit.statistics import mean
 
@@ -182,9 +182,8 @@ class _MomentsCollector(Collector[Moments]):
         parameter = self._surroundings.table[index].tensor
         values = parameter.detach() if self._looking else None
         reduction = self._open[index] = MomentsReduction(gradients, gradient, values)
-        self._totals[index] = self._squares[index] = sq_norms([gradient])
-        if self._passes:
-            self._totals[index] = sq_norms([accumulated(parameter, gradient, included=backward.deferred)])
+        self._squares[index] = backward.sq_norm(index, gradient)
+        self._totals[index] = square_of_sum(self._surroundings, index, gradient, backward, first=not self._passes)
         return reduction
 
     def end_pass(self, backward: BackwardPass) -> None:

@@ -21,7 +21,7 @@ from cockpit.capture.forward import ModuleOutput
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.workspace import Workspace
-from cockpit.parameters import Displacement, ParameterTable
+from cockpit.parameters import Displacement, Movement, ParameterTable
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ class Surroundings:
         table: The watched parameters; collectors refer to them by index.
         workspace: Scratch memory.
         displacement: Parameter changes, with ``θ(t)`` remembered; ``None`` where no probe asks for them.
-        previous: ``s`` of the step before, one tensor per parameter, if an instrument looks back at it.
+        previous: ``s`` of the step before, if an instrument looks back at it.
         begins_window: Whether an instrument looks at this step and the next.
         left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
         routes: How the individual gradients of the others came about. Filled as they arrive.
@@ -50,7 +50,7 @@ class Surroundings:
     table: ParameterTable
     workspace: Workspace
     displacement: Displacement | None
-    previous: Sequence[Tensor] | None = None
+    previous: Movement | None = None
     begins_window: bool = False
     left_out: dict[int, str] = field(default_factory=dict)
     routes: dict[int, str] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class Collector(ABC, Generic[Result]):
             accumulation: Tells what was done to the gradients since the last backward pass.
         """
 
-    def moved(self, steps: Sequence[Tensor]) -> None:
-        """The optimizer has stepped: ``s``, one tensor per parameter."""
+    def moved(self, step: Movement) -> None:
+        """The optimizer has stepped: ``s``."""
 
     @abstractmethod
     def result(self) -> Result:
@@ -154,9 +154,15 @@ class Probe(ABC, Generic[Result]):
     outputs: ClassVar[bool] = False
     """Whether what the modules return is needed."""
 
+    _hashed: ClassVar[int | None] = None  # the instances' own, once one is asked
+
     def __init_subclass__(cls) -> None:
         # That of a dataclass knows the fields alone: all probes without settings would share a place in every dict.
         cls.__hash__ = _hash  # type: ignore[method-assign, assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Other processes hash otherwise.
+        return {name: value for name, value in vars(self).items() if name != "_hashed"}
 
     def builds_on(self) -> tuple[Probe[Any], ...]:
         """Probes whose collectors this one's works with: they begin before it, are told everything before it, and where
@@ -176,8 +182,12 @@ class Probe(ABC, Generic[Result]):
         raise NotImplementedError
 
 
-def _hash(probe: object) -> int:
-    return hash((type(probe), *vars(probe).values()))
+def _hash(probe: Probe[Any]) -> int:
+    # Asked for a few hundred times a step.
+    if probe._hashed is None:
+        object.__setattr__(probe, "_hashed", hash((type(probe), *vars(probe).values())))
+    assert probe._hashed is not None
+    return probe._hashed
 
 
 @cache

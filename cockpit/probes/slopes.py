@@ -14,7 +14,7 @@ from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
-from cockpit.parameters import sq_norms, working
+from cockpit.parameters import Movement, working
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
 
 UNCOVERED_STEP = 0.01
@@ -140,16 +140,16 @@ class _SlopesCollector(Collector[StepSlopes]):
         if len(self._passes) > 1:
             self._reductions.clear()
 
-    def moved(self, steps: Sequence[Tensor]) -> None:
-        squares = sq_norms(steps).tolist()
+    def moved(self, step: Movement) -> None:
+        squares = step.squares.tolist()
         self._length = math.sqrt(sum(squares))
         if self._surroundings.previous is not None:
-            self._require_whole_step(sq_norms(self._surroundings.previous).tolist())
+            self._require_whole_step(self._surroundings.previous.squares.tolist())
         if self._start_wanted and len(self._passes) == 1 and self._length > 0:
             self._require_whole_step(squares)
             workspace = self._surroundings.workspace
             self._start = self._sum(
-                {i: _dots(r.gradients, steps[i], workspace) for i, r in self._reductions.items() if self._served(i)}
+                {i: _dots(r.gradients, step[i], workspace) for i, r in self._reductions.items() if self._served(i)}
             )
         for reduction in self._reductions.values():
             reduction.release()

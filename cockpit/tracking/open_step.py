@@ -19,6 +19,7 @@ from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import aside
+from cockpit.parameters import Movement
 from cockpit.probes.collection import ProbeCollection
 from cockpit.probes.probe import Surroundings
 from cockpit.step import Step
@@ -84,7 +85,7 @@ class OpenStep:
         self._rates: dict[Optimizer, list[float]] = {}
         self._stepped: set[Optimizer] = set()
         self._after: Callable[[], None] | None = None
-        self.steps: Sequence[Tensor] | None = None
+        self.movement: Movement | None = None
 
     @property
     def optimizer_stepped(self) -> bool:
@@ -156,9 +157,9 @@ class OpenStep:
         with torch.no_grad():
             if self._displacement is not None:
                 began = time.perf_counter()
-                self.steps = self._displacement.measure()
+                self.movement = self._displacement.measure()
                 self._moving += time.perf_counter() - began
-                self._collection.moved(self.steps)
+                self._collection.moved(self.movement)
             results = self._collection.results()
             rates = self._rates_by_parameter()
             return Step(self.index, seconds, self._loss(), self._samples(), rates, self._individual(), results)

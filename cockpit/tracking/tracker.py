@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -23,7 +23,7 @@ from cockpit.capture.backpack import batch_gradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.workspace import Workspace
 from cockpit.instrument import Instrument
-from cockpit.parameters import Displacement, ParameterTable
+from cockpit.parameters import Displacement, Movement, ParameterTable
 from cockpit.probes.probe import Probe, Surroundings
 from cockpit.schedule import Auto, Schedule
 from cockpit.tracking.bookkeeping import Bookkeeping
@@ -75,7 +75,7 @@ class Tracker:
     """
 
     _inside = False  # a step
-    _previous: Sequence[Tensor] | None = None  # what the parameters moved by in the step before
+    _previous: Movement | None = None  # what the parameters moved by in the step before
     _unsettled: OpenStep | None = None  # a step whose optimizers are still to come
     _leftover: Sequence[RemovableHandle] = ()
 
@@ -271,7 +271,7 @@ class Tracker:
         """Everything is known: compute the instruments whose window is complete, and log."""
         try:
             done = step.settle(self.seconds())
-            self._previous = step.steps
+            self._previous = step.movement
             readings = self._windows.add(done)
             if readings:
                 readings.setdefault(done.index, {}).update(self._books.readings(done, step.learning_rates()))
