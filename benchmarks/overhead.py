@@ -192,15 +192,15 @@ def _kinds(tracked: str, options: argparse.Namespace) -> Iterator[tuple[str, str
 def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespace) -> Iterator[dict[str, float]]:
     """Each worker in turn, until the time or the number of turns is used up.
 
-    A turn is a tracking period, or as many as the plain loop does in ``options.turn``: the first steps after the turns
-    of others find caches and threads cold, as no training does that has the machine to itself.
+    A turn is a tracking period, or as many as fit into ``options.turn``: the first steps after the turns of others
+    find caches and threads cold, as no training does that has the machine to itself.
     """
-    periods = max(1, round(options.turn / workers["plain"].seconds(interval)))
+    periods = {kind: max(1, round(options.turn / worker.seconds(interval))) for kind, worker in workers.items()}
     began = time.monotonic()
     for turn in range(options.turns):
         if turn >= options.least_turns and time.monotonic() - began > options.seconds:
             return
-        yield {kind: worker.seconds(interval, periods) for kind, worker in workers.items()}
+        yield {kind: worker.seconds(interval, periods[kind]) for kind, worker in workers.items()}
 
 
 def peer_instruments(python: str) -> list[str]:
@@ -281,7 +281,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--intervals", nargs="+", type=int, default=[1, 4, 16, 64, 256], help="one tracked step in so many"
     )
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with f-dangel/cockpit 1.0.2")
-    parser.add_argument("--turn", type=float, default=0.02, help="seconds of plain training in a turn, about")
+    parser.add_argument("--turn", type=float, default=0.1, help="seconds of a turn, about; at least one period")
     parser.add_argument("--turns", type=int, default=20, help="turns that are measured at most")
     parser.add_argument("--least-turns", type=int, default=3, help="and at least")
     parser.add_argument("--seconds", type=float, default=30, help="after this time no further turn is begun")
