@@ -195,7 +195,8 @@ def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespac
     A turn is a tracking period, or as many as fit into ``options.turn``: the first steps after the turns of others
     find caches and threads cold, as no training does that has the machine to itself.
     """
-    periods = {kind: max(1, round(options.turn / worker.seconds(interval))) for kind, worker in workers.items()}
+    one = {kind: interval * worker.seconds(1) for kind, worker in workers.items()}  # at most
+    periods = {kind: max(1, round(options.turn / seconds)) for kind, seconds in one.items()}
     began = time.monotonic()
     for turn in range(options.turns):
         if turn >= options.least_turns and time.monotonic() - began > options.seconds:
