@@ -13,6 +13,7 @@ from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.status import strip
 from cockpit.dashboard.theme import Json
+from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.store import RunSummary, UnreadableLog
 
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
@@ -43,6 +44,8 @@ def register(app: Dash, sources: Sources) -> None:
         return answer(sources, Choice.from_page(choice), shown or {}, on_page, list_runs=list_runs)
 
     _register_clientside(app)
+    for view in VIEWS.values():
+        view.register(app, sources)
 
 
 def _register_clientside(app: Dash) -> None:
@@ -53,6 +56,7 @@ def _register_clientside(app: Dash) -> None:
         "reflect": [Input("shown", "data")],
         "chooseRun": [Input("run", "value")],
         "chooseView": [Input("view-select", "value")],
+        "chooseMore": [Input("more", "data")],
         "slide": [Input("slider", "value")],
         "follow": [Input("follow", "checked")],
         "play": [Input("play", "n_clicks"), State("speed", "value")],
@@ -78,11 +82,17 @@ def answer(
         list_runs: Whether to look for other runs.
     """
     runs = sources.store.runs() if list_runs or not shown.get("run") else None
+    view = VIEWS.get(choice.view or "")
+    if view is not None and not view.of_run:
+        return _of_view(view, Look(sources, choice, None), shown, on_page, runs)
     name = choice.run or shown.get("run") or choose_run(runs or [])
     if name is None:
         return _without_run(shown, on_page, runs, _no_runs(sources))
     try:
-        return _of_run(look(sources, choice, name), shown, on_page, runs)
+        page = look(sources, choice, name)
+        if view is not None:
+            return _of_view(view, Look(sources, choice, page), shown, on_page, runs)
+        return _of_run(page, shown, on_page, runs)
     except (KeyError, UnreadableLog) as error:
         return _without_run(shown, on_page, runs, explain(error))
 
@@ -99,8 +109,34 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Seq
         parts = _parts(page, shown, on_page, redrawn)
     moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
-    top, views = (strip(page), page.views) if moved else (no_update, no_update)
+    top, views = (strip(page), _views(page)) if moved else (no_update, no_update)
     return [*parts, children, top, _options(runs), views, state, *_pace(state)]
+
+
+def _of_view(
+    view: View, at: Look, shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None
+) -> list[Any]:
+    """The outputs for a view of its own: its components where another one stands on the page, and what is shown."""
+    page, choice = at.page, at.choice
+    state = _state(page, shown, runs) if page else _state_without_page(choice, shown)
+    state |= {"view": view.name, "identity": [view.name, *view.identity(at)]}
+    children = view.build(at) if state["identity"] != shown.get("identity") else no_update
+    moved = any(state.get(name) != shown.get(name) for name in ("identity", "cursor", "state", "step"))
+    state["idle"] = 0 if moved else shown.get("idle", 0) + 1
+    top = strip(page) if page else []
+    pace = _pace(state) if page else (IDLE, -1)
+    return [*([no_update] * len(on_page) for _ in PARTS), children, top, _options(runs), _views(page), state, *pace]
+
+
+def _state_without_page(choice: Choice, shown: dict[str, Any]) -> dict[str, Any]:
+    """What a view shows that is of no single run; the run that was looked at before is kept in mind."""
+    run = choice.run or shown.get("run")
+    return {"serial": shown.get("serial", 0) + 1, "run": run, "scheme": choice.scheme, "more": dict(choice.more)}
+
+
+def _views(page: Page | None) -> list[str]:
+    """The menu: screens of the run, then the views of their own."""
+    return [*(page.views if page else ()), *VIEWS]
 
 
 def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None) -> dict[str, Any]:
@@ -126,6 +162,8 @@ def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None)
         "log": {name: page.log(name) for name in names},
         "looks": {name: [page.step, page.choice.scheme, page.log(name), zoom.get(name)] for name in names},
         "others": others,
+        "scheme": page.choice.scheme,
+        "more": dict(page.choice.more),
     }
 
 

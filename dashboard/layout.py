@@ -36,6 +36,7 @@ def skeleton() -> Component:
             dcc.Interval(id="tick", interval=TICK),
             dcc.Store(id="choice"),
             dcc.Store(id="shown"),
+            dcc.Store(id="more"),
             html.Header([_brand(), html.Div(id="status", className="status")], className="strip"),
             html.Nav(_replay(), id="replay", className="replay", **_labelled("Replay")),
             html.Main(html.P("Looking for runs …", className="message"), id="view"),

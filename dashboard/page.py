@@ -28,6 +28,7 @@ class Choice:
         scheme: ``"dark"`` or ``"light"``.
         log: Panels by name whose value axis was switched.
         zoom: Steps that a panel is zoomed to, by its name.
+        more: What else the address says, for the view to read: ``{"panel": "loss"}``.
     """
 
     run: str | None = None
@@ -36,12 +37,15 @@ class Choice:
     scheme: str = "light"
     log: Mapping[str, bool] = field(default_factory=dict)
     zoom: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_page(cls, data: object) -> Choice:
         """From what the browser sends, which may be anything: what does not fit is left to the page."""
         entries = data if isinstance(data, dict) else {}
-        run, view, step, log, zoom = (entries.get(name) for name in ("run", "view", "step", "log", "zoom"))
+        run, view, step, log, zoom, more = (
+            entries.get(name) for name in ("run", "view", "step", "log", "zoom", "more")
+        )
         return cls(
             run if isinstance(run, str) and run else None,
             view if isinstance(view, str) and view else None,
@@ -49,6 +53,9 @@ class Choice:
             "dark" if entries.get("scheme") == "dark" else "light",
             {str(name): bool(on) for name, on in log.items()} if isinstance(log, dict) else {},
             dict(_ranges(zoom)) if isinstance(zoom, dict) else {},
+            {str(name): value for name, value in more.items() if isinstance(value, str)}
+            if isinstance(more, dict)
+            else {},
         )
 
 

@@ -7,7 +7,7 @@
   const FRAME = 40; // ms between an answer and the next frame of a replay
   const SCHEME = "cockpit-scheme";
 
-  const choice = {run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}};
+  const choice = {run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}, more: {}};
   let shown = null;
   let serial = 0;
   let busyUntil = 0;
@@ -44,7 +44,9 @@
     set("choice", {data: {...choice, serial}});
   }
 
-  /* The address: ?run=…&view=…&step=… opens the same view again. */
+  /* The address: ?run=…&view=…&step=… opens the same view again. Whatever else it says is the view's own. */
+
+  const COMMON = ["run", "view", "step"];
 
   function fromAddress() {
     const query = new URLSearchParams(window.location.search);
@@ -53,20 +55,22 @@
       run: query.get("run"),
       view: query.get("view"),
       step: step !== null && /^-?\d+$/.test(step) ? Number(step) : null,
+      more: Object.fromEntries([...query].filter(([name]) => !COMMON.includes(name))),
     };
   }
 
-  function address(run, view, step) {
-    const query = new URLSearchParams({run, view});
-    if (step !== null) {
+  function address({run, view, step, more}) {
+    const query = new URLSearchParams(run ? {run, view} : {view});
+    if (step !== null && step !== undefined) {
       query.set("step", String(step));
     }
+    Object.entries(more || {}).forEach(([name, value]) => query.set(name, value));
     return "?" + query.toString();
   }
 
   function writeAddress() {
     const before = fromAddress();
-    const next = address(shown.run, shown.view, shown.step);
+    const next = address(shown);
     if (next === window.location.search) {
       return;
     }
@@ -169,10 +173,15 @@
   }
 
   function showControls() {
-    const step = shown.step === null ? shown.last : shown.step;
-    const still = shown.last <= shown.first;
+    const ofRun = shown.last !== undefined;
     paintControl("run", {value: shown.run});
     paintControl("view-select", {value: shown.view});
+    paintControl("replay", {style: {display: ofRun ? "" : "none"}});
+    if (!ofRun) {
+      return;
+    }
+    const step = shown.step === null ? shown.last : shown.step;
+    const still = shown.last <= shown.first;
     paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still});
     paintControl("follow", {checked: shown.step === null});
     paintControl("step", {children: "step " + step.toLocaleString("en")});
@@ -195,11 +204,11 @@
         send();
         return;
       }
-      if (!shown.run) {
+      if (!shown.view) {
         document.title = "Cockpit";
         return;
       }
-      document.title = shown.run + " · Cockpit";
+      document.title = (shown.last === undefined ? shown.view : shown.run) + " · Cockpit";
       showControls();
       writeAddress();
       if (replay) {
@@ -210,13 +219,21 @@
     chooseRun(run) {
       if (run && shown && run !== (choice.run || shown.run)) {
         replay = null;
-        commit({run, step: null, log: {}, zoom: {}});
+        commit({run, step: null, log: {}, zoom: {}, more: {}});
       }
     },
 
     chooseView(view) {
       if (view && shown && view !== (choice.view || shown.view)) {
-        commit({view});
+        commit({view, more: {}});
+      }
+    },
+
+    chooseMore(update) {
+      const more = {...choice.more, ...update};
+      const kept = Object.fromEntries(Object.entries(more).filter(([, value]) => value !== null && value !== ""));
+      if (update && JSON.stringify(kept) !== JSON.stringify(choice.more)) {
+        commit({more: kept});
       }
     },
 

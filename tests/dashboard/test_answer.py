@@ -5,13 +5,14 @@ import shutil
 from typing import Any
 
 import pytest
-from dash import no_update
+from dash import html, no_update
 from dash.development.base_component import Component
 from synthetic import INSTRUMENTS, header, write_run
 
 from cockpit.dashboard.callbacks import IDLE, PARTS, TICK, answer
 from cockpit.dashboard.page import Choice, choose_run
 from cockpit.dashboard.source import Sources
+from cockpit.dashboard.views import VIEWS, View
 from cockpit.panel import Panel
 from cockpit.reading import Reading
 from cockpit.store import RunSummary, Store, Writer
@@ -327,3 +328,32 @@ def test_a_running_run_is_shown_before_newer_finished_ones():
     assert choose_run(runs) == "old"
     assert choose_run(runs[1:]) == "new"
     assert choose_run(runs[2:]) is None
+
+
+def of_run_or_not(of_run):
+    return View(
+        "Elsewhere",
+        of_run,
+        identity=lambda look: [look.choice.more.get("panel", "")],
+        build=lambda look: [html.P(f"{look.choice.more.get('panel')} of {look.page.run if look.page else 'no run'}")],
+        register=lambda app, sources: None,
+    )
+
+
+@pytest.mark.parametrize(("of_run", "run"), [(True, "digits"), (False, "no run")])
+def test_a_view_of_its_own_takes_the_place_of_the_panels(tmp_path, monkeypatch, of_run, run):
+    monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(of_run))
+    write_run(tmp_path / "digits", 20)
+    browser = Browser(tmp_path)
+    assert browser.ask()["views"] == ["Classic", "Elsewhere"]
+    found = browser.ask(view="Elsewhere", more={"panel": "loss"})
+    assert words(found["view"]) == f"loss of {run}"
+    assert (found["shown"]["view"], found["shown"]["more"]) == ("Elsewhere", {"panel": "loss"})
+    assert ("last" in found["shown"]) == of_run
+    assert browser.ask(view="Elsewhere", more={"panel": "loss"})["view"] is no_update
+    assert words(browser.ask(view="Elsewhere", more={"panel": "alpha"})["view"]) == f"alpha of {run}"
+
+
+def test_a_view_of_no_single_run_needs_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(False))
+    assert words(Browser(tmp_path).ask(view="Elsewhere")["view"]) == "None of no run"
