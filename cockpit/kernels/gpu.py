@@ -28,6 +28,7 @@ _PROGRAMS = 1024
 _KEPT = 1024
 """Counts that fit into a program's registers, that of what is not to be counted included."""
 _given_up = False
+_announced = False
 
 
 def count_rows(rows: Tensor, factors: Tensor, edges: Edges) -> Tensor | None:
@@ -161,9 +162,21 @@ def _launch(
 def _run(name: str, programs: int, arguments: tuple[Tensor | int, ...], shape: dict[str, int]) -> None:
     from cockpit.kernels import gpu_loops
 
+    _announce_compilation(name)
     with torch.cuda.device_of(arguments[0]):
         # Not fused: what is compared must be the product as it is rounded.
         getattr(gpu_loops, name)[(programs,)](*arguments, **shape, enable_fp_fusion=False)
+
+
+@cache
+def _announce_compilation(name: str) -> None:
+    """Says once, where it is so, why a tracked step takes seconds."""
+    from cockpit.kernels import gpu_loops
+
+    global _announced
+    if not _announced and not gpu_loops.cached(getattr(gpu_loops, name)):
+        _announced = True
+        print("cockpit: compiling its loops for this GPU, once on this machine (some seconds)", file=sys.stderr)
 
 
 def _give_up(error: Exception) -> None:

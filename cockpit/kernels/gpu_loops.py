@@ -9,6 +9,10 @@ Almost all elements lie in the two bins around zero. These are told by three com
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import triton
 import triton.language as tl
 
@@ -159,3 +163,14 @@ def pairs_of_products(
         tl.atomic_add(counts + b * partners + place, tl.full([HEIGHT, WIDTH], 1, tl.int64), others)
         tile += tl.num_programs(0)
     _add(found, counts + left * partners, 2 * partners, BINS)
+
+
+def cached(loop: Any) -> bool:
+    """Whether an earlier process has left a compiled loop on disk, or none is needed: in Triton's interpreter."""
+    if not isinstance(loop, triton.JITFunction):
+        return True
+    if hasattr(triton, "knobs"):
+        place = Path(triton.knobs.cache.dir)
+    else:  # before Triton 3.4
+        place = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
+    return any(place.glob(f"*/{loop.fn.__name__}.json"))

@@ -9,16 +9,21 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+from cockpit import kernels
 from cockpit.kernels import compiled, exponents, gpu, histogram
 from cockpit.kernels.histogram import Edges
+from cockpit.kernels.pairs import Partners
 
 ROWS, ONES, EDGES = torch.linspace(-1, 1, 60).view(3, 20), torch.ones(3), Edges.uniform(-0.5, 0.5, 7)
+RUN = gpu._run
 
 
 def passes(tests: str, **environment: str) -> None:
@@ -50,8 +55,8 @@ def test_triton_counts_as_its_twins_do_on_a_gpu() -> None:
     passes("triton_counts.py", TRITON_INTERPRET="0")
 
 
-def test_triton_compiles_for_gpus(tmp_path: Path) -> None:
-    passes("triton_builds.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+def test_triton_compiles_for_gpus() -> None:
+    passes("triton_builds.py", TRITON_INTERPRET="0")
 
 
 @pytest.fixture
@@ -69,6 +74,59 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(gpu, "_given_up", False)
     monkeypatch.setattr(gpu, "_run", run)
     return names
+
+
+@pytest.fixture
+def compiled_before(launched: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Takes loops that do nothing for Triton's; which of them an earlier process has left on disk."""
+    names: set[str] = set()
+
+    class Loop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
+            return lambda *arguments, **shape: launched.append(self.name)
+
+    loops = ModuleType("gpu_loops")
+    for name in ("bins_of_products", "exponents_of_products", "pairs_of_products"):
+        setattr(loops, name, Loop(name))
+    loops.cached = lambda loop: loop.name in names  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cockpit.kernels.gpu_loops", loops)
+    monkeypatch.setattr(kernels, "gpu_loops", loops, raising=False)
+    monkeypatch.setattr(gpu, "_run", RUN)
+    monkeypatch.setattr(gpu, "_announced", False)
+    gpu._announce_compilation.cache_clear()
+    yield names
+    gpu._announce_compilation.cache_clear()
+
+
+def count_all() -> None:
+    for _ in range(2):
+        gpu.count_rows(ROWS, ONES, EDGES)
+        gpu.count_exponents(ROWS, ONES, -4, 4)
+
+
+def test_the_first_compilation_is_announced_once(
+    launched: list[str], compiled_before: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled_before.add("bins_of_products")
+    count_all()
+    assert capsys.readouterr().err == (
+        "cockpit: compiling its loops for this GPU, once on this machine (some seconds)\n"
+    )
+    gpu.pair_rows(ROWS, ONES, EDGES, Partners.of(ROWS[0], EDGES))
+    assert capsys.readouterr().err == ""
+    assert launched == ["bins_of_products", "exponents_of_products"] * 2 + ["pairs_of_products"]
+
+
+def test_loops_that_are_compiled_already_are_not_announced(
+    launched: list[str], compiled_before: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled_before |= {"bins_of_products", "exponents_of_products"}
+    count_all()
+    assert capsys.readouterr().err == ""
+    assert len(launched) == 4
 
 
 def test_where_triton_fails_the_twin_counts_and_one_warning_says_so(launched: list[str]) -> None:

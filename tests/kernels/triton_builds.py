@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 import triton
@@ -13,6 +14,11 @@ from cockpit.kernels import gpu_loops
 
 POINTERS = {"first": "*{}", "second": "*{}", "edges": "*{}", "owners": "*i64", "places": "*i32", "counts": "*i64"}
 SHAPE = {"BINS": 128, "HEIGHT": 8, "WIDTH": 256}
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
@@ -27,6 +33,8 @@ def test_compiles_and_keeps_subnormal_numbers(capability: int, loop: str, outer:
     else:  # before Triton 3.3
         own = {name: kind for name, kind in kinds.items() if name not in constants}
         source = ASTSource(function, own, constants=constants)
+    assert not gpu_loops.cached(function)
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"enable_fp_fusion": False})
     assert built.asm["cubin"]
+    assert gpu_loops.cached(function)
     assert ".ftz" not in built.asm["ptx"], "subnormal products would count as zeros"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,16 @@ def assert_same(found: Tensor | None, twin: Tensor) -> None:
     assert found.dtype == torch.int64
     assert found.device == twin.device
     torch.testing.assert_close(found, twin, rtol=0, atol=0)
+
+
+def test_the_first_loop_of_a_process_is_announced_where_it_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(gpu, "_announced", False)
+    gpu._announce_compilation.cache_clear()
+    assert gpu.count_rows(normal(3, 4), normal(3), Edges.uniform(-1, 1, 5)) is not None
+    assert ("compiling its loops" in capsys.readouterr().err) is not INTERPRETED
 
 
 def drawn(data: st.DataObject, precision: str, *shape: int, like: Callable = numbers) -> Tensor:
