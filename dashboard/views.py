@@ -42,7 +42,7 @@ class View:
         of_run: Whether it shows one run, at one step: it then gets the page, and the replay bar stands above it.
         identity: Whatever, once it differs, has the view built anew; JSON. What changes more often than a few times an
             hour belongs into the view's own callbacks instead, which listen to ``Input("shown", "data")``: the store
-            that tells run, step, cursor, colour scheme and ``more`` of what is shown, each time one of them has changed.
+            that tells run, step, cursor, colour scheme and ``more`` of what is shown, whenever the page has looked.
         build: Makes the components.
         register: Adds the view's callbacks, once. A callback of the browser's that writes ``Output("more", "data")``
             changes the view's part of the address.
