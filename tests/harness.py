@@ -300,7 +300,7 @@ def reasons(run: Run) -> dict[str, str]:
 INDIVIDUAL = ("norm_test", "inner_test", "ortho_test", "grad_hist_1d")
 
 
-def one_step(path: Path, model: nn.Module, step: Callable[[], object]) -> Run:
+def one_step(path: Path, model: nn.Module, step: Callable[[], object], **options: Any) -> Run:
     """A step that does not move, so that the truth can be asked for afterwards."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
 
@@ -309,7 +309,7 @@ def one_step(path: Path, model: nn.Module, step: Callable[[], object]) -> Run:
         step()
         optimizer.step()
 
-    return record_steps(path, model, optimizer, range(1), whole)
+    return record_steps(path, model, optimizer, range(1), whole, **options)
 
 
 def withheld(run: Run, words: str) -> None:

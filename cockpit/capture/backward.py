@@ -27,18 +27,21 @@ class BackwardPass:
         deferred: Whether the scale is known only at the end, because several losses are involved.
         severed: Why it cannot be put together with the passes before it, if it cannot.
         dtypes: What operations computed in that no module stands for.
+        gradients: By parameter, those that are handed over at the end.
+        task: The engine's number of it; backward passes that run inside it have others.
     """
 
     root: Root | None
     deferred: bool = False
     severed: str | None = None
     losses: list[LossCall] = field(default_factory=list)
-    gradients: list[tuple[int, Tensor]] = field(default_factory=list)
+    gradients: dict[int, Tensor] = field(default_factory=dict)
     walked: list[ModuleCall] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)
     handed_over: set[int] = field(default_factory=set)
     dtypes: set[torch.dtype] = field(default_factory=set)
     problem: str | None = None
+    task: int = -1
     _squares: dict[int, Tensor] = field(default_factory=dict, repr=False)
     # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
@@ -74,6 +77,10 @@ class BackwardPass:
         if index not in self._squares:
             self._squares[index] = sq_norms([gradient])
         return self._squares[index]
+
+    def added(self, index: int) -> bool:
+        """Whether a parameter's gradient has been added to ``.grad`` by the time that it is handed over."""
+        return index in self.gradients
 
     def unit(self) -> float:
         """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""

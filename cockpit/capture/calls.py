@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,8 @@ class CallRecorder:
         on_delta: Called with a call and the gradient at its output, in the output's own layout.
         muted: Asked at each call whether to let it pass unrecorded.
         again: Asked at each call whether it is made in a backward pass, where activations are computed again.
+        on_again: Given such a call. No gradient returns to it, unless a backward pass runs inside the backward pass, as
+            under a reentrant checkpoint: there it is the only one that gradients return to.
         on_failure: Told of an error, which must not reach the user's forward pass.
     """
 
@@ -89,10 +92,12 @@ class CallRecorder:
         on_delta: Callable[[ModuleCall, Tensor], None],
         muted: Callable[[], bool],
         again: Callable[[], bool],
+        on_again: Callable[[ModuleCall], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._modules, self._on_delta, self._muted = modules, on_delta, muted
-        self._again, self._on_failure = again, on_failure
+        self._again, self._on_again, self._on_failure = again, on_again, on_failure
+        self._apart: list[ModuleCall] | None = None
         self._handles: list[RemovableHandle] = []
         self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
@@ -127,12 +132,21 @@ class CallRecorder:
     def _forward_hook(self, name: str, foreign: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             before = self._before.pop(module, None)
-            if not torch.is_grad_enabled() or self._muted():
+            if not torch.is_grad_enabled() or (self._apart is None and self._muted()):
                 return
             with aside():
                 self._record(module, name, args, kwargs, output, _unrepeatable(args, before, foreign))
 
         return hook
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[list[ModuleCall]]:
+        """Inside the block calls are recorded in a list of their own, muted or not."""
+        around, self._apart = self._apart, []
+        try:
+            yield self._apart
+        finally:
+            self._apart = around
 
     def adopt(self) -> None:
         """Takes calls that were made before the hooks were there, as BackPACK has kept them: each module's last."""
@@ -163,12 +177,10 @@ class CallRecorder:
             unrepeatable=unrepeatable,
             several_outputs=len(outputs) > 1,
         )
-        if self._again():
-            # No gradient returns here, unless a backward pass runs inside the backward pass.
-            call.release()
-            call.problem = "it was computed again in the backward pass, as by a checkpoint with use_reentrant=True"
+        if self._apart is None and self._again():
+            self._on_again(call)
         else:
-            self.calls.append(call)
+            (self.calls if self._apart is None else self._apart).append(call)
             call.edge = get_gradient_edge(_hooked_tensor(outputs[0]))
         try:
             on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))

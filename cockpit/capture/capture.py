@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from cockpit.capture.forms import may_be_repeated
 from cockpit.capture.forward import ForwardWatch
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.guard import Guard
-from cockpit.capture.layout import Layouts
+from cockpit.capture.layout import Layout, Layouts, place_again
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
@@ -70,17 +71,22 @@ class Capture:
         self._model, self._table, self._layouts, self._receiver = model, table, layouts, receiver
         self._individual, self._second_order = individual, second_order
         self._guard = Guard(on_failure)
+        self._walk = GraphWalk(table, lambda: not self._in_pass() or self._muted, self._guard)
+        self._walks = individual and source is sample_gradients
+        self._passes = Passes(table, receiver, self._walk, source if individual else None, self._guard, self._pass_over)
         self._recorder = CallRecorder(
             table.modules(model),
             self._guard(self._delta_arrived),
             muted=lambda: self._muted,
-            again=self._in_pass,
+            again=lambda: self._passes.running,
+            on_again=self._guard(self._called_again),
             on_failure=on_failure,
         )
         self._watch = LossWatch(
             self._guard(self._loss_seen),
             self._guard(self._backward_called),
             self._stand_aside,
+            self._guard(lambda: self._passes.returned()),
             lambda: self._passes.broke_off(),
         )
         self._forward = ForwardWatch(
@@ -91,12 +97,10 @@ class Capture:
             muted=lambda: self._muted,
             again=self._in_pass,
         )
-        self._walk = GraphWalk(table, lambda: not self._in_pass() or self._muted, self._guard)
-        self._walks = individual and source is sample_gradients
-        self._passes = Passes(table, receiver, self._walk, source if individual else None, self._guard, self._pass_over)
         self._watching = False
         self._handles: list[RemovableHandle] = []
         self._inputs: list[Axes] = []
+        self._laid_out: dict[LossCall, Layout] = {}
         self._registered = False
         self._inside_optimizer = self._evaluated = False
         self._aside = False
@@ -138,6 +142,7 @@ class Capture:
         self._forward.detach()
         self._walk.close()
         self._passes.close()
+        self._laid_out.clear()
 
     def register(self, per_sample: Tensor) -> Tensor:
         """The user's own individual losses take the place of every loss call seen so far.
@@ -219,9 +224,10 @@ class Capture:
         if self._individual or self._second_order:
             calls = [c for c in self._recorder.calls if not c.walked]
             inputs = self._inputs or [batch_sizes(c.args, {}) for c in calls[:1]]
-            layout = self._layouts.resolve(call, calls, inputs, self._model)
+            layout = self._layouts.resolve(call, calls, inputs, self._model, self._recorder.apart)
+            self._laid_out[call] = layout
             if self._walks:
-                find = functools.partial(self._layouts.find, call, self._model)
+                find = functools.partial(self._layouts.find, call, self._model, self._recorder.apart)
                 self._walk.prepare(call, layout, calls, find)
         # Its own copy, if the user may go on with the original in place.
         call.entries = call.entries.detach() if call.reduced else call.entries.detach().clone()
@@ -232,6 +238,7 @@ class Capture:
         root = self._passes.called(*args, **kwargs)
         if root is None:
             return
+        self._passes.expect(sum((Counter(layout.leaves) for layout in self._laid_out.values()), Counter()))
         if self._second_order and not self._in_pass() and not self._muted:
             modules = [call for call in self._recorder.calls if not call.walked]
             graph = LossGraph(root, self._passes.waiting, modules, self._on_the_side)
@@ -262,6 +269,10 @@ class Capture:
         elif not self._muted:
             self._passes.delta_arrived(call, delta)
 
+    def _called_again(self, call: ModuleCall) -> None:
+        """A checkpoint computes its layers again; if it is a reentrant one, their output gradients are yet to come."""
+        place_again(call, list(self._laid_out.values()))
+
     def _leaf_arrived(self, index: int, gradient: Tensor) -> None:
         if not self._muted:
             self._passes.leaf_arrived(index, gradient)
@@ -269,3 +280,4 @@ class Capture:
     def _pass_over(self) -> None:
         self._forward.end_pass()
         self._inputs.clear()
+        self._laid_out = {call: self._laid_out[call] for call in self._passes.waiting if call in self._laid_out}

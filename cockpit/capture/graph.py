@@ -72,11 +72,6 @@ def mixes(node: Node) -> bool:
     return "BatchNorm" in node.name()
 
 
-def mixes_samples(root: Node) -> bool:
-    """Whether samples reach each other somewhere between a loss and its leaves."""
-    return any(map(mixes, reachable([root])))
-
-
 def kind(node: Node) -> str:
     """The operation whose derivative a node is: ``Addmm``."""
     return str(node.name().removesuffix("0").removesuffix("1").removesuffix("Backward"))

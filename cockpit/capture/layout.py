@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +15,19 @@ from torch.autograd.graph import GradientEdge
 from cockpit.capture.batch_axis import Finding, find_batch_axis, kept_apart_otherwise
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
-from cockpit.capture.graph import before_checkpoints, mixes_samples
 from cockpit.capture.losses import Arrangement, LossCall
+from cockpit.capture.reentrant import Recording
+from cockpit.capture.single_samples import Arrived, Hidden, Place, SingleSamples, spread
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from cockpit.capture.graph_walk import Plan
 
-Place: TypeAlias = "ModuleCall | GradientEdge"
-"""Where gradients are looked at: at a call's output, or at any edge of the graph."""
-
-_FURTHER_SAMPLES = 8
-"""How many more samples are asked where the gradient of the first ones ends in dead units."""
+_NOT_LOOKED_FOR = (
+    "a checkpoint with use_reentrant=True called it in a way that it did not when the batch axis was looked for"
+)
+_DIFFERENT = "checkpoints with use_reentrant=True call it several times, and samples do not lie in the same places"
 
 
 @dataclass(frozen=True)
@@ -52,34 +53,43 @@ class Layout:
         findings: One for each module call.
         asked: How often it was looked up.
         plan: Where parameters that no module call serves are to be read; ``None`` if that was not found out yet.
+        hidden: Of calls that reentrant checkpoints make again, by signature.
+        leaves: In how many reentrant checkpoints a tensor is a leaf, by its identity.
+        closed: Why nothing is known of what is in them, if they could not be looked into.
+        outdated: Whether calls were made again that were not looked for.
     """
 
     arrangement: Arrangement | None
     findings: list[Finding] = field(default_factory=list)
     asked: int = 0
     plan: Plan | None = None
+    hidden: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
+    leaves: Mapping[int, int] = field(default_factory=dict)
+    closed: str | None = None
+    outdated: bool = False
 
     @property
     def mixed(self) -> tuple[int, int]:
         """How many tensors have no batch axis, and in how many samples reach each other."""
-        reached = [finding for finding in self.findings if finding.reached]
+        reached = [finding for finding in (*self.findings, *self.hidden.values()) if finding.reached]
         coupled = sum(finding.axis is not None and finding.axis.coupled for finding in reached)
         return sum(finding.axis is None for finding in reached), coupled
 
     def one_to_one(self, calls: Sequence[ModuleCall]) -> bool:
         """Whether some tensor's batch axis holds each sample once; if none was reached, there is nothing to doubt."""
-        axes = [(f.axis, call) for f, call in zip(self.findings, calls, strict=True) if f.axis is not None]
-        samples = 0 if self.arrangement is None else self.arrangement.samples
-        return not axes or any(call.output_shape[axis.dim] == samples for axis, call in axes)
+        shapes = [call.output_shape for call in calls] + [shape for _, _, shape, _ in self.hidden]
+        findings = (*self.findings, *self.hidden.values())
+        sizes = [shape[f.axis.dim] for f, shape in zip(findings, shapes, strict=True) if f.axis is not None]
+        return not sizes or self.arrangement is None or self.arrangement.samples in sizes
 
     def due(self) -> bool:
         """Whether to measure anew: where nothing arrived, units may have come alive. Ever more rarely, since most often
         such a call is simply not part of the loss; but at once if it was like that everywhere."""
         self.asked += 1
-        reached = [finding.reached for finding in self.findings]
+        reached = [finding.reached for finding in (*self.findings, *self.hidden.values())]
         complete = self.arrangement is not None and all(reached) and (self.plan is None or self.plan.complete)
         dead = self.arrangement is not None and not any(reached)
-        return not complete and (dead or self.asked & (self.asked - 1) == 0)
+        return self.outdated or (not complete and (dead or self.asked & (self.asked - 1) == 0))
 
 
 class Layouts:
@@ -87,17 +97,16 @@ class Layouts:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Layout] = {}
-        self._cotangents: dict[int, Tensor] | None = None
+        self._single_samples = SingleSamples()
 
     @property
     def measuring(self) -> bool:
         """Whether the backward pass that is running is ours, not the user's."""
-        return self._cotangents is not None
+        return self._single_samples.measuring
 
     def cotangent(self, call: ModuleCall, delta: Tensor) -> None:
         """Takes an output gradient of a measuring pass."""
-        assert self._cotangents is not None
-        self._cotangents[id(call)] = delta
+        self._single_samples.cotangent(call, delta)
 
     def resolve(
         self,
@@ -105,6 +114,7 @@ class Layouts:
         calls: Sequence[ModuleCall],
         inputs: Sequence[Axes],
         model: nn.Module,
+        recording: Recording,
     ) -> Layout:
         """Gives the loss its arrangement, and every call that has no batch axis yet its own, or the reason why not.
 
@@ -113,6 +123,7 @@ class Layouts:
             calls: Module calls that a backward pass may still walk through.
             inputs: Sizes of what each call of the model was given, the latest first.
             model: The model.
+            recording: Records the calls of modules that reentrant checkpoints make again.
 
         Returns:
             What is remembered of such steps.
@@ -123,8 +134,11 @@ class Layouts:
         if layout is None or layout.due():
             ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, leading=True, likely=True)]
             with undisturbed(model):
-                measured = self._measure(loss, ways, calls, 0 if layout is None else layout.asked)
+                measured = self._measure(loss, ways, calls, 0 if layout is None else layout.asked, recording)
             measured.asked = 1 if layout is None else layout.asked
+            if layout is not None and layout.arrangement == measured.arrangement:
+                # Checkpoints that take turns: what one of them hid is still known when it comes again.
+                measured.hidden = layout.hidden | measured.hidden
             layout = self._known[key] = measured
         loss.arrangement = layout.arrangement
         for call, finding in zip(calls, layout.findings, strict=layout.arrangement is not None):
@@ -132,19 +146,24 @@ class Layouts:
                 call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
         return layout
 
-    def find(self, loss: LossCall, model: nn.Module, edges: Sequence[GradientEdge]) -> list[Finding]:
+    def find(
+        self, loss: LossCall, model: nn.Module, recording: Recording, edges: Sequence[GradientEdge]
+    ) -> list[Finding]:
         """Looks for batch axes elsewhere in the graph.
 
         Args:
             loss: A loss call that has its arrangement, its entries attached to the graph.
             model: The model.
+            recording: Records the calls of modules that reentrant checkpoints make again.
             edges: Where to look.
         """
         assert loss.arrangement is not None
         with undisturbed(model):
-            return self._try(loss, loss.arrangement, edges, 0)
+            return self._try(loss, loss.arrangement, edges, 0, recording).findings
 
-    def _measure(self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], turn: int) -> Layout:
+    def _measure(
+        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], turn: int, recording: Recording
+    ) -> Layout:
         """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken.
 
         Samples keep apart in groups as well. They were grouped if no tensor has just as many entries along its batch
@@ -153,11 +172,11 @@ class Layouts:
         apart: list[Layout] = []
         best: Layout | None = None
         for way in ways:
-            layout = Layout(way.arrangement, self._try(loss, way.arrangement, calls, turn))
+            layout = self._try(loss, way.arrangement, calls, turn, recording)
             one_to_one = layout.one_to_one(calls)
             if not (way.leading or one_to_one) or (layout.mixed[0] and not way.likely):
                 continue
-            if any(finding.misdealt for finding in layout.findings):
+            if any(finding.misdealt for finding in (*layout.findings, *layout.hidden.values())):
                 continue
             if best is None or layout.mixed < best.mixed:
                 best = layout
@@ -167,84 +186,84 @@ class Layouts:
                 apart.append(layout)
         return apart[0] if apart else best or Layout(None)
 
-    def _try(self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], turn: int) -> list[Finding]:
+    def _try(
+        self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], turn: int, recording: Recording
+    ) -> Layout:
+        """What single samples' gradients tell if the loss entries are dealt out in one way."""
+        take = functools.partial(self._single_samples.gradients, loss, arrangement, places=places, recording=recording)
         counted = arrangement.deal(loss.counts).sum(1).nonzero().flatten().tolist()
-        cotangents: list[list[tuple[int, Tensor]]] = [[] for _ in places]
+        cotangents: dict[int | Hidden, list[tuple[int, Tensor]]] = {i: [] for i in range(len(places))}
         enough = min(2, len(counted))
+        arrived: Arrived | None = None
         try:
-            for order, n in enumerate(_spread(counted, turn)):
-                if order >= 3 and all(len(found) >= enough for found in cotangents):
+            for order, n in enumerate(spread(counted, turn)):
+                if order >= 3 and all(len(found) >= enough for found in cotangents.values()):
                     break
-                for found, delta in zip(cotangents, self._gradients(loss, arrangement, [n], places), strict=True):
+                arrived = take([n])
+                for key, delta in arrived.everywhere():
+                    found = cotangents.setdefault(key, [])
                     if delta is not None and 0 < float(delta.double().abs().sum()) < math.inf:
                         found.append((n, delta))
         except Unavailable as reason:
-            return [Finding(problem=str(reason), reached=True) for _ in places]
-        findings = [_finding(f, arrangement.samples) if f and len(f) >= enough else Finding() for f in cotangents]
-        if any(f.axis is not None and f.axis.coupled for f in findings) and not mixes_samples(loss.entries.grad_fn):
-            findings = [_scattered(finding) for finding in findings]
-        if arrangement.axis is None and not any(finding.misdealt for finding in findings):
-            self._look_at_all(loss, arrangement, places, findings)
-        return findings
-
-    def _look_at_all(
-        self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], findings: Sequence[Finding]
-    ) -> None:
-        """Every other sample together, and then the others: entries that belong to a neighbour show up there."""
-        for parity in (0, 1):
-            members = list(range(parity, arrangement.samples, 2))
-            deltas = self._gradients(loss, arrangement, members, places) if members else [None] * len(places)
-            for delta, finding in zip(deltas, findings, strict=True):
-                if finding.axis is not None and not finding.axis.coupled and delta is not None:
-                    others = finding.axis.samples_first(delta, arrangement.samples)[1 - parity :: 2]
-                    finding.misdealt |= bool(others.any())
-
-    def _gradients(
-        self, loss: LossCall, arrangement: Arrangement, members: Sequence[int], places: Sequence[Place]
-    ) -> list[Tensor | None]:
-        """Gradients of some samples' losses alone, by place; those of calls come by in the output's own layout."""
-        self._cotangents = {}
-        edges = [place.edge if isinstance(place, ModuleCall) else place for place in places]
-        try:
-            with torch.enable_grad():
-                own = arrangement.deal(loss.entries)[list(members)].sum()
-                arrived = _differentiated(own, edges) if own.requires_grad else [None] * len(edges)
-            calls = [self._cotangents.get(id(place)) for place in places]
-            return [
-                call if isinstance(place, ModuleCall) else gradient
-                for place, call, gradient in zip(places, calls, arrived, strict=True)
-            ]
-        except Exception as error:  # a graph that may be walked only by backward, or a hook of the user's
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise Unavailable(f"the gradient of a single sample's loss cannot be taken: {reason}") from error
-        finally:
-            self._cotangents = None
+            problem = str(reason)
+            return Layout(arrangement, [Finding(problem=problem, reached=True) for _ in places], closed=problem)
+        nothing = Finding() if arrived is None or arrived.closed is None else Finding(problem=arrived.closed)
+        findings = {
+            key: _finding(found, arrangement.samples) if found and len(found) >= enough else replace(nothing)
+            for key, found in cotangents.items()
+        }
+        coupled = any(finding.axis is not None and finding.axis.coupled for finding in findings.values())
+        if coupled and arrived is not None and not arrived.mixes:
+            findings = {key: _scattered(finding) for key, finding in findings.items()}
+        if arrangement.axis is None and not any(finding.misdealt for finding in findings.values()):
+            _look_at_all(take, arrangement.samples, findings)
+        layout = Layout(arrangement, [findings[i] for i in range(len(places))])
+        if arrived is not None:
+            layout.hidden = _by_signature({key: f for key, f in findings.items() if not isinstance(key, int)})
+            layout.leaves, layout.closed = arrived.leaves, arrived.closed
+        return layout
 
 
-def _differentiated(own: Tensor, edges: Sequence[GradientEdge | None]) -> list[Tensor | None]:
-    """Gradients at those of the edges that can be reached, ``None`` at the others."""
-    # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
-    scale = torch.full_like(own, 256.0)
-    known = [edge for edge in edges if edge is not None]
-    try:
-        arrived = torch.autograd.grad(own, known, scale, retain_graph=True, allow_unused=True) if known else ()
-    except RuntimeError:
-        within = before_checkpoints(own.grad_fn)
-        known = [edge for edge in known if edge.node in within]
-        if not known or len(known) == sum(edge is not None for edge in edges):
-            raise
-        arrived = torch.autograd.grad(own, known, scale, retain_graph=True, allow_unused=True)
-    found = dict(zip(known, arrived, strict=True))
-    return [None if edge is None else found.get(edge) for edge in edges]
+def place_again(call: ModuleCall, layouts: Sequence[Layout]) -> None:
+    """Gives a call that a reentrant checkpoint makes again its batch axis, or the reason why it has none.
+
+    Args:
+        call: The call.
+        layouts: Of the losses that the backward pass may have started from.
+    """
+    signature, finding = call.signature(), Finding(problem=_NOT_LOOKED_FOR)
+    known = [layout.hidden[signature] for layout in layouts if signature in layout.hidden]
+    if known:
+        finding = next((f for f in known if f.axis is not None), known[0])
+    for layout in layouts if not known else ():
+        layout.outdated = layout.closed is None and layout.arrangement is not None
+        finding.problem = layout.closed or finding.problem
+    call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
 
 
-def _spread(counted: Sequence[int], turn: int) -> Iterator[int]:
-    """Samples to ask: three far apart, then a few more, far apart too; others at every turn."""
-    if not counted:
-        return
-    last, N = len(counted) - 1, len(counted)
-    places = [last, N // 2, N // 4, *(last * k // _FURTHER_SAMPLES for k in range(_FURTHER_SAMPLES))]
-    yield from dict.fromkeys(counted[(place + turn) % N] for place in places)
+def _look_at_all(
+    take: Callable[[Sequence[int]], Arrived], samples: int, findings: Mapping[int | Hidden, Finding]
+) -> None:
+    """Every other sample together, and then the others: entries that belong to a neighbour show up there."""
+    for parity in (0, 1):
+        members = list(range(parity, samples, 2))
+        for key, delta in take(members).everywhere() if members else ():
+            finding = findings.get(key)
+            if finding is not None and finding.axis is not None and not finding.axis.coupled and delta is not None:
+                others = finding.axis.samples_first(delta, samples)[1 - parity :: 2]
+                finding.misdealt |= bool(others.any())
+
+
+def _by_signature(findings: Mapping[Hidden, Finding]) -> dict[tuple[Any, ...], Finding]:
+    """One for all calls that look the same: in the backward pass they are not told apart."""
+    merged: dict[tuple[Any, ...], Finding] = {}
+    for (signature, _), finding in findings.items():
+        known = merged.get(signature)
+        if known is None or not known.reached:
+            merged[signature] = finding
+        elif finding.reached and (finding.axis != known.axis or finding.misdealt):
+            merged[signature] = Finding(problem=_DIFFERENT, reached=True, misdealt=known.misdealt or finding.misdealt)
+    return merged
 
 
 def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:

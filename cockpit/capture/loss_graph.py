@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.first_convolution import first_convolutions
-from cockpit.capture.graph import Node, reachable
+from cockpit.capture.graph import CHECKPOINT, Node, reachable
 from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -91,6 +91,18 @@ class LossGraph:
         """Nodes that the backward pass starts from."""
         return [root.grad_fn for root, _ in self._root.parts]
 
+    def require_whole(self) -> None:
+        """Refuses a graph that keeps layers to itself: what is differentiated on the side would be without them.
+
+        Raises:
+            Unavailable: If there is a reentrant checkpoint.
+        """
+        if any(node.name() == CHECKPOINT for node in reachable(root for root in self.roots if root is not None)):
+            raise Unavailable(
+                "the loss cannot be differentiated on the side through a checkpoint with use_reentrant=True; with "
+                "use_reentrant=False it can"
+            )
+
     def differentiate(self, inputs: Sequence[Any], *, create_graph: bool = False) -> list[Tensor | None]:
         """Gradients of what ``backward`` is called on, at the scale of the pass.
 
@@ -116,10 +128,11 @@ class LossGraph:
             tensors: Parameters.
 
         Raises:
-            Unavailable: As :meth:`pull`; or if the pass has scale zero.
+            Unavailable: As :meth:`pull` and :meth:`require_whole`; or if the pass has scale zero.
         """
         key = tuple(id(t) for t in tensors)
         if key not in self._hessians:
+            self.require_whole()
             wanted = [t for t in tensors if t.requires_grad]
             firsts = first_convolutions(self.modules, tensors, [root for root, _ in self._root.parts])
             edges = [first.call.edge for first in firsts]

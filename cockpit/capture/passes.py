@@ -8,7 +8,7 @@ forgotten.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.assemble import TWICE, Source, individual_gradients
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.graph import LEAF, reachable
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.guard import Guard
 from cockpit.capture.losses import LossCall
@@ -30,6 +31,10 @@ from cockpit.parameters import ParameterTable
 _APART = (
     "the backward passes of this step reach different parameters, so they are no parts of one batch; "
     "give each a step of its own, or add the losses"
+)
+_IN_PARTS = (
+    "the gradient of a parameter arrived in parts that were not foreseen, as from a checkpoint with use_reentrant=True "
+    "and from elsewhere"
 )
 _BROKEN = "a backward pass of this step did not come to its end"
 
@@ -66,6 +71,8 @@ class Passes:
         self._guard, self._on_end = guard, on_end
         self._indices = table.indices()
         self._broken: str | None = None
+        self._seen = False
+        self._leaves: dict[int, int] = {}
         self.accumulation = Accumulation(p.tensor for p in table)
         self.current: BackwardPass | None = None
         self.begun: list[BackwardPass] = []
@@ -84,13 +91,38 @@ class Passes:
         Returns:
             What it starts from, ``None`` where that is no tensor.
         """
+        self._seen, self._leaves = True, {}
         self.root = root_of(*args, **kwargs)
         return self.root
+
+    def expect(self, leaves: Mapping[int, int]) -> None:
+        """Tells which parameters are reached in parts.
+
+        Args:
+            leaves: In how many reentrant checkpoints a tensor is a leaf, by its identity.
+        """
+        self._leaves = dict(leaves)
+        if leaves and self.root is not None:
+            outside = reachable(part.grad_fn for part, _ in self.root.parts if part.grad_fn is not None)
+            for leaf in (node.variable for node in outside if node.name() == LEAF):
+                self._leaves[id(leaf)] = self._leaves.get(id(leaf), 0) + 1
+
+    def returned(self) -> None:
+        """The call of ``backward`` is over."""
+        self._seen = False
+        if self.current is not None:
+            self._end()
+
+    @property
+    def running(self) -> bool:
+        """Whether ``backward`` has been called, or gradients arrive from a call that was not seen."""
+        return self._seen or self.current is not None
 
     def broke_off(self) -> None:
         """The pass raised. If the user goes on, what it left cannot be told from what comes then."""
         if self.current is not None:
             self._broken, self.current = _BROKEN, None
+        self._seen = False
 
     def loss_arrived(self, call: LossCall, gradient: Tensor) -> None:
         """The gradient at a loss: the pass begins, unless it began elsewhere."""
@@ -116,15 +148,26 @@ class Passes:
         # A parameter may be reached before the loss is: through a penalty, or where no loss was recognised.
         current = self.current or self._begin(deferred=bool(self.waiting))
         current.reached.add(index)
-        if current.deferred:
-            current.gradients.append((index, gradient.detach()))
+        if index in current.handed_over:
+            current.severed = current.severed or _IN_PARTS
+        elif index in current.gradients:
+            current.gradients[index] = current.gradients[index] + gradient.detach()
+        elif current.deferred or self._in_parts(index, current):
+            current.gradients[index] = gradient.detach()
         else:
             self._hand_over(index, gradient.detach(), current)
 
+    def _in_parts(self, index: int, current: BackwardPass) -> bool:
+        """Whether more of a parameter's gradient may come: each reentrant checkpoint has a backward pass of its own."""
+        uses = self._leaves.get(id(self._table[index].tensor), 0)
+        return uses > 1 or (uses == 0 and torch._C._current_graph_task_id() != current.task)
+
     def _begin(self, deferred: bool) -> BackwardPass:
         self.current = BackwardPass(self.root, deferred, self.accumulation.begin() or self._broken)
+        self.current.task = torch._C._current_graph_task_id()
         self.begun.append(self.current)
-        Variable._execution_engine.queue_callback(self._guard(self._end))
+        if not self._seen:  # else its end is seen, too: that of the engine's task may be the end of a part
+            Variable._execution_engine.queue_callback(self._guard(self._end))
         return self.current
 
     def _end(self) -> None:
@@ -134,7 +177,7 @@ class Passes:
         earlier = self.begun[:-1]
         if earlier and backward.reached.isdisjoint(set().union(*(other.reached for other in earlier))):
             backward.severed = backward.severed or _APART
-        for index, gradient in backward.gradients:
+        for index, gradient in backward.gradients.items():
             self._hand_over(index, gradient, backward)
         backward.gradients.clear()
         self._receiver.end_pass(backward)
@@ -147,6 +190,7 @@ class Passes:
     def _hand_over(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         if gradient.layout != torch.strided:
             gradient = gradient.to_dense()
+        backward.handed_over.add(index)
         self._receiver.gradient(index, gradient, backward)
         if self._source is None:
             return
@@ -162,7 +206,6 @@ class Passes:
     def _release(self, index: int, backward: BackwardPass) -> None:
         """Lets go of the tensors of calls all of whose parameters have been handed over: the training frees them here,
         too."""
-        backward.handed_over.add(index)
         for module, _ in self._table[index].owners:
             if backward.handed_over.issuperset(self._indices[module]):
                 for call in backward.walked:

@@ -23,6 +23,7 @@ class LossWatch(TorchFunctionMode):
         on_loss: Called after the call with function, arguments, keyword arguments and output.
         on_backward: Called with what ``backward`` is about to be called with.
         on_aside: Called with true before ``torch.autograd.grad``, and with false after it.
+        on_returned: Called when ``backward`` is over; not for those that run inside it.
         on_broken: Called if ``backward`` raises.
     """
 
@@ -31,10 +32,12 @@ class LossWatch(TorchFunctionMode):
         on_loss: Callable[..., None],
         on_backward: Callable[..., None],
         on_aside: Callable[[bool], None],
+        on_returned: Callable[[], None],
         on_broken: Callable[[], None],
     ) -> None:
         super().__init__()
-        self._on_loss, self._on_backward, self._on_aside, self._on_broken = on_loss, on_backward, on_aside, on_broken
+        self._on_loss, self._on_backward, self._on_aside = on_loss, on_backward, on_aside
+        self._on_returned, self._on_broken = on_returned, on_broken
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -53,10 +56,12 @@ class LossWatch(TorchFunctionMode):
     def _backward(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._on_backward(*args, **kwargs)
         try:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
         except BaseException:
             self._on_broken()
             raise
+        self._on_returned()
+        return result
 
     def _aside(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._on_aside(True)

@@ -90,13 +90,14 @@ def gauss_newton(
         diagonal: Whether its diagonal is wanted as well.
 
     Raises:
-        Unavailable: If the loss was not recognised, or has no Gauss-Newton matrix.
+        Unavailable: If the loss was not recognised, has no Gauss-Newton matrix, or a reentrant checkpoint hides layers.
     """
     if not graph.losses:
         raise Unavailable(
             "no loss of torch.nn or torch.nn.functional was seen, and the Gauss-Newton matrix needs to know what the "
             f"loss was computed from: {INSTEAD}"
         )
+    graph.require_whole()
     sums = SquareSums(table, workspace, diagonal)
     pulls = [_Pull(sums, graph, workspace, loss, routes.of(graph, loss)) for loss in graph.losses]
     rows = []

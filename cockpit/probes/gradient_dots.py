@@ -58,7 +58,7 @@ class _DotsCollector(Collector[Dots]):
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         if self._passes:
-            gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.deferred)
+            gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.added(index))
         if index in self._before:
             self._with_before[index] = dot(gradient, self._before[index])
         if self._surroundings.begins_window:

@@ -60,7 +60,7 @@ def square_of_sum(
     """
     if first:
         return backward.sq_norm(index, gradient)
-    return sq_norms([accumulated(surroundings.table[index].tensor, gradient, included=backward.deferred)])
+    return sq_norms([accumulated(surroundings.table[index].tensor, gradient, included=backward.added(index))])
 
 
 @dataclass(frozen=True)
