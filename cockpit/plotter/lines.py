@@ -14,6 +14,7 @@ from cockpit.drawing.columns import broken, drawable, lone, value_at
 from cockpit.drawing.metrics import strips_of
 from cockpit.drawing.smoothing import is_noisy, moving_average
 from cockpit.drawing.words import number, shorten
+from cockpit.panel import Panel
 from cockpit.plotter import ticks
 from cockpit.plotter.room import LINE, Room
 from cockpit.plotter.scene import Scene
@@ -59,6 +60,28 @@ class Strip:
         """Whether the value axis is logarithmic: it cannot be where no value is positive."""
         return self.log and bool((self.values > 0).any())
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the value axis, with a margin around the finite values."""
+        values = self.values
+        if not len(values):
+            return 0.0, 1.0
+        if self.logarithmic:
+            low, high = np.clip((values[values > 0].min(), values.max()), 1 / EXTREME, EXTREME).tolist()
+            pad = max((high / low) ** 0.06, 1.12)
+            return low / pad, high * pad
+        low, high = np.clip((values.min(), values.max()), -EXTREME, EXTREME).tolist()
+        size = max(abs(low), abs(high))
+        # Differences in the last digits are rounding, and their labels would be too long to read.
+        pad = 0.06 * (high - low) if high - low > 1e-4 * size else size / 2
+        pad = pad if size > 1 / EXTREME else 1.0
+        return low - pad, high + pad
+
+    def references(self, panel: Panel) -> list[tuple[float, str]]:
+        """Those of the panel's reference lines that lie within the axis."""
+        low, high = self.limits
+        return [(value, label) for value, label in panel.references if self.own and low <= value <= high]
+
 
 def height_of(scene: Scene) -> float:
     """Inches below which the drawing would be cramped."""
@@ -101,8 +124,8 @@ def draw_strips(strips: Sequence[Strip], scene: Scene, room: Room) -> None:
         _value_axis(axes, strip, each - HEADING)
         for (name, column), (colour, dash) in zip(strip.curves.items(), itertools.cycle(STYLES), strict=False):
             _curve(axes, column, colour, dash, strip.logarithmic, name)
-        for value, label in scene.panel.references if strip.own else ():
-            _reference(axes, value, label)
+        for value, label in strip.references(scene.panel):
+            axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), label=label or "_", gid="reference")
         if not len(strip.values):
             place.write("no finite value", x=LEFT + 0.1, y=(each - HEADING) / 2, colour=MUTED)
 
@@ -139,24 +162,14 @@ def _log_steps(low: float, high: float, most: int) -> NDArray[np.float64]:
 
 def _value_axis(axes: Axes, strip: Strip, inches: float) -> None:
     """Limits around the finite values, and ticks as there is room for."""
-    values, most = strip.values, max(2, min(5, round(inches / 0.22)))
-    if not len(values):
-        axes.set_ylim(0, 1)
-        axes.tick_params(axis="y", left=False, labelleft=False)
-    elif strip.logarithmic:
-        low, high = np.clip((values[values > 0].min(), values.max()), 1 / EXTREME, EXTREME).tolist()
-        pad = max((high / low) ** 0.06, 1.12)
+    most = max(2, min(5, round(inches / 0.22)))
+    if strip.logarithmic:
         axes.set_yscale("log")
-        axes.set_ylim(low / pad, high * pad)
-        ticks.set_ticks(axes.yaxis, ticks.powers, most)
+    axes.set_ylim(*strip.limits)
+    if len(strip.values):
+        ticks.set_ticks(axes.yaxis, ticks.powers if strip.logarithmic else ticks.evenly, most)
     else:
-        low, high = np.clip((values.min(), values.max()), -EXTREME, EXTREME).tolist()
-        size = max(abs(low), abs(high))
-        # Differences in the last digits are rounding, and their labels would be too long to read.
-        pad = 0.06 * (high - low) if high - low > 1e-4 * size else size / 2
-        pad = pad if size > 1 / EXTREME else 1.0
-        axes.set_ylim(low - pad, high + pad)
-        ticks.set_ticks(axes.yaxis, ticks.evenly, most)
+        axes.tick_params(axis="y", left=False, labelleft=False)
 
 
 def _curve(axes: Axes, column: Column, colour: str, dash: object, log: bool, name: str) -> None:
@@ -181,20 +194,26 @@ def _curve(axes: Axes, column: Column, colour: str, dash: object, log: bool, nam
         axes.plot(column.steps[crosses], ceiling, "x", color=ALARM, markersize=5, clip_on=False, gid="broken")
 
 
-def _reference(axes: Axes, value: float, label: str) -> None:
-    low, high = axes.get_ylim()
-    if low <= value <= high:
-        axes.axhline(value, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)), label=label, gid="reference")
-
-
 def _words(scene: Scene) -> list[str]:
     """What the strips cannot show, in at most one line."""
     strips, others = _strips(scene)
     said = list(_hidden(strips))
-    said += [f"dashed: {label}" for _, label in scene.panel.references]
+    said += _meanings(strips, scene.panel)
     if others:
         said.append(f"{len(others)} more in the log: {', '.join(strip.title for strip in others)}")
     return ["; ".join(said)] if said else []
+
+
+def _meanings(strips: Sequence[Strip], panel: Panel) -> Iterator[str]:
+    """What the panel's reference lines mean; of those that lie beyond every axis, where they are."""
+    own = [strip for strip in strips if strip.own]
+    for value, label in panel.references if own else ():
+        if not label:
+            continue
+        if any((value, label) in strip.references(panel) for strip in own):
+            yield f"dashed: {label}"
+        else:
+            yield f"{label}: {number(value)}, beyond the axis"
 
 
 def _hidden(strips: Sequence[Strip]) -> Iterator[str]:

@@ -70,7 +70,13 @@ def test_a_panels_reference_is_a_line_with_its_meaning_below(tmp_path):
     figure = drawn(curve_run(tmp_path / "run", [0.1, 1.0], references=((0.7, "noise = signal"), (99.0, "far"))))
     (reference,) = (line for line in figure.axes[0].lines if line.get_gid() == "reference")
     assert np.asarray(reference.get_ydata()).tolist() == [0.7, 0.7]
-    assert any("noise = signal" in text for text in texts(figure))
+    assert "dashed: noise = signal; far: 99, beyond the axis" in texts(figure)
+
+
+def test_a_reference_without_a_label_needs_no_words(tmp_path):
+    figure = drawn(curve_run(tmp_path / "run", [-1.0, 1.0], references=((0.0, ""),)))
+    assert [line.get_gid() for line in figure.axes[0].lines] == ["curve", "reference"]
+    assert not any("dashed" in text for text in texts(figure))
 
 
 @ragged
@@ -103,6 +109,32 @@ def test_a_histogram_of_pairs_has_the_logged_counts_and_both_marginals(tmp_path_
     for side, axis in (("vertical", 1), ("horizontal", 0)):
         (bars,) = axes_with(figure, side).patches
         np.testing.assert_array_equal(bars.get_data().values, counts.sum(axis))
+
+
+@pytest.mark.parametrize(
+    ("most", "labels"), [(1, ["1"]), (9, ["1"]), (10, ["1", "10¹"]), (123_456, ["1", "10⁵"]), (10**12, ["1", "10¹²"])]
+)
+def test_a_histogram_of_pairs_has_a_legend_of_its_colours(tmp_path, most, labels):
+    counts = np.array([[0, 1], [most, 0]], np.int64)
+    pairs = Histogram2d(counts, np.linspace(-1, 1, 3), np.linspace(-256, 256, 3))
+    points = [(598, {"p": Reading(pairs), "p.samples": Reading(8.0)})]
+    figure = drawn(write_run(tmp_path / "run", {"p": panel("histogram2d", yscale="log")}, points, screen=False))
+    check_texts(figure)
+    (colours,) = axes_with(figure, "density").collections
+    legend = axes_with(figure, "legend")
+    (bar,) = legend.collections
+    assert (bar.norm, bar.cmap) == (colours.norm, colours.cmap)
+    assert legend.get_xlim() == pytest.approx((0.5, max(2, most)))
+    assert [label.get_text() for label in legend.get_xticklabels()] == labels
+    assert "pairs" in texts(figure)
+
+
+def test_words_about_a_histogram_of_pairs_are_never_cut(tmp_path):
+    counts = np.full((3, 3), 10**9, np.int64)
+    points = [(123_456_789, {"p": Reading(Histogram2d(counts, np.linspace(-1, 1, 4), np.linspace(-1e-7, 1e-7, 4)))})]
+    found = texts(drawn(write_run(tmp_path / "run", {"p": panel("histogram2d")}, points, screen=False)))
+    assert "Step 123,456,789: 9,000,000,000 pairs," in found
+    assert not any("…" in text for text in found)
 
 
 def test_a_missing_histogram_of_pairs_is_said(tmp_path):
