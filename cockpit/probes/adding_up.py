@@ -15,10 +15,12 @@ LOOK_EVERY = 16
 
 @dataclass
 class Looks:
-    """When the sum was last looked at along the parameters' values, and what was found there."""
+    """What earlier steps tell: when the sum was last looked at along the parameters' values, and what was found."""
 
     steps: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
+    sizes: dict[int, float] = field(default_factory=dict)
+    """Size of what was added up, in the latest step whose norms were known."""
 
     def due(self) -> bool:
         """On the first tracked steps, and then now and again: it costs as much as the inner products themselves."""

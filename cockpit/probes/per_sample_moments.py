@@ -173,7 +173,7 @@ class _MomentsCollector(Collector[Moments]):
         self._passes: list[tuple[BackwardPass, _Sums | None]] = []
         self._totals: dict[int, Tensor] = {}  # ‖g‖², raw, over all passes
         self._squares: dict[int, Tensor] = {}  # of the pass that is running
-        self._looks: Looks = surroundings.memory.setdefault(PerSampleMoments(), Looks())
+        self._looks = looks_of(surroundings)
         self._looking = self._looks.due()
 
     def reduction(
@@ -205,6 +205,7 @@ class _MomentsCollector(Collector[Moments]):
         along = self._along_values(reductions)
         for index, gap, square, size in zip(list(sums.places), *numbers, strict=True):
             parameter = self._surroundings.table[index].tensor
+            self._looks.sizes[index] = size
             if apart(along[index] * square**0.5, square, size, parameter, precision):
                 self._looks.left_out[index] = penalised(along[index] / square**0.5)
             elif self._looking:
@@ -250,6 +251,12 @@ class _MomentsCollector(Collector[Moments]):
             raw = torch.stack([found.get(i, nothing) for i in indices])
             pieces.append((raw * factors.to(raw.device) ** power).cpu())
         return torch.cat(pieces, dim=1)
+
+
+def looks_of(surroundings: Surroundings) -> Looks:
+    """What earlier steps tell of sums of individual gradients."""
+    looks: Looks = surroundings.memory.setdefault(PerSampleMoments(), Looks())
+    return looks
 
 
 def covered(surroundings: Surroundings, seen: Collection[int]) -> list[int]:

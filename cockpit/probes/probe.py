@@ -39,6 +39,7 @@ class Surroundings:
         displacement: Parameter changes, with ``θ(t)`` remembered; ``None`` where no probe asks for them.
         previous: ``s`` of the step before, if an instrument looks back at it.
         begins_window: Whether an instrument looks at this step and the next.
+        checked: Whether it is seen to that individual gradients add up to the gradient.
         left_out: Parameters without individual gradients, and why. Filled as reasons turn up.
         routes: How the individual gradients of the others came about. Filled as they arrive.
         index: Number of the step.
@@ -52,6 +53,7 @@ class Surroundings:
     displacement: Displacement | None
     previous: Movement | None = None
     begins_window: bool = False
+    checked: bool = True
     left_out: dict[int, str] = field(default_factory=dict)
     routes: dict[int, str] = field(default_factory=dict)
     index: int = 0
@@ -144,6 +146,9 @@ class Probe(ABC, Generic[Result]):
 
     movement: ClassVar[bool] = False
     """Whether the parameters' values around the step are needed."""
+
+    sums_up: ClassVar[bool] = False
+    """Whether, in a step that only ends windows, it sees to it that individual gradients add up to the gradient."""
 
     second_order: ClassVar[bool] = False
     """Whether the graph of the loss is needed before it is walked."""

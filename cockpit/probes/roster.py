@@ -19,6 +19,7 @@ class Roster:
         sources: Of those that another one's result contains, that other one.
         foundations: What each builds on, where that is anything.
         individual: Whether any of them needs individual gradients.
+        checked: Whether one of them sees to it that these add up to the gradient, on behalf of all.
         movement: Whether any needs the parameters' values around the step.
         second_order: Whether any needs the graph of the loss before it is walked.
         inputs: Whether any looks at what the model is called with.
@@ -29,22 +30,25 @@ class Roster:
     sources: Mapping[Probe[Any], Probe[Any]]
     foundations: Mapping[Probe[Any], tuple[Probe[Any], ...]]
     individual: bool
+    checked: bool
     movement: bool
     second_order: bool
     inputs: bool
     outputs: bool
 
     @classmethod
-    def of(cls, wanted: Iterable[Probe[Any]]) -> Roster:
+    def of(cls, wanted: Iterable[Probe[Any]], ending: Iterable[Probe[Any]] = ()) -> Roster:
         """What has to be collected for some probes.
 
         Args:
             wanted: The probes; what they build on need not be among them.
+            ending: Those for windows that began with an earlier step.
         """
-        probes = [each for probe in wanted for each in (*probe.builds_on(), probe)]
+        first, last = (with_foundations(some) for some in (wanted, ending))
+        probes = [*first, *last]
         individual = any(probe.individual for probe in probes)
-        if individual:
-            # The moments tell whether individual gradients add up to the gradient; the others take their word for it.
+        checked = needs_check(first, last)
+        if checked:
             probes = [PerSampleMoments(), *probes]
         ordered = tuple(dict.fromkeys(probes))
         return cls(
@@ -52,8 +56,24 @@ class Roster:
             sources={probe: other for probe in ordered for other in ordered if probe.contained_in(other)},
             foundations={probe: below for probe in ordered if (below := probe.builds_on())},
             individual=individual,
+            checked=checked,
             movement=any(probe.movement for probe in ordered),
             second_order=any(probe.second_order for probe in ordered),
             inputs=any(probe.inputs for probe in ordered),
             outputs=any(probe.outputs for probe in ordered),
         )
+
+
+def with_foundations(probes: Iterable[Probe[Any]]) -> list[Probe[Any]]:
+    """The probes, each after those that it builds on."""
+    return [each for probe in probes for each in (*probe.builds_on(), probe)]
+
+
+def needs_check(wanted: Iterable[Probe[Any]], ending: Iterable[Probe[Any]]) -> bool:
+    """Whether the moments have to tell if individual gradients add up to the gradient; all take their word for it.
+
+    Args:
+        wanted: Probes for windows that begin with the step.
+        ending: Those for windows that began earlier.
+    """
+    return any(probe.individual for probe in wanted) or any(p.individual and not p.sums_up for p in ending)

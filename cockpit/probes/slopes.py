@@ -15,6 +15,9 @@ from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import Movement, working
+from cockpit.probes.adding_up import apart, lowest_precision, penalised
+from cockpit.probes.gradient_dots import dot
+from cockpit.probes.per_sample_moments import looks_of
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
 
 UNCOVERED_STEP = 0.01
@@ -53,10 +56,12 @@ class Slopes(Probe[StepSlopes]):
 
     individual: ClassVar[bool] = True
     movement: ClassVar[bool] = True
+    sums_up: ClassVar[bool] = True
 
     def collector(self, surroundings: Surroundings) -> Collector[StepSlopes]:
         """Begins a step."""
-        return _SlopesCollector(surroundings, self.start and surroundings.begins_window)
+        begins = surroundings.begins_window and surroundings.checked
+        return _SlopesCollector(surroundings, self.start and begins)
 
 
 class _DotsReduction(Reduction):
@@ -66,11 +71,15 @@ class _DotsReduction(Reduction):
         gradients: The individual gradients.
         direction: ``V``.
         keep: Whether the individual gradients are needed once more, until :meth:`release`.
+        rows_are_formed: Whether others need the rows, where norms do: they are then the cheaper way here, too.
     """
 
-    def __init__(self, gradients: SampleGradients, direction: Tensor | None, keep: bool = False) -> None:
+    def __init__(
+        self, gradients: SampleGradients, direction: Tensor | None, keep: bool = False, rows_are_formed: bool = True
+    ) -> None:
         self._gradients: SampleGradients | None = gradients
         self._direction, self._keep = direction, keep
+        self._from_rows = rows_are_formed and gradients.materialises
         self._pieces: list[Tensor] = []
         self.dots: Tensor | None = None
 
@@ -82,7 +91,7 @@ class _DotsReduction(Reduction):
     def closed(self) -> bool:
         if self._direction is None:
             return True
-        if not self.gradients.materialises:  # where others need the rows anyway, they are the cheaper way
+        if not self._from_rows:
             self.dots = self.gradients.dots(self._direction)
         return self.dots is not None
 
@@ -106,6 +115,7 @@ class _SlopesCollector(Collector[StepSlopes]):
         self._surroundings, self._start_wanted = surroundings, start_wanted
         self._reductions: dict[int, _DotsReduction] = {}
         self._passes: list[BackwardPass] = []
+        self._sums: dict[int, tuple[Tensor, Tensor]] = {}  # ⟨g, s(t−1)⟩ and ‖g‖², where nobody else looks at the sum
         self._room = surroundings.workspace.to_keep
         self._start: Tensor | None = None
         self._uncovered: list[float] = []
@@ -122,7 +132,10 @@ class _SlopesCollector(Collector[StepSlopes]):
             return None
         if self._start_wanted and gradients.materialises:
             self._keep(index, gradients, gradient)
-        self._reductions[index] = _DotsReduction(gradients, direction, keep=self._start_wanted)
+        checked = self._surroundings.checked
+        if direction is not None and not checked:
+            self._sums[index] = dot(gradient, direction), backward.sq_norm(index, gradient)
+        self._reductions[index] = _DotsReduction(gradients, direction, self._start_wanted, rows_are_formed=checked)
         return self._reductions[index]
 
     def _keep(self, index: int, gradients: SampleGradients, like: Tensor) -> None:
@@ -139,6 +152,28 @@ class _SlopesCollector(Collector[StepSlopes]):
         self._passes.append(backward)
         if len(self._passes) > 1:
             self._reductions.clear()
+        elif not self._surroundings.checked:
+            self._withhold(lowest_precision(backward))
+
+    def _withhold(self, precision: torch.dtype) -> None:
+        """The individual gradients have to add up to the gradient, here along the step, as nobody looks along it."""
+        surroundings, looks = self._surroundings, looks_of(self._surroundings)
+        found = {i: r.dots for i, r in self._reductions.items() if r.dots is not None and self._served(i)}
+        if not found or surroundings.previous is None:
+            return
+        there, squares = (torch.cat([self._sums[i][at].reshape(1) for i in found]) for at in (0, 1))
+        gaps = torch.stack([dots.double().sum() for dots in found.values()]) - there
+        # Zero over zero where a parameter did not move.
+        along = (gaps.abs() / surroundings.previous.squares[list(found)].sqrt()).nan_to_num(0.0)
+        for index, gap, square in zip(found, along.tolist(), squares.tolist(), strict=True):
+            parameter, size = surroundings.table[index].tensor, looks.sizes.get(index)
+            reason = looks.left_out.get(index)
+            if size is None:
+                reason = "nothing tells the size of its individual gradients, which were left out in the step before"
+            elif apart(gap * square**0.5, square, size, parameter, precision):
+                reason = penalised(gap / square**0.5)
+            if reason is not None:
+                surroundings.left_out[index] = reason
 
     def moved(self, step: Movement) -> None:
         squares = step.squares.tolist()

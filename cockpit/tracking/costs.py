@@ -13,6 +13,18 @@ from cockpit.tracking.yardstick import Yardstick
 Part: TypeAlias = Hashable
 """Something that a tracked step does once, however many instruments need it: a probe, an instrument's arithmetic."""
 
+
+@dataclass(frozen=True)
+class Later:
+    """A part that is done for windows that began with an earlier step alone, which may be less.
+
+    Args:
+        part: What is done in full where a window begins.
+    """
+
+    part: Part
+
+
 STEP = "a tracked step"
 INDIVIDUAL = "individual gradients"
 MOVEMENT = "the parameters around the step"

@@ -25,12 +25,18 @@ class Job:
         parts: What it makes a step do.
         window: How many consecutive steps it looks at.
         light: Whether it may be read at the very first step, together with others.
+        later: What it makes the further steps of its window do; the same if not given.
     """
 
     name: str
     parts: frozenset[Part]
     window: int = 1
     light: bool = True
+    later: frozenset[Part] | None = None
+
+    def parts_of(self, nth: int) -> frozenset[Part]:
+        """What it makes a step of its window do, the first of which is 0."""
+        return self.parts if nth == 0 or self.later is None else self.later
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def cost_of(jobs: Iterable[Job], costs: Costs) -> float:
     """What it costs to begin these jobs with a step, the steps that follow in their windows included."""
     jobs = list(jobs)
     last = max((job.window for job in jobs), default=0)
-    return sum(costs.of(_parts(job for job in jobs if job.window > nth)) for nth in range(last))
+    return sum(costs.of(_parts((job for job in jobs if job.window > nth), nth)) for nth in range(last))
 
 
 def cost_by_job(jobs: Iterable[Job], costs: Costs) -> dict[str, float]:
@@ -94,9 +100,9 @@ def cost_by_job(jobs: Iterable[Job], costs: Costs) -> dict[str, float]:
     by_job = dict.fromkeys((job.name for job in jobs), 0.0)
     for nth in range(max((job.window for job in jobs), default=0)):
         looking = [job for job in jobs if job.window > nth]
-        needed = Counter(part for job in looking for part in job.parts)
+        needed = Counter(part for job in looking for part in job.parts_of(nth))
         for job in looking:
-            by_job[job.name] += sum(costs.share(part) / needed[part] for part in job.parts)
+            by_job[job.name] += sum(costs.share(part) / needed[part] for part in job.parts_of(nth))
     return by_job
 
 
@@ -122,5 +128,5 @@ def _cost_of_a_tick(jobs: Sequence[Job], levels: Mapping[str, int], costs: Costs
     return cost + left * cost_of(basis, costs)
 
 
-def _parts(jobs: Iterable[Job]) -> frozenset[Part]:
-    return frozenset(part for job in jobs for part in job.parts)
+def _parts(jobs: Iterable[Job], nth: int) -> frozenset[Part]:
+    return frozenset(part for job in jobs for part in job.parts_of(nth))

@@ -186,6 +186,7 @@ class Tracker:
             watched.displacement,
             previous=self._previous if audience.looks_back() else None,
             begins_window=audience.looks_ahead(),
+            checked=audience.roster.checked,
             index=self._index,
             memory=self.memory,
             backpack=watched.source is batch_gradients,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,12 +16,13 @@ from torch import Tensor
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
 from cockpit.probes.per_sample_moments import PerSampleMoments
-from cockpit.probes.roster import Roster
+from cockpit.probes.probe import Probe
+from cockpit.probes.roster import Roster, needs_check, with_foundations
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.schedule import Auto, Schedule
 from cockpit.step import Step
 from cockpit.tracking.budget import Budget, Work
-from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP, Part
+from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP, Later, Part
 from cockpit.tracking.notices import Notices
 from cockpit.tracking.plan import Job
 
@@ -48,7 +50,7 @@ class Audience:
     @cached_property
     def roster(self) -> Roster:
         """What has to be collected for them."""
-        return Roster.of(probe for i in (*self.beginning, *self.continuing) for probe in i.probes())
+        return Roster.of(_probes(self.beginning), _probes(self.continuing))
 
     def work(self, timed: Mapping[Part, float]) -> Work:
         """What it all came to.
@@ -56,17 +58,26 @@ class Audience:
         Args:
             timed: Seconds that parts of the step took.
         """
-        return Work(*self._asked_for, timed=timed)
+        late = self._late
+        return Work(*self._asked_for, timed={late.get(part, part): seconds for part, seconds in timed.items()})
+
+    @cached_property
+    def _late(self) -> dict[Part, Part]:
+        """Probes that are collected for windows that began earlier alone: what they do there costs something else."""
+        begun = set(with_foundations(_probes(self.beginning)))
+        return {probe: Later(probe) for probe in with_foundations(_probes(self.continuing)) if probe not in begun}
 
     @cached_property
     def _asked_for(self) -> tuple[frozenset[str], frozenset[Part], frozenset[Part]]:
         """Names that the budget had begin, what it made the step do, and what the others did."""
-        everybody = (*self.beginning, *self.continuing)
-        return (
-            frozenset(i.name for i in self.beginning if i.name in self.spaced),
-            _parts(i for i in everybody if i.name in self.spaced),
-            _parts(i for i in everybody if i.name not in self.spaced),
+        spaced, fixed = (
+            _parts(
+                (i for i in self.beginning if (i.name in self.spaced) is which),
+                (i for i in self.continuing if (i.name in self.spaced) is which),
+            )
+            for which in (True, False)
         )
+        return frozenset(i.name for i in self.beginning if i.name in self.spaced), spaced, fixed
 
     def looks_back(self) -> bool:
         """Whether anybody looks at this step and the one before it."""
@@ -80,23 +91,32 @@ class Audience:
 _NOBODY = Audience((), ())
 
 
-def _parts(instruments: Iterable[Instrument]) -> frozenset[Part]:
-    """What instruments make a step do."""
-    parts: set[Part] = set()
-    for instrument in instruments:
-        probes = [each for probe in instrument.probes() for each in (*probe.builds_on(), probe)]
-        parts |= {STEP, instrument.name, *probes}
-        if any(probe.individual for probe in probes):
-            parts |= {INDIVIDUAL, PerSampleMoments()}
-        if any(probe.movement for probe in probes):
-            parts.add(MOVEMENT)
+def _probes(instruments: Iterable[Instrument]) -> Iterator[Probe[Any]]:
+    return (probe for instrument in instruments for probe in instrument.probes())
+
+
+def _parts(beginning: Iterable[Instrument], continuing: Iterable[Instrument] = ()) -> frozenset[Part]:
+    """What instruments make a step do, in which their windows begin, or that lies further on in them."""
+    beginning, continuing = list(beginning), list(continuing)
+    first, last = with_foundations(_probes(beginning)), with_foundations(_probes(continuing))
+    probes = [*first, *last]
+    parts: set[Part] = {*first, *(Later(probe) for probe in last if probe not in first)}
+    parts |= {i.name for i in (*beginning, *continuing)}
+    if parts:
+        parts.add(STEP)
+    if any(probe.individual for probe in probes):
+        parts.add(INDIVIDUAL)
+    if needs_check(first, last) and PerSampleMoments() not in last:
+        parts.add(PerSampleMoments())
+    if any(probe.movement for probe in probes):
+        parts.add(MOVEMENT)
     return frozenset(parts)
 
 
 def _job(instrument: Instrument) -> Job:
     """As the budget sees it. What differentiates twice is read apart from the others the first time."""
-    heavy = any(each.second_order for probe in instrument.probes() for each in (*probe.builds_on(), probe))
-    return Job(instrument.name, _parts([instrument]), instrument.window, light=not heavy)
+    heavy = any(probe.second_order for probe in with_foundations(instrument.probes()))
+    return Job(instrument.name, _parts([instrument]), instrument.window, not heavy, _parts([], [instrument]))
 
 
 class Windows:

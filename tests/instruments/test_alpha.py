@@ -15,6 +15,7 @@ from reference import Truth, alpha, alpha_without_start, one_at_a_time
 from torch import Tensor, nn
 
 from cockpit import Cockpit, load_run
+from cockpit.capture.convolution import ConvolutionGradients
 from cockpit.instruments import Alpha, Loss
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -37,7 +38,8 @@ def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False
     """Trains under a cockpit; truths, steps and the log."""
     truths, steps = [], []
     options.setdefault("instruments", "alpha")
-    cockpit = Cockpit(model, optimizer, run=path / "run", track=1, **options)
+    options.setdefault("track", 1)
+    cockpit = Cockpit(model, optimizer, run=path / "run", **options)
     with cockpit:
         for batch in batches:
             truths.append(truth_of(model, *batch))
@@ -62,8 +64,8 @@ def walk(model: nn.Module, optimizer, batches, path: Path, outside: bool = False
     return truths, steps, load_run(path / "run")
 
 
-def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float, expected=alpha) -> None:
-    for t in range(len(steps) - 1):
+def check(truths: list[Truth], steps: list[dict[str, Tensor]], run, rel: float, expected=alpha, every: int = 1) -> None:
+    for t in range(0, len(steps) - 1, every):
         value, concave, uphill = expected(truths[t], truths[t + 1], steps[t])
         assert logged(run, "alpha", t) == pytest.approx(value, rel=rel)
         assert (logged(run, "alpha.concave", t), logged(run, "alpha.uphill", t)) == (concave, uphill)
@@ -141,6 +143,65 @@ def test_alpha_of_convolutions_whose_rows_are_kept_or_not(tmp_path: Path) -> Non
         check(truths, steps, run, rel=1e-6)
         found.append(run["alpha"].values)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+
+
+def small_convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 2, stride=2), nn.Flatten(), nn.Linear(12, C)
+    ).double()
+
+
+def test_a_step_that_only_ends_a_window_forms_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the slope is all that anybody asks for: convolving once more is cheaper than individual gradients."""
+    torch.manual_seed(2)
+    model, formed = small_convolutions(), []
+    form = ConvolutionGradients._form_rows
+    monkeypatch.setattr(
+        ConvolutionGradients, "_form_rows", lambda self, workspace: formed.append(len(truths)) or form(self, workspace)
+    )
+    batches = [(torch.randn(N, 2, 6, 6).double(), torch.randint(C, (N,))) for _ in range(7)]
+    truths, steps = [], []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    with Cockpit(model, optimizer, run=tmp_path / "run", instruments="economy", track=3) as cockpit:
+        for x, y in batches:
+            truths.append(truth_of(model, x, y))
+            before = {name: p.detach().clone() for name, p in model.named_parameters()}
+            with cockpit.step():
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+    check(truths, steps, load_run(tmp_path / "run"), rel=1e-6, every=3)
+    assert set(formed) == {1, 4, 7}
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_penalty_is_noticed_in_either_step_of_a_window(at: int, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = mlp().double()
+    batches = [(t, torch.randn(N, 5).double(), torch.randint(C, (N,))) for t in range(2)]
+
+    def loss(m: nn.Module, batch) -> Tensor:
+        t, x, y = batch
+        penalty = sum(p.square().sum() for p in m.parameters()) if t == at else 0.0
+        return F.cross_entropy(m(x), y) + 0.05 * penalty
+
+    run = record(tmp_path, model, batches, loss, track=2, instruments="economy")
+    missing(run, "do not add up to its gradient")
+
+
+def test_a_parameter_that_was_left_out_where_the_window_began_is_so_where_it_ends(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, C)).double()
+    batches = [(t, torch.randn(N, 5).double(), torch.randint(C, (N,))) for t in range(2)]
+
+    def loss(m: nn.Module, batch) -> Tensor:
+        t, x, y = batch
+        hidden = Opaque.apply(x, m[0].weight) if t == 0 else m[0](x)
+        return F.cross_entropy(m[2](torch.tanh(hidden)), y)
+
+    run = record(tmp_path, model, batches, loss, track=2, instruments="economy")
+    assert logged(run, "alpha", 0) is None
 
 
 def test_batches_of_different_size(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Machine:
         due = self.budget.due()
         self.begun.append(due)
         self._open += [[job, job.window] for job in self.jobs if job.name in due]
-        parts = frozenset(part for job, _ in self._open for part in job.parts)
+        parts = frozenset(part for job, left in self._open for part in job.parts_of(job.window - left))
         fixed = self.fixed(index)
         self.parts.append(parts)
         plain = self.plain(index) * (1 + self.noise * float(self.random.standard_normal()))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from machine import ALPHA, ECONOMY, FULL, LOSS, RATIO, SECONDS, TOP, TRACE, Machine
 
 from cockpit.tracking.budget import LONGEST_STREAK
-from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP
+from cockpit.tracking.costs import INDIVIDUAL, MOVEMENT, STEP, Later
 from cockpit.tracking.plan import Job
 
 DEAR = {STEP: 4.0, INDIVIDUAL: 8.0, MOVEMENT: 0.5, "norms": 0.2, "moments": 2.0, "elements": 10.0, "slopes": 5.0}
@@ -78,6 +78,16 @@ def test_both_steps_of_a_window_are_charged():
     one, two = (Machine((job,)).run(2000).budget for job in (short, ALPHA))
     assert two.costs()["alpha"] == pytest.approx(2 * one.costs()["short"])
     assert two.plan.intervals()["alpha"] == pytest.approx(2 * one.plan.intervals()["short"], rel=0.15)
+
+
+def test_what_the_further_steps_of_a_window_do_is_charged_for_itself():
+    less = Job("less", ALPHA.parts - {"alpha"}, window=2, later=frozenset({STEP, Later("slopes")}))
+    seconds = {**SECONDS, Later("slopes"): 0.04}
+    one, other = (Machine((job,), seconds=seconds).run(2000) for job in (less, ALPHA))
+    cost = sum(seconds[part] for part in (STEP, INDIVIDUAL, MOVEMENT, "slopes", STEP, Later("slopes")))
+    assert one.budget.costs()["less"] == pytest.approx(cost)
+    assert len(one.steps_of("less")) > 1.5 * len(other.steps_of("alpha"))
+    assert 0.08 < one.slowdown <= 0.1
 
 
 def test_a_run_is_told_what_each_instrument_costs():
