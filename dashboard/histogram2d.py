@@ -112,25 +112,25 @@ def _marginal(pairs: Pairs, which: int, colours: Palette) -> Json:
 
 
 def _axes(pairs: Pairs, names: list[str], strip: tuple[float, float], scene: Scene) -> Json:
+    """The axes of one histogram.
+
+    Those of the pairs have no range of their own: they end with the bins, which may differ from step to step, until the
+    reader zooms.
+    """
     colours, (bottom, top) = scene.colours, strip
     split = bottom + HIGH * (top - bottom)
-    x, y = _span(pairs.histogram.x_edges), _span(pairs.histogram.y_edges)
     main, above, beside = names
     first, second = scene.panel.xlabel or "first number", scene.panel.ylabel or "second number"
     hidden: Json = {"showticklabels": False, "showgrid": False, "fixedrange": True}
     ups, acrosses = (_reach(histogram.counts, scene.log) for histogram in pairs.histogram.marginals)
     return {
-        f"xaxis{main}": axis(colours, first, anchor=f"y{main}", domain=[0, WIDE], range=x),
-        f"yaxis{main}": axis(colours, second, anchor=f"x{main}", domain=[bottom, split], range=y, nticks=6),
+        f"xaxis{main}": axis(colours, first, anchor=f"y{main}", domain=[0, WIDE]),
+        f"yaxis{main}": axis(colours, second, anchor=f"x{main}", domain=[bottom, split], nticks=6),
         f"xaxis{above}": axis(colours, anchor=f"y{above}", domain=[0, WIDE], matches=f"x{main}", **hidden),
         f"yaxis{above}": axis(colours, anchor=f"x{above}", domain=[split + GAP, top], **hidden, **ups),
         f"xaxis{beside}": axis(colours, anchor=f"y{beside}", domain=[WIDE + GAP, 1], **hidden, **acrosses),
         f"yaxis{beside}": axis(colours, anchor=f"x{beside}", domain=[bottom, split], matches=f"y{main}", **hidden),
     }
-
-
-def _span(edges: NDArray[np.float64]) -> list[float]:
-    return [float(edges[0]), float(edges[-1])]
 
 
 def _reach(counts: NDArray[np.int64], log: bool) -> Json:

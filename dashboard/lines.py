@@ -205,12 +205,25 @@ def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
 
 
 def _references(strips: Sequence[Strip], scene: Scene, left: float) -> Iterator[Json]:
+    """Lines with a meaning, whose words stand on the side where the axis has more room."""
     for strip in strips:
         for value, label in scene.panel.references if strip.own else ():
             line = {"color": scene.colours.muted, "width": 1, "dash": "dash"}
-            text = {"text": plain(label), "textposition": "end", "font": {"size": 10, "color": scene.colours.muted}}
+            side = "top" if _is_high(value, strip) else "bottom"  # of the words, which hangs on the line
+            font = {"size": 10, "color": scene.colours.muted}
+            text = {"text": plain(label), "textposition": "end", "yanchor": side, "font": font}
             place = {"xref": "paper", "x0": left, "x1": 1, "yref": strip.yaxis, "y0": value, "y1": value}
             yield {"type": "line", "line": line, "label": text} | place
+
+
+def _is_high(value: float, strip: Strip) -> bool:
+    """Whether a value lies in the upper half of the strip's axis, or above it."""
+    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
+    values = values[values > 0] if strip.log else values[np.isfinite(values)]
+    if not len(values) or (strip.log and value <= 0):
+        return False
+    low, high = (float(end) for end in (values.min(), values.max()))
+    return value > float(np.sqrt(low) * np.sqrt(high) if strip.log else low / 2 + high / 2)
 
 
 def _words(strips: Sequence[Strip]) -> str:

@@ -1,6 +1,11 @@
 """Finished runs: replay, links, switching."""
 
+import numpy as np
 import pytest
+
+from cockpit.instruments import GradHist2d
+from cockpit.reading import Histogram2d, Reading
+from cockpit.store import Header, Writer
 
 pytestmark = pytest.mark.browser
 
@@ -25,6 +30,32 @@ def test_the_slider_moves_every_panel(page, server, finished):
     assert [title for title in PANELS if before[title] == after[title]] == []
     assert page.panel("Gradient elements").locator(".words").inner_text().startswith("Step 0:")
     assert page.fact("step") == "0 of 391"
+
+
+def test_the_slider_moves_a_histogram_of_pairs_and_its_axes(page, server, runs):
+    """Its bins may reach further at later steps than at earlier ones."""
+    panel = GradHist2d.panel
+    header = Header("pairs", 0.0, panels={"grad_hist_2d": panel}, instruments={"grad_hist_2d": {}})
+    writer = Writer(runs / "pairs", header)
+    for step, reach in ((0, 0.25), (9, 4.0)):
+        counts = np.eye(4, dtype=np.int64) * (step + 1)
+        pairs = Histogram2d(counts, np.linspace(-1, 1, 5), np.linspace(-reach, reach, 5))
+        writer.put(step, 0.1 * step, {"grad_hist_2d": Reading(pairs)})
+    writer.close()
+    page.open(server.url).settled()
+    heights = "[graph._fullLayout.yaxis.range, graph._fullLayout.yaxis3.range]"
+    widths = "[graph._fullLayout.xaxis.range, graph._fullLayout.xaxis2.range]"
+    assert page.plot(panel.title, heights) == [[-4, 4]] * 2
+    thumb = page.page.locator("#slider [role=slider]")
+    for key, step, reach in (("Home", 0, 0.25), ("End", 9, 4)):
+        thumb.press(key)
+        page.until(lambda step=step: page.step() == step)
+        page.settled()
+        assert page.panel(panel.title).locator(".words").inner_text().startswith(f"Step {step}: {4 * (step + 1)} pairs")
+        assert page.plot(panel.title, heights) == [[-reach, reach]] * 2
+        assert page.plot(panel.title, widths) == [[-1, 1]] * 2
+        assert page.plot(panel.title, "graph._fullData[1].y.length") == 4
+        assert page.plot(panel.title, "Math.max(...graph._fullData[1].y)") == step + 1
 
 
 def test_the_keyboard_moves_the_slider_by_one_step(page, server, finished):

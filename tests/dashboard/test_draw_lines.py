@@ -172,6 +172,25 @@ def test_many_strips_make_a_higher_panel():
     assert draw_lines(scene(*columns)).height > draw_lines(scene(*columns[:3])).height
 
 
+@pytest.mark.parametrize(
+    ("values", "reference", "log", "side"),
+    [
+        ([-3.0, -0.01], 0.0, False, "top"),
+        ([-0.1, 3.0], 0.0, False, "bottom"),
+        ([-1.7, -1.2], 0.0, False, "top"),
+        ([1e-6, 2e-3], 1e-3, True, "top"),
+        ([5e-4, 1.0], 1e-3, True, "bottom"),
+        ([1.0, 2.0], 0.0, True, "bottom"),
+        ([math.nan], 0.0, False, "bottom"),
+        ([-1e308, 1e308], 1e307, False, "top"),
+    ],
+)
+def test_words_of_a_reference_line_stand_where_the_axis_has_room_for_them(values, reference, log, side):
+    figure = draw_lines(scene(scalars("k", values), references=((reference, "stop above"),), log=log)).figure
+    (line,) = (shape for shape in figure["layout"]["shapes"] if "label" in shape)
+    assert line["label"]["yanchor"] == side
+
+
 def test_reference_lines_carry_their_meaning():
     figure = checked(draw_lines(scene(scalars("norm_test", [0.5, 0.6]), references=((0.7, "noise = signal"),))).figure)
     (line,) = (shape for shape in figure["layout"]["shapes"] if "label" in shape)
