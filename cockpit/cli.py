@@ -1,4 +1,4 @@
-"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``export`` and ``import``.
+"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``diff``, ``tail``, ``export`` and ``import``.
 
 Each command imports what it needs when it runs: listing runs must not wait for torch.
 """
@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands.add_parser("demo", help="train a small network and watch it live"))
     _add_dashboard(commands.add_parser("dashboard", help="show the runs below a directory in a browser"))
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
+    _add_diff(commands.add_parser("diff", help="what two runs were set to, and from which step on they are apart"))
+    _add_tail(commands.add_parser("tail", help="follow a run as text"))
     _add_export(commands.add_parser("export", help="write a run as CSV, JSON or a picture"))
     _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
     return root
@@ -79,6 +81,25 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
 
 
+def _add_diff(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_diff)
+    command.add_argument("a", type=Path, metavar="A", help="directory of a run, runs/mnist-sgd")
+    command.add_argument("b", type=Path, metavar="B", help="directory of another")
+    command.add_argument(
+        "--top", type=_count, default=30, metavar="N", help="lines of the ranking (%(default)s); 0: all"
+    )
+    command.add_argument("--json", action="store_true", help="write one JSON object")
+
+
+def _add_tail(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_tail)
+    command.add_argument("run", type=Path, metavar="RUN", help="directory of a run, runs/mnist-sgd")
+    command.add_argument(
+        "--keys", type=_keys, metavar="KEY,KEY", help="log keys to show (loss, a few others, your own)"
+    )
+    command.add_argument("--lines", type=_count, default=10, metavar="N", help="earlier readings to show (%(default)s)")
+
+
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
     command.add_argument("run", type=Path, help="directory of a run, runs/mnist-sgd")
@@ -96,6 +117,19 @@ def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"at least 1 was expected, got {number}")
     return number
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"0 or more was expected, got {number}")
+    return number
+
+
+def _keys(text: str) -> list[str]:
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    if not keys:
+        raise argparse.ArgumentTypeError("log keys with commas between them were expected, got none")
+    return keys
 
 
 def _port(text: str) -> int:
@@ -146,6 +180,33 @@ def _runs(options: argparse.Namespace) -> None:
     for run in runs:
         if run.reason:
             print(f"cockpit: {run.name} cannot be read: {run.reason}", file=sys.stderr)
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from cockpit import diff, terminal
+    from cockpit.run import load_run
+    from cockpit.store import UnreadableLog
+
+    try:
+        a, b = load_run(options.a), load_run(options.b)
+        if options.json:
+            diff.write_json(a, b, sys.stdout)
+        else:
+            diff.write_text(a, b, sys.stdout, top=options.top, room=terminal.width())
+    except UnreadableLog as error:
+        raise UsageError(str(error)) from error
+
+
+def _tail(options: argparse.Namespace) -> None:
+    from cockpit.run import load_run
+    from cockpit.store import UnreadableLog
+    from cockpit.tail import Tail
+    from cockpit.terminal import width
+
+    try:
+        Tail(load_run(options.run), options.keys, sys.stdout, width()).follow(options.lines)
+    except UnreadableLog as error:
+        raise UsageError(str(error)) from error
 
 
 def _export(options: argparse.Namespace) -> None:
