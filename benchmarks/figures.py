@@ -97,6 +97,7 @@ def configurations(rows: Sequence[Row], problems: Sequence[str]) -> Figure | Non
             panels[i, j].tick_params(labelleft=j == 0, labelbottom=i == len(whose) - 1)
             if i == len(whose) - 1:
                 panels[i, j].set_xlabel("tracked: one step in …", fontsize=8)
+    figure.suptitle("Training time over that of the plain loop", fontsize=9)
     return figure
 
 
