@@ -1,7 +1,8 @@
 """The log's tables and its header: what stands where, in words that SQLite and PostgreSQL both understand.
 
-One file per run and rank. Every committed thing (a point, an event, a document) carries a number from one counter, the
-*cursor*; who remembers the last cursor they saw can ask for what came after it.
+A file holds one run of one rank, a server's database many. Every committed thing (a point, an event, a document)
+carries a number from its run's counter, the *cursor*; who remembers the last cursor they saw can ask for what came
+after it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from cockpit.panel import Panel, Screen
 
-SCHEMA_VERSION = 3  # 1 knew no pairs, 2 no arrays: where they are absent, all say the same
+SCHEMA_VERSION = 4  # 1 knew no pairs, 2 no arrays, 3 no chunks and attempts, and one run: see migration.py
 
 Kind: TypeAlias = Literal[
     "scalar", "layers", "histogram", "layer_histograms", "histogram2d", "layer_histograms2d", "arrays"
@@ -36,7 +37,9 @@ metadata = sa.MetaData()
 run = sa.Table(
     "run",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),  # a single row, 1
+    sa.Column("id", sa.Integer, primary_key=True),  # 1 in a file, which holds a single run
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
     sa.Column("schema_version", sa.Integer, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),  # token of the writer that may write
     sa.Column("host", sa.Text, nullable=False),
@@ -51,74 +54,134 @@ run = sa.Table(
     sa.Column("dropped", sa.BigInteger, nullable=False),
     sa.Column("tags", sa.Text, nullable=False),
     sa.Column("header", sa.Text, nullable=False),
+    sa.UniqueConstraint("name", "rank"),
 )
 
-series = sa.Table(
+
+def _table(name: str, *columns: sa.schema.SchemaItem, key: tuple[str, ...], **settings: Any) -> sa.Table:
+    """A table of which every row belongs to a run. That number is a constant in a file, where it takes a byte."""
+    number = sa.Column("run", sa.Integer, nullable=False)
+    return sa.Table(name, metadata, number, *columns, sa.PrimaryKeyConstraint("run", *key), **settings)
+
+
+# Who wrote the run, one after the other. An attempt that goes on at an earlier step than the last one had reached masks
+# that one's later points: those of a number up to `cursor` at a step from `first_step` on.
+attempt = _table(
+    "attempt",
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("first_step", sa.BigInteger),  # NULL as long as the first attempt has read nothing
+    sa.Column("cursor", sa.BigInteger, nullable=False),  # last number given before it
+    sa.Column("began", sa.Double, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("command", sa.Text, nullable=False),
+    key=("number",),
+)
+
+# What a list of runs shows stands here: the last value of each key, without a look at its points.
+series = _table(
     "series",
-    metadata,
-    sa.Column("id", _Id, primary_key=True),
+    sa.Column("id", _Id, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("origin", sa.Text, nullable=False),
     sa.Column("layered", sa.Boolean, nullable=False),
     # Its axes, 0 for numbers, ARRAYS for arrays; NULL as long as every point was missing.
     sa.Column("histogram", sa.SmallInteger),
-    sa.Column("points", sa.BigInteger, nullable=False),
+    sa.Column("points", sa.BigInteger, nullable=False),  # that no later attempt masks
     sa.Column("first_step", sa.BigInteger, nullable=False),
     sa.Column("last_step", sa.BigInteger, nullable=False),
     sa.Column("last_value", sa.Double),
     sa.Column("last_flag", sa.SmallInteger, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),  # cursor of its newest point
+    sa.Column("tail", sa.BigInteger, nullable=False),  # how many of its points are rows, not in chunks
+    key=("id",),
 )
 
-layout = sa.Table(
+layout = _table(
     "layout",
-    metadata,
-    sa.Column("id", _Id, primary_key=True),
-    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("id", _Id, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("layers", sa.Text),  # JSON list of names
     sa.Column("bins", sa.Integer),  # of the last axis
     sa.Column("edges", sa.LargeBinary),  # see codec.encode_edges; of arrays codec.encode_forms
+    sa.UniqueConstraint("run", "digest"),
+    key=("id",),
 )
 
-point = sa.Table(
+# The tail of a series: its recent points, and those of arrays for ever.
+point = _table(
     "point",
-    metadata,
-    sa.Column("id", _Id, nullable=False, unique=True),
+    sa.Column("id", _Id, nullable=False),
     sa.Column("series", _Id, nullable=False),
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("time", sa.Double),
     sa.Column("value", sa.Double),
     sa.Column("flag", sa.SmallInteger, nullable=False),
     sa.Column("layout", _Id),
-    sa.PrimaryKeyConstraint("series", "step", "id"),
+    sa.UniqueConstraint("run", "id"),
+    key=("series", "step", "id"),
     sqlite_with_rowid=False,  # points of one series lie side by side: a curve is read in one sweep
 )
 
 # Apart from the points: a page then holds a hundred scalars, and reading a curve does not fetch histograms.
-payload = sa.Table(
+payload = _table(
     "payload",
-    metadata,
-    sa.Column("point", _Id, primary_key=True, autoincrement=False),
+    sa.Column("point", _Id, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+    key=("point",),
+    sqlite_with_rowid=False,
 )
 
-event = sa.Table(
+# Older points of a series, many in a row. Columns before `data` are read without it.
+chunk = _table(
+    "chunk",
+    sa.Column("series", _Id, nullable=False),
+    sa.Column("id", _Id, nullable=False),  # highest number of its points
+    sa.Column("oldest", _Id, nullable=False),  # lowest
+    sa.Column("points", sa.Integer, nullable=False),
+    sa.Column("first_step", sa.BigInteger, nullable=False),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    sa.Column("ordered", sa.Boolean, nullable=False),  # no step twice
+    sa.Column("minimum", sa.Double),  # of the finite values
+    sa.Column("maximum", sa.Double),
+    sa.Column("last_value", sa.Double),
+    sa.Column("last_flag", sa.SmallInteger, nullable=False),
+    sa.Column("nonfinite", sa.Integer, nullable=False),
+    sa.Column("missing", sa.Integer, nullable=False),
+    sa.Column("sketch", sa.LargeBinary),  # points that a thinned curve keeps, see chunks.encode_sketch
+    sa.Column("data", sa.LargeBinary, nullable=False),  # see chunks.encode_points
+    sa.Column("payload", sa.LargeBinary),  # see chunks.pack
+    sa.Index("chunk_steps", "run", "series", "first_step", "last_step"),
+    key=("series", "id"),
+    sqlite_with_rowid=False,
+)
+
+event = _table(
     "event",
-    metadata,
-    sa.Column("id", _Id, primary_key=True, autoincrement=False),
+    sa.Column("id", _Id, nullable=False),
     sa.Column("step", sa.BigInteger),
     sa.Column("time", sa.Double),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
+    key=("id",),
 )
 
-document = sa.Table(
+document = _table(
     "document",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("value", sa.Text, nullable=False),
+    key=("name",),
+)
+
+# Large things that are kept whole and read seldom, such as the parameters at the start, in pieces.
+piece = _table(
+    "piece",
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    key=("name", "number"),
 )
 
 
