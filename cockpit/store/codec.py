@@ -99,12 +99,18 @@ def encode_counts(counts: NDArray[np.int64], missing: NDArray[np.bool_]) -> byte
     return dtype.str[1:].encode() + zlib.compress(data, 1)
 
 
+def plain_counts(payload: bytes) -> bytes:
+    """Counts without their compression, for many of them to be compressed together; decoded as the others are."""
+    return b"<" + payload[:2] + zlib.decompress(payload[2:])
+
+
 def decode_counts(payload: bytes | None, rows: int, bins: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Counts ``[rows, *bins]`` and missing mask ``[rows]``; missing rows hold zeros."""
     if payload is None:
         return np.zeros((rows, *bins), np.int64), np.ones(rows, bool)
-    dtype = np.dtype("<" + payload[:2].decode())
-    data = zlib.decompress(payload[2:])
+    if not payload.startswith(b"<"):
+        payload = plain_counts(payload)
+    dtype, data = np.dtype(payload[:3].decode()), payload[3:]
     size = rows * math.prod(bins)
     counts = np.frombuffer(data, dtype, size).astype(np.int64).reshape(rows, *bins)
     return counts, _decode_mask(data[size * dtype.itemsize :], rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from tsdownsample import MinMaxDownsampler
 
 from cockpit.store.codec import Edges, decode_counts, decode_floats
+from cockpit.store.points import Points
 from cockpit.store.schema import FINITE, MINUS_INF, MISSING, NAN, PLUS_INF, Kind, axes_of, is_layered
 
 _MIN_MAX: Any = MinMaxDownsampler()  # type: ignore[no-untyped-call]
-
-_SCALAR = (np.int64, np.float64, np.float64, np.int8)
 
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
@@ -69,26 +68,16 @@ class Layout:
 _NO_LAYOUT = Layout()
 
 
-def scalar_column(key: str, blocks: Iterable[Sequence[Sequence[Any]]], max_points: int | None = None) -> Column:
-    """From blocks of rows ``(step, time, value, flag)``, in step order."""
-    parts = [_arrays(rows) for rows in blocks] or [_arrays([])]
-    steps, times, values, flags = (np.concatenate(part) for part in zip(*parts, strict=True))
-    values[flags == PLUS_INF] = np.inf
-    values[flags == MINUS_INF] = -np.inf
-    kept = latest(steps)
-    if max_points is not None and len(kept) > max_points:
-        kept = kept[thin(values[kept], flags[kept], max_points)]
-    return Column(key, "scalar", steps[kept], times[kept], values[kept], flags[kept] == MISSING)
+def scalar_column(key: str, points: Points) -> Column:
+    """From points in step order, one for each step."""
+    return Column(key, "scalar", points.steps, points.times, points.values, points.flags == MISSING)
 
 
-def _arrays(rows: Sequence[Sequence[Any]]) -> list[NDArray[Any]]:
-    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(_SCALAR)
-    return [np.array(entries, kind) for entries, kind in zip(columns, _SCALAR, strict=True)]  # NULL becomes NaN
-
-
-def latest(steps: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Of points with the same step, sorted by step and age, the positions of the newest."""
-    return np.flatnonzero(np.append(steps[1:] != steps[:-1], True)) if len(steps) else np.zeros(0, np.intp)
+def strided(points: Points, max_points: int | None) -> Points:
+    """At most so many of the points, at even strides; first and last among them."""
+    if max_points is None or len(points) <= max_points:
+        return points
+    return points[np.linspace(0, len(points) - 1, max_points).round().astype(np.intp)]
 
 
 def thin(values: Floats, flags: NDArray[np.int8], max_points: int) -> NDArray[np.intp]:
@@ -118,11 +107,10 @@ def _extremes(positions: NDArray[np.intp], values: Floats, count: int) -> NDArra
     return extremes
 
 
-def array_column(key: str, rows: Sequence[Any]) -> Column:
-    """When arrays were logged, from rows with ``step`` and ``time``, one for each step, in step order."""
-    steps = np.array([row.step for row in rows], np.int64)
-    times = np.array([row.time for row in rows], np.float64)
-    return Column(key, "arrays", steps, times, np.zeros((len(rows), 0)), np.zeros((len(rows), 0), bool))
+def array_column(key: str, points: Points) -> Column:
+    """When arrays were logged, from points in step order, one for each step."""
+    n = len(points)
+    return Column(key, "arrays", points.steps, points.times, np.zeros((n, 0)), np.zeros((n, 0), bool))
 
 
 def vector_column(key: str, kind: Kind, rows: Sequence[Any], layouts: Mapping[int, Layout]) -> Column:

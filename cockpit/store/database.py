@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from cockpit.store import place
+from cockpit.store import migration, place
 from cockpit.store.schema import SCHEMA_VERSION, UnreadableLog, metadata, run
 
 Row: TypeAlias = tuple[Any, ...]
@@ -92,22 +92,23 @@ def begin_run(connection: sa.Connection) -> bool:
     return True
 
 
-def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> None:
-    """Adds rows, tuples in the order of the table's columns.
+def insert(connection: sa.Connection, table: sa.Table, number: int, rows: Sequence[Row]) -> None:
+    """Adds rows of a run, tuples in the order of the table's columns after the first, the run's number.
 
     Handed to the driver as they are: four times as fast as through SQLAlchemy, and this is where the time goes.
     """
     if rows:
-        places = ", ".join("?" * len(table.columns))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({places})", list(rows))
+        places = ", ?" * (len(table.columns) - 1)
+        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({number:d}{places})", list(rows))
 
 
-def replace(connection: sa.Connection, table: sa.Table, rows: Mapping[Any, Row]) -> None:
-    """Puts rows, by primary key, in place of those that are there."""
+def replace(connection: sa.Connection, table: sa.Table, number: int, rows: Mapping[Any, Row]) -> None:
+    """Puts rows, by primary key within the run, in place of those that are there."""
     if rows:
-        (key,) = table.primary_key.columns
-        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {key.name} = ?", [(value,) for value in rows])
-        insert(connection, table, list(rows.values()))
+        _, key = table.primary_key.columns
+        there = f"run = {number:d} AND {key.name} = ?"
+        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {there}", [(value,) for value in rows])
+        insert(connection, table, number, list(rows.values()))
 
 
 def blocks(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[Row]]:
@@ -127,6 +128,8 @@ def reading(engine: sa.Engine, path: Path) -> Iterator[sa.Connection]:
     try:
         _roll_back(path)
         with engine.connect() as connection, connection.begin():
+            if check_version(connection, path) < SCHEMA_VERSION:
+                migration.present(connection)
             yield connection
     except (sa.exc.DatabaseError, *_NOT_ONE_ROW, sqlite3.DatabaseError) as error:
         raise UnreadableLog(f"{path} cannot be read: {reason(path, error)}") from error
@@ -158,18 +161,21 @@ def reason(path: Path, error: Exception) -> str:
     return said
 
 
-def check_version(connection: sa.Connection, path: Path) -> None:
-    """Refuses what a newer Cockpit wrote. Asked first: nothing else in the file need be where it used to be.
+def check_version(connection: sa.Connection, path: Path) -> int:
+    """The log's version; what a newer Cockpit wrote is refused.
+
+    Asked first: nothing else in the file need be where it used to be.
 
     Raises:
         UnreadableLog: In words.
     """
-    version = connection.execute(sa.select(run.c.schema_version)).scalar_one()
+    version = int(connection.execute(sa.select(run.c.schema_version)).scalar_one())
     if version > SCHEMA_VERSION:
         raise UnreadableLog(
             f"{path} was written by a newer Cockpit (log version {version}, this one reads up to {SCHEMA_VERSION}): "
             "upgrade with `pip install --upgrade cockpit-debugger`"
         )
+    return version
 
 
 def state_of(row: Any) -> str:

@@ -84,7 +84,7 @@ class Drain(threading.Thread):
             if self._batch is None:
                 self._batch = self._encoded()
             try:
-                log.commit(self._batch, self._inbox.dropped)
+                remainder = log.commit(self._batch, self._inbox.dropped)
             except (*database.PASSING, TakenOver):
                 raise
             except Exception as error:  # rows that the database will never take: the others must not wait for ever
@@ -93,6 +93,8 @@ class Drain(threading.Thread):
                 self._inbox.lost()
                 report(f"readings were lost: {self._claim.path} does not take them ({error!r})")
             else:
+                if remainder is not None:
+                    self._encoder.seen(*remainder)
                 self._inbox.written()
             self._batch, self._beaten = None, time.monotonic()
             self._recovered()

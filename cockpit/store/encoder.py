@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
 from cockpit.store.arrays import Array, encode_arrays, encode_forms, form_of
+from cockpit.store.attempts import Attempt
+from cockpit.store.chunks import LONGEST, VECTORS
+from cockpit.store.batch import Batch, SeriesRow
 from cockpit.store.codec import Edges, encode_counts, encode_edges, encode_floats, stack
 from cockpit.store.schema import ARRAYS, FINITE, MISSING, Origin, flag_of, text
 
-Row: TypeAlias = tuple[Any, ...]
 _STEP_LIMIT = 2**63
 _RECENT = 1_000  # layouts remembered by content
 
-
-@dataclass
-class SeriesRow:
-    """What the log knows of one series; the attributes are the table's columns, in order."""
-
-    id: int
-    key: str
-    origin: Origin
-    layered: bool
-    histogram: int | None  # axes of its histograms, 0 for numbers, ARRAYS for arrays
-    points: int = 0
-    first_step: int = 0
-    last_step: int = 0
-    last_value: float | None = None
-    last_flag: int = MISSING
-    revision: int = 0
-
-
-@dataclass
-class Batch:
-    """Rows for one transaction. They carry their numbers, so writing them again after a failure changes nothing."""
-
-    series: dict[int, Row] = field(default_factory=dict)
-    layouts: list[Row] = field(default_factory=list)
-    points: list[Row] = field(default_factory=list)
-    payloads: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    documents: dict[str, Row] = field(default_factory=dict)
-    cursor: int = 0
-    last_step: int | None = None
-    elapsed: float = 0.0
+# Of numbers, and of vectors: rows from which on the oldest become a chunk, and how many do.
+_TAIL, _LENGTH = (2 * LONGEST, 2 * VECTORS), (LONGEST, VECTORS)
+_BULKY = 1 << 15  # bytes of a payload with which chunks gain nothing
+_SPARE_CHUNKS, _POINTS_PER_CHUNK = 4, 128
 
 
 class Encoder:
@@ -61,6 +35,7 @@ class Encoder:
         cursor: Last number given.
         last_step: Highest step logged.
         elapsed: Time of the last point.
+        attempt: Who writes.
     """
 
     def __init__(
@@ -71,8 +46,10 @@ class Encoder:
         cursor: int = 0,
         last_step: int | None = None,
         elapsed: float = 0.0,
+        attempt: Attempt | None = None,
     ) -> None:
         self.cursor, self.last_step, self.elapsed = cursor, last_step, elapsed
+        self._attempt: Attempt | None = attempt  # until it has read something
         self._series: dict[tuple[str, bool, Origin], list[SeriesRow]] = {}
         for row in series:
             self._series.setdefault((row.key, row.layered, row.origin), []).append(row)
@@ -83,11 +60,18 @@ class Encoder:
         self._recent: dict[tuple[tuple[str, ...] | None, str | None, bytes | None], int] = {}
         self._said: set[tuple[str, str]] = set()
         self._touched: dict[int, SeriesRow] = {}
+        self._long: dict[int, SeriesRow] = {}
+        self._stuck: set[int] = set()
         self._batch = Batch()
 
     def take(self) -> Batch:
         """The rows of everything encoded since the last call."""
         batch, self._batch = self._batch, Batch()
+        # As many chunks as points call for, and a few more to catch up: the others wait, no commit takes long.
+        for row in list(self._long.values())[: _SPARE_CHUNKS + len(batch.points) // _POINTS_PER_CHUNK]:
+            batch.long.append((dataclasses.replace(row), _LENGTH[row.vectors]))
+            row.tail -= _LENGTH[row.vectors]
+            self._touched[row.id] = self._long.pop(row.id)
         batch.series = {number: tuple(vars(row).values()) for number, row in self._touched.items()}
         batch.cursor, batch.last_step, batch.elapsed = self.cursor, self.last_step, self.elapsed
         self._touched = {}
@@ -96,15 +80,21 @@ class Encoder:
     def lost(self, batch: Batch) -> None:
         """The batch cannot be stored: what later points refer to goes with the next one."""
         self._batch.layouts[:0] = batch.layouts
+        self._batch.attempt = self._batch.attempt or batch.attempt
+        uncut = {row.id: count for row, count in batch.long}
+        self._stuck.update(uncut)  # what the database did not take may be these
         for row in (row for rows in self._series.values() for row in rows if row.id in batch.series):
             self._touched[row.id] = row
+            row.tail += uncut.get(row.id, 0)
 
     def readings(self, step: int, time: float, readings: Mapping[str, Reading]) -> None:
         """One step's readings, without their arrays.
 
         What cannot be stored becomes an error event with the key as its subject; the rest is stored.
         """
-        step, time = _checked_step(step), float(time)
+        step, time = _checked_step(step), rounded(time)
+        if self._attempt is not None:
+            self._begun(step, self._attempt)
         for key, reading in readings.items():
             self._instrument_keys.add(key)
             try:
@@ -114,7 +104,7 @@ class Encoder:
 
     def arrays(self, step: int, time: float, key: str, arrays: Mapping[str, Array]) -> None:
         """The arrays of one reading, by name; what cannot be stored becomes an error event."""
-        step, time = _checked_step(step), float(time)
+        step, time = _checked_step(step), rounded(time)
         try:
             self._arrays(step, time, key, arrays)
         except Exception as error:  # as above
@@ -122,7 +112,7 @@ class Encoder:
 
     def scalars(self, step: int, time: float, values: Mapping[str, float | None]) -> None:
         """The user's own metrics."""
-        step, time = _checked_step(step), float(time)
+        step, time = _checked_step(step), rounded(time)
         for key, value in values.items():
             if key in self._instrument_keys:
                 self.say(step, time, "warning", f"{key!r} is an instrument's key: your metric is 'user/{key}'", key)
@@ -145,6 +135,19 @@ class Encoder:
         """JSON text under a name, in place of the last one."""
         name = text(name)
         self._batch.documents[name] = (name, self._number(), value)
+
+    def seen(self, rows: Iterable[SeriesRow], last_step: int | None) -> None:
+        """What is left of the series after an attempt has masked some of their points."""
+        by_number = {row.id: row for row in rows}
+        for own in (own for of_key in self._series.values() for own in of_key):
+            vars(own).update(vars(by_number[own.id]))
+        self.last_step = last_step
+
+    def _begun(self, step: int, attempt: Attempt) -> None:
+        """The attempt's first reading tells where it begins: a script may go on from an older checkpoint."""
+        self._attempt = None
+        if attempt.first_step is None or step < attempt.first_step:
+            self._batch.attempt = dataclasses.replace(attempt, first_step=step)
 
     def _number(self) -> int:
         self.cursor += 1
@@ -208,13 +211,19 @@ class Encoder:
         if step >= row.last_step:
             row.last_step, row.last_value, row.last_flag = step, value, flag
         row.revision = number
+        row.tail += 1
         self._touched[row.id] = row
+        if row.tail > _TAIL[row.vectors] and self._may_be_chunks(row, payload):
+            self._long[row.id] = row
         self.last_step = step if self.last_step is None else max(self.last_step, step)
         if time > self.elapsed:
             self.elapsed = time
         self._batch.points.append((number, row.id, step, time, value, flag, layout))
         if payload is not None:
             self._batch.payloads.append((number, payload))
+
+    def _may_be_chunks(self, row: SeriesRow, payload: bytes | None) -> bool:
+        return row.histogram != ARRAYS and len(payload or b"") < _BULKY and row.id not in self._stuck
 
     def _series_row(self, key: str, layered: bool, axes: int | None, origin: Origin) -> SeriesRow:
         """The series a point belongs to. One that only ever missed becomes what its first defined point is.
@@ -259,6 +268,11 @@ class Encoder:
             last = None if bins is None else int(bins.rpartition("x")[2])
             self._batch.layouts.append((number, digest, names, last, boundaries))
         return number
+
+
+def rounded(time: float) -> float:
+    """To microseconds: no clock that is asked from Python is better, and they take a quarter of the space."""
+    return round(float(time), 6)
 
 
 def _checked_step(step: int) -> int:

@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
-from numpy.typing import NDArray
 
 from cockpit.store import database
-from cockpit.store.arrays import Array, decode_arrays, decode_forms
-from cockpit.store.codec import decode_edges
-from cockpit.store.columns import Column, Layout, array_column, latest, scalar_column, vector_column
-from cockpit.store.schema import (
-    ARRAYS,
-    Header,
-    Kind,
-    Origin,
-    axes_of,
-    document,
-    event,
-    kind_of,
-    layout,
-    payload,
-    point,
-    run,
-    series,
-)
+from cockpit.store.arrays import Array
+from cockpit.store.attempts import Attempt, attempts_of, sight
+from cockpit.store.columns import Column
+from cockpit.store.look import Look, latest_values
+from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, piece, run, series
 
-_SCALAR = (point.c.step, point.c.time, point.c.value, point.c.flag)
-_VECTOR = (*_SCALAR, point.c.layout, payload.c.data)
-_WITH_PAYLOAD = point.outerjoin(payload, payload.c.point == point.c.id)
-_VECTOR_QUERY = sa.select(*_VECTOR).select_from(_WITH_PAYLOAD)
-_VARIABLES = 500  # in one IN clause; databases bound their number
+_NUMBER = 1  # of the one run in a file
 
 
 @dataclass(frozen=True)
@@ -129,8 +111,9 @@ class Reader:
 
     def series(self) -> tuple[Series, ...]:
         """All series, in order of appearance."""
+        query = sa.select(series).where(series.c.run == _NUMBER, series.c.points > 0).order_by(series.c.id)
         with database.reading(self._engine, self.path) as connection:
-            rows = connection.execute(sa.select(series).order_by(series.c.id)).all()
+            rows = connection.execute(query).all()
         return tuple(
             Series(
                 row.key,
@@ -144,9 +127,19 @@ class Reader:
             for row in rows
         )
 
+    def latest(self) -> dict[str, float | None]:
+        """The last value of each scalar, without a look at its points; ``None`` where it is missing."""
+        with database.reading(self._engine, self.path) as connection:
+            return latest_values(connection, _NUMBER)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Who wrote the run, one after the other. What a later one has overtaken is seen only where it is asked for."""
+        with database.reading(self._engine, self.path) as connection:
+            return tuple(attempts_of(connection, _NUMBER))
+
     def column(
         self, key: str, kind: str | None = None, *, since: int = 0, steps: tuple[int, int] | None = None,
-        max_points: int | None = None,
+        max_points: int | None = None, attempt: int | None = None,
     ) -> Column:  # fmt: skip
         """The points of a series. Where a step was logged twice, the later point counts.
 
@@ -157,28 +150,23 @@ class Reader:
             steps: First and last step wanted.
             max_points: Bound on the number of points. Scalars keep every stretch's extremes and gaps; layers and
                 histograms are taken at even strides.
+            attempt: Number of one of the run's attempts: its points alone, those included that a later one overtook.
 
         Returns:
             The points; of arrays the steps and names alone, see :meth:`arrays`.
 
         Raises:
             KeyError: If there is no such series; names the nearest.
-            ValueError: If ``max_points`` is less than 2.
+            ValueError: If ``max_points`` is less than 2, or there is no such attempt.
         """
         if max_points is not None and max_points < 2:
             raise ValueError(
                 f"a column keeps at least its first and last point: max_points must be 2 or more, not {max_points}"
             )
-        with database.reading(self._engine, self.path) as connection:
-            row = _find(connection, key, kind)
+        with self._looking(attempt, since) as look:
+            row = look.find(key, kind)
             if row is not None:
-                wanted = [point.c.series == row.id]
-                if since:
-                    # New points are few and at the end: the sum keeps the database from walking the series' index.
-                    wanted = [point.c.series + 0 == row.id, point.c.id > since]
-                if steps is not None:
-                    wanted.append(point.c.step.between(*steps))
-                return _column(connection, key, kind_of(row.layered, row.histogram), wanted, max_points)
+                return look.column(row, steps, max_points)
         raise KeyError(self._no_such(key, kind))
 
     def at(self, key: str, step: int, kind: str | None = None) -> Column:
@@ -187,11 +175,10 @@ class Reader:
         Raises:
             KeyError: As :meth:`column`.
         """
-        with database.reading(self._engine, self.path) as connection:
-            row = _find(connection, key, kind)
+        with self._looking() as look:
+            row = look.find(key, kind)
             if row is not None:
-                wanted = [point.c.id == _last(connection, row.id, step)]
-                return _column(connection, key, kind_of(row.layered, row.histogram), wanted, None)
+                return look.at(row, step)
         raise KeyError(self._no_such(key, kind))
 
     def arrays(self, key: str, step: int) -> dict[str, Array]:
@@ -200,24 +187,39 @@ class Reader:
         Raises:
             KeyError: As :meth:`column`, also where the key holds no arrays.
         """
-        with database.reading(self._engine, self.path) as connection:
-            row = _find(connection, key, "arrays")
+        with self._looking() as look:
+            row = look.find(key, "arrays")
             if row is not None:
-                found = connection.execute(_VECTOR_QUERY.where(point.c.id == _last(connection, row.id, step))).first()
-                return {} if found is None else _arrays(connection, found)
+                return look.arrays(row, step)
         raise KeyError(self._no_such(key, "arrays"))
 
     def events(self, since: int = 0) -> list[Event]:
-        """Events committed after the cursor ``since``, in that order."""
-        with database.reading(self._engine, self.path) as connection:
-            rows = connection.execute(sa.select(event).where(event.c.id > since).order_by(event.c.id)).all()
-        return [Event(**row._mapping) for row in rows]
+        """Events committed after the cursor ``since``, in that order; without those at steps that were overtaken."""
+        query = sa.select(*event.c[1:]).where(event.c.run == _NUMBER, event.c.id > since).order_by(event.c.id)
+        with self._looking() as look:
+            events = [Event(**row._mapping) for row in look.connection.execute(query)]
+            return [each for each in events if each.step is None or look.sight.shows_one(each.id, each.step)]
 
     def document(self, name: str) -> Any | None:
         """The latest JSON document of this name."""
+        query = sa.select(document.c.value).where(document.c.run == _NUMBER, document.c.name == name)
         with database.reading(self._engine, self.path) as connection:
-            text = connection.execute(sa.select(document.c.value).where(document.c.name == name)).scalar()
+            text = connection.execute(query).scalar()
             return None if text is None else json.loads(text)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """What was kept under this name, a piece at a time."""
+        number = 0
+        while True:
+            query = sa.select(piece.c.data).where(
+                piece.c.run == _NUMBER, piece.c.name == name, piece.c.number == number
+            )
+            with database.reading(self._engine, self.path) as connection:
+                data = connection.execute(query).scalar()
+            if data is None:
+                return
+            yield bytes(data)
+            number += 1
 
     def close(self) -> None:
         """Forgets the file. A reader holds no connection between calls, so nothing depends on it."""
@@ -226,6 +228,17 @@ class Reader:
     def _value(self, query: sa.Select[Any]) -> Any:
         with database.reading(self._engine, self.path) as connection:
             return connection.execute(query).scalar()
+
+    @contextmanager
+    def _looking(self, attempt: int | None = None, since: int = 0) -> Iterator[Look]:
+        with database.reading(self._engine, self.path) as connection:
+            attempts = attempts_of(connection, _NUMBER)
+            if attempt is not None and not 0 < attempt <= len(attempts):
+                absent = ValueError(f"the run has attempts 1 to {len(attempts)}, not {attempt}")
+            else:
+                yield Look(connection, _NUMBER, sight(attempts, since, attempt))
+                return
+        raise absent  # outside: it is no damage of the file's
 
     def _no_such(self, key: str, kind: str | None) -> str:
         every = self.series()
@@ -236,67 +249,3 @@ class Reader:
         near = difflib.get_close_matches(key, keys, 1)
         hint = f", did you mean {near[0]!r}?" if near else "."
         return f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}"
-
-
-def _find(connection: sa.Connection, key: str, kind: str | None) -> Any | None:
-    """The series' row: of several the instrument's, then the network-wise one, and arrays after the layers."""
-    rows = connection.execute(sa.select(series).where(series.c.key == key).order_by(series.c.id)).all()
-    wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
-    return min(wanted, key=lambda row: (row.origin != "instrument", row.layered, row.histogram == ARRAYS), default=None)
-
-
-def _last(connection: sa.Connection, number: int, step: int) -> int | None:
-    """The last point of a series at or before ``step``."""
-    before = sa.select(point.c.id).where(point.c.series == number, point.c.step <= step)
-    last: int | None = connection.execute(before.order_by(point.c.step.desc(), point.c.id.desc()).limit(1)).scalar()
-    return last
-
-
-def _arrays(connection: sa.Connection, row: Any) -> dict[str, Array]:
-    known = connection.execute(sa.select(layout).where(layout.c.id == row.layout)).one()
-    return dict(zip(json.loads(known.layers), decode_arrays(row.data, decode_forms(known.edges)), strict=True))
-
-
-def _column(
-    connection: sa.Connection, key: str, kind: Kind, wanted: Sequence[sa.ColumnElement[bool]], max_points: int | None
-) -> Column:
-    order = (point.c.step, point.c.id)
-    if kind == "scalar":
-        query = sa.select(*_SCALAR).where(*wanted).order_by(*order)
-        return scalar_column(key, database.blocks(connection, query), max_points)
-    places = connection.execute(sa.select(point.c.step, point.c.id, point.c.time).where(*wanted).order_by(*order)).all()
-    kept = [places[at] for at in _strided(np.array([place.step for place in places], np.int64), max_points)]
-    if kind == "arrays":  # too large to be read all at once
-        return array_column(key, kept)
-    return _vectors(connection, key, kind, [place.id for place in kept])
-
-
-def _strided(steps: NDArray[np.int64], max_points: int | None) -> list[int]:
-    """Positions of the newest point of each step, at even strides where these are too many."""
-    kept = latest(steps)
-    if max_points is not None and len(kept) > max_points:
-        kept = kept[np.linspace(0, len(kept) - 1, max_points).round().astype(np.intp)]
-    positions: list[int] = kept.tolist()
-    return positions
-
-
-def _vectors(connection: sa.Connection, key: str, kind: Kind, ids: Sequence[int]) -> Column:
-    rows: list[Any] = []
-    for start in range(0, len(ids), _VARIABLES):
-        query = _VECTOR_QUERY.where(point.c.id.in_(ids[start : start + _VARIABLES]))
-        rows += connection.execute(query.order_by(point.c.step)).all()
-    rows.sort(key=lambda row: row.step)
-    layouts = _layouts(connection, {row.layout for row in rows if row.layout is not None}, axes_of(kind))
-    return vector_column(key, kind, rows, layouts)
-
-
-def _layouts(connection: sa.Connection, ids: Iterable[int], axes: int) -> dict[int, Layout]:
-    wanted = sorted(ids)
-    layouts = {}
-    for start in range(0, len(wanted), _VARIABLES):
-        query = sa.select(layout).where(layout.c.id.in_(wanted[start : start + _VARIABLES])).order_by(layout.c.id)
-        for row in connection.execute(query):
-            layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
-            edges = () if row.edges is None else decode_edges(row.edges, len(layers), row.bins, axes)
-            layouts[row.id] = Layout(layers, edges)
-    return layouts

@@ -29,7 +29,9 @@ class Writer:
     Args:
         directory: The run's directory; made where it does not exist.
         header: Description of the run.
-        resume: Whether to go on where an earlier writer of this run stopped. If there was none, the run is new.
+        resume: Whether to go on where an earlier writer of this run stopped, or the step at which to: its points from
+            there on are masked, as they are from the first reading on that comes at an earlier step. If there was no
+            writer, the run is new.
         rank: Number of the process among those of a distributed run; each writes its own file.
         flush_interval: Seconds between writes: what a killed process loses at most.
         capacity: Calls that may wait to be written; further ones are dropped and counted.
@@ -38,7 +40,7 @@ class Writer:
         path: The log file.
         elapsed: Seconds from the run's beginning to the last point of an earlier writer; 0 for a new run. Who resumes
             adds it to their clock.
-        last_step: Highest step in the log when it was opened; ``None`` for a new run.
+        last_step: Highest step in the log when it was opened, of those that are not masked; ``None`` for a new run.
 
     Raises:
         RunExists: If the run is over and ``resume`` is not set.
@@ -48,10 +50,10 @@ class Writer:
     """
 
     def __init__(
-        self, directory: str | Path, header: Header, *, resume: bool = False, rank: int = 0,
+        self, directory: str | Path, header: Header, *, resume: bool | int = False, rank: int = 0,
         flush_interval: float = 0.5, capacity: int = 20_000,
     ) -> None:  # fmt: skip
-        held, encoder = claim(Path(directory) / f"rank{rank}.db", header, resume=resume)
+        held, encoder = claim(Path(directory) / f"rank{rank}.db", header, resume=resume, rank=rank)
         self.path, self.elapsed, self.last_step = held.path, encoder.elapsed, encoder.last_step
         self._inbox = Inbox(capacity)
         self._drain = Drain(self._inbox, held, encoder, flush_interval)
