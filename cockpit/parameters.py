@@ -148,17 +148,21 @@ class Displacement:
 
     Args:
         table: The watched parameters.
+
+    Attributes:
+        start: ``θ(0)``: the values at this moment, or those that a resumed run began with.
     """
 
     def __init__(self, table: ParameterTable) -> None:
         self._table = table
-        self._start: list[Tensor] | None = [t.clone() for t in table.tensors()]
+        self.start: list[Tensor] = [t.clone() for t in table.tensors()]
+        self._unknown: str | None = None
         self._before: list[Tensor] = []
         self._last: list[Tensor] = []
 
-    def resumed(self) -> None:
-        """The present values are not ``θ(0)``: the run began earlier."""
-        self._start = None
+    def start_is_unknown(self, reason: str) -> None:
+        """The present values are not ``θ(0)``, and what is says nobody: the run began earlier."""
+        self.start, self._unknown = [], reason
 
     def remember(self) -> None:
         """Copies ``θ(t)``; call before anything can change it."""
@@ -188,11 +192,11 @@ class Displacement:
         Raises:
             Unavailable: If the parameters at the run's start are not known.
         """
-        if self._start is None:
-            raise Unavailable("the run was resumed, and the parameters it began with are not in its log")
+        if self._unknown is not None:
+            raise Unavailable(self._unknown)
         if self._table.numel <= _DIFFERENCE:
-            return sq_norms(torch._foreach_sub(self._before, self._start))
-        return torch.stack([_sq_distance(now, start) for now, start in zip(self._before, self._start, strict=True)])
+            return sq_norms(torch._foreach_sub(self._before, self.start))
+        return torch.stack([_sq_distance(now, start) for now, start in zip(self._before, self.start, strict=True)])
 
 
 def _sq_distance(one: Tensor, other: Tensor) -> Tensor:

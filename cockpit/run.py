@@ -123,8 +123,13 @@ class Run:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Words to find it by."""
-        return self.header.tags
+        """Words to find it by: those it was begun with, or that it was given since."""
+        return self._reader.annotations().tags or ()
+
+    @property
+    def notes(self) -> str:
+        """What somebody wrote about it since."""
+        return self._reader.annotations().notes
 
     @property
     def state(self) -> str:

@@ -23,6 +23,7 @@ from cockpit.tracking.arguments import (
     checked_config,
     checked_model,
     checked_optimizers,
+    checked_resume,
     checked_scalars,
     checked_tags,
     state_after,
@@ -54,13 +55,14 @@ class Cockpit(Dispatched):
         run: Directory of the log; ``runs/<script>-<time>`` if not given. A finished run's name gets a suffix.
         config: Hyperparameters to keep with the run.
         tags: Words to find the run by.
-        resume: Whether to continue the run that is in ``run``.
+        resume: Whether to continue the run that is in ``run``: after its last step, or at the step given, where a
+            checkpoint is older than that. What was logged from there on is then masked by what comes.
         enabled: ``False`` turns everything off, as does the environment variable ``COCKPIT_DISABLE=1``.
         backend: What computes individual gradients and the diagonals of curvature matrices: the cockpit itself, or
             ``"backpack"``, which knows fewer layers and holds all samples' gradients of a parameter at once.
 
     Raises:
-        TypeError: For a model or an optimizer of another kind, or a budget that is no number.
+        TypeError: For a model or an optimizer of another kind, or a budget or step that is no number.
         ValueError: For unknown or no instruments, a budget that is not positive and finite, or a model without
             trainable parameters that the optimizer holds.
         RunIsLive: If another process or cockpit writes this run.
@@ -82,7 +84,7 @@ class Cockpit(Dispatched):
         run: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
         tags: str | Iterable[str] = (),
-        resume: bool = False,
+        resume: bool | int = False,
         enabled: bool = True,
         backend: str = "cockpit",
     ) -> None:
@@ -100,7 +102,7 @@ class Cockpit(Dispatched):
         header = describe_run(
             trained, table, optimizers, watching, schedule, checked_config(config), checked_tags(tags)
         )
-        log = open_log(run, header, resume)
+        log = open_log(run, header, checked_resume(resume))
         self._writer, self.run = log.writer, log.place
         wanted = instruments if isinstance(instruments, str) else ""
         self._tracker = Tracker(watched, watching, schedule, share, wanted, log)

@@ -29,6 +29,7 @@ class Source:
         self._columns: OrderedDict[tuple[str, bool], tuple[int, Column]] = OrderedDict()
         self.header: Header = self._reader.header
         self.cursor = -1
+        self._overtaken: tuple[tuple[int, int | None], ...] = ()
         self.state = ""
         self.series: dict[tuple[str, str], Series] = {}
         self.events: list[Event] = []
@@ -41,9 +42,10 @@ class Source:
             if cursor == self.cursor:
                 return
             header = self._reader.header
-            if cursor < self.cursor or header.created != self.header.created:
-                self._forget()  # another run of the same name
-            self.header, self.cursor = header, cursor
+            overtaken = tuple((attempt.cursor, attempt.first_step) for attempt in self._reader.attempts()[1:])
+            if cursor < self.cursor or (header.created, overtaken) != (self.header.created, self._overtaken):
+                self._forget()  # another run of the same name, or one that goes on at an earlier step
+            self.header, self.cursor, self._overtaken = header, cursor, overtaken
             self.series = {(series.key, series.kind): series for series in self._reader.series()}
             self.events += self._reader.events(since=self.events[-1].id if self.events else 0)
 

@@ -1,5 +1,7 @@
 """The log of a run: written on a background thread, read live or afterwards. Knows no torch."""
 
+from cockpit.store.annotations import Annotations as Annotations
+from cockpit.store.attempts import Attempt as Attempt
 from cockpit.store.catalog import RunSummary as RunSummary
 from cockpit.store.catalog import Store as Store
 from cockpit.store.columns import Column as Column

@@ -77,9 +77,7 @@ class Sight:
         """The same as conditions on rows of points."""
         wanted = [point.c.id > self.after] if self.after else []
         wanted += [] if self.until is None else [point.c.id + 0 <= self.until]
-        wanted += [
-            sa.or_(point.c.id + 0 > cursor, point.c.step + 0 < first) for cursor, first in self.overtaken
-        ]
+        wanted += [sa.or_(point.c.id + 0 > cursor, point.c.step + 0 < first) for cursor, first in self.overtaken]
         return wanted
 
     def among_chunks(self) -> list[sa.ColumnElement[bool]]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from cockpit.store import database
+from cockpit.store import annotations, database
+from cockpit.store.look import latest_values
 from cockpit.store.reader import Reader
-from cockpit.store.schema import MINUS_INF, NAN, PLUS_INF, run, series
+from cockpit.store.schema import RunIsLive, UnreadableLog, run
 
 _FILE = "rank0.db"
+_RANK = re.compile(r"rank\d+\.db")
+_SILENCE = 10.0  # seconds after which nobody writes a file of which nothing else is known
 _Stamp: TypeAlias = "tuple[tuple[int, int, int], ...]"
 
 
@@ -28,10 +33,12 @@ class RunSummary:
         name: Relative to the log directory, with ``/`` between its parts.
         state: ``running``, ``finished``, ``interrupted``, ``crashed`` or ``unreadable``.
         created: When it began, in seconds since 1970; for an unreadable one, when the file was last written.
-        tags: Words to find it by.
+        tags: Words to find it by: those it was begun with, or that it was given since.
         last_step: Highest step logged.
         last_loss: The loss there; ``None`` where it is undefined or not logged.
         reason: Why it is unreadable.
+        notes: What somebody wrote about it since.
+        latest: The last value of each scalar, by key; ``None`` where it is missing.
     """
 
     name: str
@@ -41,6 +48,8 @@ class RunSummary:
     last_step: int | None = None
     last_loss: float | None = None
     reason: str = ""
+    notes: str = ""
+    latest: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class Store:
@@ -66,6 +75,48 @@ class Store:
             KeyError: If there is no such run, or the name leads out of the log directory.
             UnreadableLog: If it cannot be read, in words.
         """
+        return Reader(self._file(name), name)
+
+    def annotate(self, name: str, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
+        """Gives a run other tags or notes. They stand beside its log, which stays as it is.
+
+        Args:
+            name: The run.
+            tags: In place of those it has; by default these stay.
+            notes: In place of those it has; by default these stay.
+
+        Raises:
+            KeyError: As :meth:`open`.
+            TypeError: If a tag is no text.
+            OSError: If the run's directory cannot be written.
+        """
+        directory = self._file(name).parent
+        old = annotations.read(directory)
+        annotations.write(directory, annotations.changed(old, tags, notes))
+
+    def delete(self, name: str) -> None:
+        """Deletes the log of a run, its ranks' and its notes; what else lies in its directory stays there.
+
+        Raises:
+            KeyError: As :meth:`open`.
+            RunIsLive: If it is being written, or may be.
+            PermissionError: If a link leads out of the log directory to it.
+            OSError: If a file cannot be deleted.
+        """
+        directory = self._file(name).parent
+        if not directory.resolve().is_relative_to(self.logdir.resolve()):
+            raise PermissionError(f"{directory} is a link that leads out of {self.logdir}: delete the run where it is")
+        logs = sorted(path for path in directory.glob("rank*.db") if _RANK.fullmatch(path.name))
+        for path in logs:
+            _refuse_if_live(name, path)
+        for path in logs:
+            for ending in ("-journal", "-shm", "-wal", ""):  # the log last: until then the run is listed
+                path.with_name(path.name + ending).unlink(missing_ok=True)
+        annotations.forget(directory)
+        if directory.resolve() != self.logdir.resolve() and not any(directory.iterdir()):
+            directory.unlink() if directory.is_symlink() else directory.rmdir()
+
+    def _file(self, name: str) -> Path:
         if not name or "\0" in name or _leads_out(name):
             raise KeyError(f"{name!r} is not a run in {self.logdir}: a name is a path below it")
         path = self.logdir / name / _FILE
@@ -74,7 +125,7 @@ class Store:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise KeyError(f"there is no run {name!r} in {self.logdir}{hint}")
-        return Reader(path, name)
+        return path
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         seen: set[str] = set()
@@ -108,7 +159,7 @@ class Store:
 def _stamp(path: Path) -> _Stamp:
     """Changes when anything is written; what is committed first stands in the write-ahead log."""
     stamps = []
-    for file in (path, path.with_name(path.name + "-wal")):
+    for file in (path, path.with_name(path.name + "-wal"), path.with_name(annotations.FILE)):
         try:
             status = file.stat()
         except OSError:
@@ -122,18 +173,28 @@ def _leads_out(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive) or "\\" in name
 
 
+def _refuse_if_live(name: str, path: Path) -> None:
+    try:
+        live = Reader(path).state() == "running"
+    except UnreadableLog:  # nobody can tell; who writes does so every second
+        live = any(time.time() - modified / 1e9 < _SILENCE for _, _, modified in _stamp(path))
+    if live:
+        raise RunIsLive(f"{name!r} is being written: it can be deleted when it is over")
+
+
 def _read_summary(name: str, path: Path) -> RunSummary:
     with database.reading(database.reading_engine(path), path) as connection:
-        database.check_version(connection, path)
         columns = [column for column in run.c if column.name != "header"]
         row = connection.execute(sa.select(*columns)).one()
-        last = sa.select(series.c.last_value, series.c.last_flag).where(
-            series.c.key == "loss", series.c.origin == "instrument", sa.not_(series.c.layered)
-        )
-        loss = connection.execute(last).first()
-    last_loss = None
-    if loss is not None:
-        odd = {NAN: float("nan"), PLUS_INF: float("inf"), MINUS_INF: float("-inf")}
-        last_loss = odd.get(loss.last_flag, loss.last_value)
-    tags = tuple(json.loads(row.tags))
-    return RunSummary(name, database.state_of(row), row.created, tags, row.last_step, last_loss)
+        latest = latest_values(connection, row.id)
+    said = annotations.read(path.parent)
+    return RunSummary(
+        name,
+        database.state_of(row),
+        row.created,
+        tuple(json.loads(row.tags)) if said.tags is None else said.tags,
+        row.last_step,
+        latest.get("loss"),
+        notes=said.notes,
+        latest=latest,
+    )

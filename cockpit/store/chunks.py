@@ -117,9 +117,7 @@ def decode_points(chunks: Sequence[tuple[int, int, bytes]]) -> Points:
     return Points(ids, steps, times, values, kinds, layouts, numbers)
 
 
-def _decoded(
-    length: int, prefix: bytes, data: Sequence[bytes]
-) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
+def _decoded(length: int, prefix: bytes, data: Sequence[bytes]) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
     """Integers and values of chunks that are alike: each of shape ``[chunks, length]``."""
     raw = b"".join([zlib.decompress(one[_PREFIX:]) for one in data])
     table = np.frombuffer(raw, np.uint8).reshape(len(data), -1)

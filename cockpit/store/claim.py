@@ -99,11 +99,14 @@ class Log:
             database.insert(connection, point, number, batch.points)
             database.insert(connection, payload, number, batch.payloads)
             database.insert(connection, event, number, batch.events)
+            for name in [name for name, place, _ in batch.pieces if place == 0]:
+                connection.execute(sa.delete(piece).where(piece.c.run == number, piece.c.name == name))
             database.insert(connection, piece, number, batch.pieces)
-            for row, count in batch.long:
-                compact(connection, number, row, count)
+            for long, count in batch.long:
+                compact(connection, number, long, count)
             if batch.attempt is not None:
-                database.replace(connection, attempt, number, {batch.attempt.number: tuple(vars(batch.attempt).values())})
+                row = tuple(vars(batch.attempt).values())
+                database.replace(connection, attempt, number, {batch.attempt.number: row})
                 if batch.attempt.number > 1:
                     return masked(connection, number)
         return None

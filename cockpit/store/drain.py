@@ -14,6 +14,7 @@ from cockpit.store.inbox import Inbox
 
 _BATCH = 1_000  # items in one transaction
 _HEARTBEAT = 1.0
+_PIECES = 4  # of what is kept, between two pauses: the disk is training's, too
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # between attempts to write
 _FINAL_PATIENCE = 5.0  # how long a closing run keeps trying
 
@@ -28,10 +29,11 @@ class Drain(threading.Thread):
         interval: Seconds between writes.
 
     Attributes:
-        seconds: Processor time that the thread has used so far.
+        seconds: Processor time that the thread has used so far, without making the pieces of what is kept once.
     """
 
     seconds = 0.0
+    _once = 0.0
 
     def __init__(self, inbox: Inbox, claim: Claim, encoder: Encoder, interval: float) -> None:
         super().__init__(name="cockpit-writer", daemon=True)
@@ -61,7 +63,7 @@ class Drain(threading.Thread):
             final_state = self._final_state
             try:
                 self._empty(log)
-                self.seconds = time.thread_time()
+                self.seconds = time.thread_time() - self._once
                 if final_state is not None:
                     log.finish(final_state, self._encoder.cursor + 1, self._inbox.dropped)
                     return
@@ -80,9 +82,11 @@ class Drain(threading.Thread):
                 pause = longer if final_state is None else _SHORTEST_PAUSE
 
     def _empty(self, log: Log) -> None:
-        while self._batch is not None or len(self._inbox) or time.monotonic() - self._beaten > _HEARTBEAT:
+        pieces = _PIECES
+        while self._batch is not None or self._anything(pieces):
             if self._batch is None:
                 self._batch = self._encoded()
+                pieces -= len(self._batch.pieces)
             try:
                 remainder = log.commit(self._batch, self._inbox.dropped)
             except (*database.PASSING, TakenOver):
@@ -99,6 +103,10 @@ class Drain(threading.Thread):
             self._batch, self._beaten = None, time.monotonic()
             self._recovered()
 
+    def _anything(self, pieces: int) -> bool:
+        keeping = self._inbox.keeping and (pieces > 0 or self._final_state is not None)
+        return bool(len(self._inbox)) or keeping or time.monotonic() - self._beaten > _HEARTBEAT
+
     def _encoded(self) -> Batch:
         for write, arguments, _ in self._inbox.take(_BATCH):
             try:
@@ -111,7 +119,19 @@ class Drain(threading.Thread):
             words = f"readings come faster than {self._claim.path} can be written: some are dropped, and counted"
             self._say("warning", words)
             report(words)
+        self._keep()
         return self._encoder.take()
+
+    def _keep(self) -> None:
+        began = time.thread_time()
+        try:
+            piece = self._inbox.piece()
+        except Exception as error:
+            self._say("error", f"what was to be kept with the run cannot be: {error!r}")
+        else:
+            if piece is not None:
+                self._encoder.piece(*piece)
+        self._once += time.thread_time() - began
 
     def _troubled(self, error: Exception) -> None:
         if self._failing_since is None:

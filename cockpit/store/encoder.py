@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
 from cockpit.store.arrays import Array, encode_arrays, encode_forms, form_of
 from cockpit.store.attempts import Attempt
-from cockpit.store.chunks import LONGEST, VECTORS
 from cockpit.store.batch import Batch, SeriesRow
+from cockpit.store.chunks import LONGEST, VECTORS
 from cockpit.store.codec import Edges, encode_counts, encode_edges, encode_floats, stack
 from cockpit.store.schema import ARRAYS, FINITE, MISSING, Origin, flag_of, text
 
@@ -23,6 +23,8 @@ _RECENT = 1_000  # layouts remembered by content
 _TAIL, _LENGTH = (2 * LONGEST, 2 * VECTORS), (LONGEST, VECTORS)
 _BULKY = 1 << 15  # bytes of a payload with which chunks gain nothing
 _SPARE_CHUNKS, _POINTS_PER_CHUNK = 4, 128
+
+_NOBODY = Attempt(1, None, 0, 0.0, "", 0, "")
 
 
 class Encoder:
@@ -36,6 +38,9 @@ class Encoder:
         last_step: Highest step logged.
         elapsed: Time of the last point.
         attempt: Who writes.
+
+    Attributes:
+        attempt: The same, with the step of its first reading where that is lower.
     """
 
     def __init__(
@@ -46,10 +51,10 @@ class Encoder:
         cursor: int = 0,
         last_step: int | None = None,
         elapsed: float = 0.0,
-        attempt: Attempt | None = None,
+        attempt: Attempt = _NOBODY,
     ) -> None:
         self.cursor, self.last_step, self.elapsed = cursor, last_step, elapsed
-        self._attempt: Attempt | None = attempt  # until it has read something
+        self.attempt, self._has_read = attempt, False
         self._series: dict[tuple[str, bool, Origin], list[SeriesRow]] = {}
         for row in series:
             self._series.setdefault((row.key, row.layered, row.origin), []).append(row)
@@ -93,8 +98,8 @@ class Encoder:
         What cannot be stored becomes an error event with the key as its subject; the rest is stored.
         """
         step, time = _checked_step(step), rounded(time)
-        if self._attempt is not None:
-            self._begun(step, self._attempt)
+        if not self._has_read:
+            self._begun(step)
         for key, reading in readings.items():
             self._instrument_keys.add(key)
             try:
@@ -136,6 +141,10 @@ class Encoder:
         name = text(name)
         self._batch.documents[name] = (name, self._number(), value)
 
+    def piece(self, name: str, number: int, data: bytes) -> None:
+        """A piece of something large; the first one takes the place of all that is kept under its name."""
+        self._batch.pieces.append((text(name), number, data))
+
     def seen(self, rows: Iterable[SeriesRow], last_step: int | None) -> None:
         """What is left of the series after an attempt has masked some of their points."""
         by_number = {row.id: row for row in rows}
@@ -143,11 +152,11 @@ class Encoder:
             vars(own).update(vars(by_number[own.id]))
         self.last_step = last_step
 
-    def _begun(self, step: int, attempt: Attempt) -> None:
+    def _begun(self, step: int) -> None:
         """The attempt's first reading tells where it begins: a script may go on from an older checkpoint."""
-        self._attempt = None
-        if attempt.first_step is None or step < attempt.first_step:
-            self._batch.attempt = dataclasses.replace(attempt, first_step=step)
+        self._has_read = True
+        if self.attempt.first_step is None or step < self.attempt.first_step:
+            self._batch.attempt = self.attempt = dataclasses.replace(self.attempt, first_step=step)
 
     def _number(self) -> int:
         self.cursor += 1

@@ -68,7 +68,9 @@ class History:
         row = self._connection.execute(sa.select(*_ROW).where(*wanted).order_by(*newest).limit(1)).first()
         best = from_rows([] if row is None else [[row]])
         reach = sa.case((chunk.c.last_step < step, chunk.c.last_step), else_=step).label("reach")
-        before = sa.select(chunk.c.id, reach).where(*self._mine, *self._sight.among_chunks(), chunk.c.first_step <= step)
+        before = sa.select(chunk.c.id, reach).where(
+            *self._mine, *self._sight.among_chunks(), chunk.c.first_step <= step
+        )
         for each in self._connection.execute(before.order_by(sa.desc("reach"), chunk.c.id.desc())).all():
             if len(best) and each.reach < best.steps[0]:
                 break
@@ -166,10 +168,7 @@ class History:
 
 def _overlapping(first: NDArray[np.int64], last: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Of chunks sorted by first step, which have steps of others, or of rows, among their own."""
-    if len(rows):
-        among = (first <= rows[-1]) & (last >= rows[0])
-    else:
-        among = np.zeros(len(first), bool)
+    among = (first <= rows[-1]) & (last >= rows[0]) if len(rows) else np.zeros(len(first), bool)
     among[1:] |= first[1:] <= np.maximum.accumulate(last)[:-1]
     among[:-1] |= last[:-1] >= first[1:]
     return among

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 _MEMORY = 256 * 1024 * 1024
@@ -38,6 +38,7 @@ class Inbox:
         self.disabled = False
         self._items: deque[Item | threading.Event] = deque()
         self._taken: list[Item | threading.Event] = []
+        self._kept: deque[tuple[str, Iterator[tuple[int, bytes]]]] = deque()
         self._weight = 0
         self._lock = threading.Lock()
 
@@ -63,6 +64,29 @@ class Inbox:
         self._items.append(Item(write, arguments, weight))
         if 2 * waiting > self.capacity:
             self.wake.set()
+
+    def keep(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Takes what is too large to wait: a piece is asked for when there is time to write it."""
+        if not self.disabled:
+            self._kept.append((name, enumerate(pieces)))
+
+    @property
+    def keeping(self) -> bool:
+        """Whether there may be pieces to come."""
+        return bool(self._kept)
+
+    def piece(self) -> tuple[str, int, bytes] | None:
+        """The next piece: name, number and data. Raises what making it raises, and then gives no more of that name."""
+        while self._kept:
+            name, pieces = self._kept[0]
+            try:
+                for number, data in pieces:
+                    return name, number, data
+            except Exception:
+                self._kept.popleft()
+                raise
+            self._kept.popleft()
+        return None
 
     def mark(self) -> threading.Event:
         """An event that is set when everything put before it has been written."""

@@ -34,10 +34,11 @@ class Look:
 
     def find(self, key: str, kind: str | None) -> Any | None:
         """A series' row: of several the instrument's, then the network-wise one, and arrays after the layers."""
-        of_key = sa.select(series).where(series.c.run == self._number, series.c.key == key).order_by(series.c.id)
-        rows = self.connection.execute(of_key).all()
+        of_key = sa.select(series).where(series.c.run == self._number, series.c.key == key, series.c.points > 0)
+        rows = self.connection.execute(of_key.order_by(series.c.id)).all()
         wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
-        return min(wanted, key=lambda row: (row.origin != "instrument", row.layered, row.histogram == ARRAYS), default=None)
+        ranks = [(row.origin != "instrument", row.layered, row.histogram == ARRAYS) for row in wanted]
+        return wanted[ranks.index(min(ranks))] if wanted else None
 
     def column(self, row: Any, steps: tuple[int, int] | None, max_points: int | None) -> Column:
         """The points of a series, at most ``max_points``, within ``steps``."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cockpit.store import database
+from cockpit.store import annotations, database
+from cockpit.store.annotations import Annotations
 from cockpit.store.arrays import Array
 from cockpit.store.attempts import Attempt, attempts_of, sight
 from cockpit.store.columns import Column
@@ -136,6 +137,11 @@ class Reader:
         """Who wrote the run, one after the other. What a later one has overtaken is seen only where it is asked for."""
         with database.reading(self._engine, self.path) as connection:
             return tuple(attempts_of(connection, _NUMBER))
+
+    def annotations(self) -> Annotations:
+        """Its tags and notes, as they are by now."""
+        said = annotations.read(self.path.parent)
+        return said if said.tags is not None else replace(said, tags=self.header.tags)
 
     def column(
         self, key: str, kind: str | None = None, *, since: int = 0, steps: tuple[int, int] | None = None,

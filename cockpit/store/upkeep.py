@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from cockpit.store import database
 from cockpit.store.attempts import attempts_of, sight
-from cockpit.store.chunks import LONGEST, VECTORS, encode_points, encode_sketch, pack
 from cockpit.store.batch import SeriesRow
+from cockpit.store.chunks import LONGEST, VECTORS, encode_points, encode_sketch, pack
 from cockpit.store.history import History
 from cockpit.store.points import Points, from_rows
 from cockpit.store.schema import FINITE, MISSING, chunk, payload, point, run, series
@@ -29,7 +29,9 @@ class Remainder(NamedTuple):
 
 def compact(connection: sa.Connection, number: int, row: SeriesRow, count: int) -> None:
     """Makes chunks of the ``count`` points of a series that have the lowest steps among its rows."""
-    while count > 0 and (taken := _make_chunk(connection, number, row, min(count, VECTORS if row.vectors else LONGEST))):
+    while count > 0 and (
+        taken := _make_chunk(connection, number, row, min(count, VECTORS if row.vectors else LONGEST))
+    ):
         count -= taken
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Writer:
             adds it to their clock.
         last_step: Highest step in the log when it was opened, of those that are not masked; ``None`` for a new run.
 
+        attempt: Number of this writer among the run's.
+
     Raises:
         RunExists: If the run is over and ``resume`` is not set.
         RunIsLive: If a living process writes it.
@@ -55,6 +57,7 @@ class Writer:
     ) -> None:  # fmt: skip
         held, encoder = claim(Path(directory) / f"rank{rank}.db", header, resume=resume, rank=rank)
         self.path, self.elapsed, self.last_step = held.path, encoder.elapsed, encoder.last_step
+        self.attempt = encoder.attempt.number
         self._inbox = Inbox(capacity)
         self._drain = Drain(self._inbox, held, encoder, flush_interval)
         _WRITERS.add(self)
@@ -132,8 +135,21 @@ class Writer:
         else:
             self._inbox.put(Encoder.document, name, written)
 
+    def keep(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Keeps something large with the run, in place of what was kept under its name.
+
+        Args:
+            name: What to find it by, see :meth:`Reader.pieces`.
+            pieces: Asked for one by one on the writer's thread, a few megabytes a second while the run goes on and the
+                others when it ends; those that are then not made are missing. A megabyte each is good.
+        """
+        self._inbox.keep(name, pieces)
+
     def flush(self, timeout: float = 5.0) -> bool:
-        """Waits until everything handed over is in the file; False if it is not after ``timeout`` seconds."""
+        """Waits until all that was handed over is in the file; False if it is not after ``timeout`` seconds.
+
+        Pieces of what is kept are not waited for.
+        """
         if self._inbox.disabled or not self._drain.is_alive():
             return len(self._inbox) == 0
         return self._inbox.mark().wait(timeout)

@@ -107,6 +107,17 @@ def checked_config(config: object) -> dict[str, Any]:
     return {str(name): value for name, value in config.items()}
 
 
+def checked_resume(resume: object) -> bool | int:
+    """Whether to go on, or the step at which to."""
+    if isinstance(resume, (bool, np.bool_)):
+        return bool(resume)
+    if not isinstance(resume, numbers.Integral):
+        raise TypeError(f"resume must be True, False or the step to go on at, got {resume!r}")
+    if resume < 0:
+        raise ValueError(f"resume must be the step to go on at, 0 or more, got {resume}")
+    return int(resume)
+
+
 def checked_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
     """Tags; a single word is one tag.
 

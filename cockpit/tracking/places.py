@@ -41,13 +41,13 @@ def default_run() -> Path:
     return DEFAULT_LOGDIR / f"{_LAUNCHERS.get(name, name)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_log(run: str | Path | None, header: Header, resume: bool) -> OpenedLog:
+def open_log(run: str | Path | None, header: Header, resume: bool | int) -> OpenedLog:
     """Opens the log of a new run, or of one to be continued.
 
     Args:
         run: Directory of the run; a default one if not given.
         header: Description of the run, without its name.
-        resume: Whether to continue the run that is there; if there is none, it begins.
+        resume: Whether to continue the run that is there, or at which step to; if there is none, it begins.
 
     Returns:
         The log: with a suffix to its name where that belongs to a finished run, and that is printed.
@@ -58,7 +58,7 @@ def open_log(run: str | Path | None, header: Header, resume: bool) -> OpenedLog:
         UnreadableLog: If there is a file in its place that is no log.
         OSError: If the place cannot be written.
     """
-    if run is None and resume:
+    if run is None and resume is not False:
         raise ValueError("resume=True needs the run to continue: run='runs/<name>'")
     wanted = default_run() if run is None else Path(run).expanduser()
     if not wanted.name:
@@ -79,10 +79,10 @@ def open_log(run: str | Path | None, header: Header, resume: bool) -> OpenedLog:
         place = wanted.with_name(f"{wanted.name}-{attempt}")
     if place != wanted and run is not None:
         print(f"cockpit: {wanted} holds a finished run; this one is {place}", file=sys.stderr)
-    return _continued(writer, place) if resume else OpenedLog(writer, place, 0, 0.0)
+    return OpenedLog(writer, place, 0, 0.0) if resume is False else _continued(writer, place, resume)
 
 
-def _continued(writer: Writer, place: Path) -> OpenedLog:
+def _continued(writer: Writer, place: Path, resume: bool | int) -> OpenedLog:
     """Where an earlier writer of the run stopped: its last words or, if it was cut short, its last point."""
     reader = Reader(writer.path)
     progress = reader.document(PROGRESS) or {}
@@ -91,6 +91,6 @@ def _continued(writer: Writer, place: Path) -> OpenedLog:
     return OpenedLog(
         writer,
         place,
-        next_step=max(after_last_point, int(progress.get("steps", 0))),
+        next_step=max(after_last_point, int(progress.get("steps", 0))) if resume is True else resume,
         seconds=max(writer.elapsed, float(progress.get("seconds", 0.0))),
     )

@@ -31,6 +31,7 @@ from cockpit.tracking.clock import WEIGHED, Clock
 from cockpit.tracking.notices import Notices
 from cockpit.tracking.open_step import OpenStep
 from cockpit.tracking.places import PROGRESS, OpenedLog
+from cockpit.tracking.start import keep_or_recall
 from cockpit.tracking.windows import Windows
 
 
@@ -91,8 +92,8 @@ class Tracker:
         self.watched, self._writer, self._place = watched, log.writer, log.place
         self._index = log.next_step
         self._began = time.monotonic() - log.seconds
-        if log.next_step > 0 and watched.displacement is not None:
-            watched.displacement.resumed()
+        if watched.displacement is not None:
+            keep_or_recall(log, watched.table, watched.displacement)
         self._notices = Notices(self._writer, self.seconds)
         self._windows = Windows(instruments, schedule, share, self._notices)
         self._budget, self._clock = self._windows.budget, Clock(watched.table[0].tensor.device)

@@ -10,7 +10,7 @@ import torch
 from loop import Loop, hooks
 from torch.overrides import _get_current_function_mode_stack
 
-from cockpit import Cockpit, CockpitWarning, list_runs, load_run
+from cockpit import Cockpit, list_runs, load_run
 from cockpit.store import Reader, RunIsLive
 
 
@@ -91,17 +91,6 @@ def test_a_run_that_was_cut_short_goes_on_after_its_last_point(begin, loop, tmp_
     loop.steps(second, 2)
     second.close()
     assert list(load_run(tmp_path / "run")["loss"].steps) == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_distance_of_a_resumed_run_is_missing_because_its_start_is_not_known(begin, loop, tmp_path):
-    first = begin(instruments="distance")
-    loop.steps(first, 3)
-    first.close()
-    second = begin(instruments="distance", resume=True)
-    with pytest.warns(CockpitWarning, match="no reading of distance: the run was resumed"):
-        loop.steps(second, 2)
-    second.close()
-    assert list(load_run(tmp_path / "run")["distance"].missing) == [False, False, False, True, True]
 
 
 def test_resume_begins_a_run_that_is_not_there(begin, loop, tmp_path):

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cockpit.reading import Histogram, Histogram2d, Reading
-from cockpit.run import load_run
-from cockpit.store import SCHEMA_VERSION, Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
+from cockpit.reading import Histogram, Reading
+from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
 
 Start = Callable[..., Writer]
 EDGES = np.linspace(-1, 1, 4)
@@ -89,50 +88,6 @@ def test_a_newer_log_is_not_continued(start: Start) -> None:
         other.execute("UPDATE run SET schema_version = 99")
     with pytest.raises(UnreadableLog, match="written by a newer Cockpit"):
         start(resume=True)
-
-
-def test_a_log_of_an_older_version_is_read_and_continued_as_one_of_this(start: Start) -> None:
-    """Version 1 kept whether a series holds histograms as a truth value, and had none of pairs."""
-    writer = start()
-    counts, edges = np.array([1, 2, 3]), EDGES
-    writer.put(0, 0.0, {"loss": Reading(1.0), "hist": Reading(Histogram(counts, edges), {"a": None})})
-    writer.close()
-    with closing(sqlite3.connect(writer.path)) as other, other:
-        (table,) = other.execute("SELECT sql FROM sqlite_master WHERE name = 'series'").fetchone()
-        other.execute("ALTER TABLE series RENAME TO newer")
-        other.execute(table.replace("histogram SMALLINT", "histogram BOOLEAN"))
-        other.execute("INSERT INTO series SELECT * FROM newer")
-        other.execute("DROP TABLE newer")
-        other.execute("UPDATE run SET schema_version = 1")
-    assert Reader(writer.path).column("hist").values.tolist() == [[1, 2, 3]]
-    writer = start(resume=True)
-    pairs = Histogram2d(counts[:2, None], edges[:3], edges[:2])
-    writer.put(1, 0.0, {"hist": Reading(Histogram(counts, edges)), "pairs": Reading(pairs)})
-    writer.close()
-    reader = Reader(writer.path)
-    assert [(series.key, series.kind, series.points) for series in reader.series()] == [
-        ("loss", "scalar", 1), ("hist", "histogram", 2), ("hist", "layers", 1), ("pairs", "histogram2d", 1),
-    ]  # fmt: skip
-    assert reader.column("pairs").values.tolist() == [[[1], [2]]]
-    with closing(sqlite3.connect(writer.path)) as other:
-        assert other.execute("SELECT schema_version FROM run").fetchone() == (SCHEMA_VERSION,)
-
-
-def test_a_log_from_before_arrays_is_read_and_takes_them_up(start: Start) -> None:
-    """Version 2 had all tables as they are now, and no series of arrays."""
-    writer = start()
-    histogram = Histogram(np.array([1, 2, 3]), EDGES)
-    writer.put(0, 0.0, {"parameters": Reading(histogram, {"a": histogram})})
-    writer.close()
-    with closing(sqlite3.connect(writer.path)) as other, other:
-        other.execute("UPDATE run SET schema_version = 2")
-    assert load_run(writer.path)["parameters"].arrays is None
-    writer = start(resume=True)
-    writer.put(1, 0.0, {"parameters": Reading(histogram, {"a": histogram}, arrays={"a": np.ones((2, 2))})})
-    writer.close()
-    quantity = load_run(writer.path)["parameters"]
-    assert quantity.values.tolist() == [[1, 2, 3]] * 2
-    assert quantity.at(1)["a"].tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_network_file_system_is_named_and_write_ahead_logging_left(

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.store.columns import latest, scalar_column, thin
+from cockpit.store.columns import scalar_column, strided, thin
+from cockpit.store.points import from_rows
 from cockpit.store.schema import MISSING, flag_of
 
 entries = st.lists(st.none() | st.floats() | st.sampled_from([0.0, 1.0]), min_size=20, max_size=400)
@@ -67,18 +68,20 @@ def test_a_long_gap_stays_open() -> None:
     assert (flags[inside] == MISSING).all()
 
 
-def test_nothing_is_thinned_that_fits() -> None:
-    rows = [(step, 0.0, float(step), 0) for step in range(10)]
-    assert list(scalar_column("loss", [rows], 10).steps) == list(range(10))
-
-
 def test_no_rows_are_an_empty_column() -> None:
-    column = scalar_column("loss", [], 10)
+    column = scalar_column("loss", from_rows([]))
     assert len(column) == 0
     assert column.values.dtype == np.dtype(np.float64)
     assert column.missing.dtype == np.dtype(bool)
 
 
-def test_the_newest_of_equal_steps_is_the_last() -> None:
-    assert list(latest(np.array([1, 1, 2, 3, 3, 3]))) == [1, 2, 5]
-    assert list(latest(np.zeros(0, np.int64))) == []
+def test_of_equal_steps_the_point_with_the_highest_number_stays_whatever_their_order() -> None:
+    places = [(4, 1), (2, 1), (3, 2), (9, 3), (8, 3), (5, 0)]
+    points = from_rows([[(number, step, 0.0, float(number), 0, None) for number, step in places]]).in_order()
+    assert (points.steps.tolist(), points.ids.tolist()) == ([0, 1, 2, 3], [5, 4, 3, 9])
+
+
+def test_even_strides_keep_their_bound_and_both_ends() -> None:
+    points = from_rows([[(step, step, 0.0, 1.0, 0, None) for step in range(100)]])
+    assert strided(points, 5).steps.tolist() == [0, 25, 50, 74, 99]
+    assert strided(points, 100) is strided(points, None) is points

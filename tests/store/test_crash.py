@@ -95,6 +95,35 @@ def test_a_killed_process_loses_at_most_a_second(child: Child, tmp_path: Path) -
     check_integrity(reader.path)
 
 
+CHUNKS = """
+from cockpit.store import encoder
+encoder._TAIL, encoder._LENGTH = (16, 16), (8, 8)  # chunks all the time
+"""
+
+
+@pytest.mark.parametrize("count", [40, 150, 300])
+def test_a_process_that_is_killed_while_it_makes_chunks_leaves_every_point_once(
+    child: Child, tmp_path: Path, count: int
+) -> None:
+    setup = SETUP.replace("time.time())", "time.time()), flush_interval=0.01")
+    process = child(CHUNKS + setup + TRAIN, tmp_path / "run")
+    follow(process, count)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reader = Reader(tmp_path / "run")
+    with closing(sqlite3.connect(reader.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM chunk").fetchone()[0] > 3
+    for key, kind in (("loss", "scalar"), ("loss", "layers"), ("hist", "histogram"), ("hist", "layer_histograms")):
+        column = reader.column(key, kind)
+        (series,) = (series for series in reader.series() if (series.key, series.kind) == (key, kind))
+        assert column.steps.tolist() == list(range(series.points))
+        if key == "loss":
+            assert column.values.ravel().tolist() == column.steps.tolist()
+        else:
+            assert column.values.reshape(-1, 50)[:, 0].tolist() == column.steps.tolist()
+    check_integrity(reader.path)
+
+
 def test_a_killed_run_can_be_resumed(child: Child, start: Start, tmp_path: Path) -> None:
     process = child(SETUP + TRAIN, tmp_path / "run")
     follow(process, 200)
@@ -252,7 +281,7 @@ connection.execute("PRAGMA cache_size=1")  # pages of the open transaction spill
 connection.execute("PRAGMA journal_mode=TRUNCATE")
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("UPDATE run SET cursor = 12345")
-connection.executemany("INSERT INTO payload VALUES (?, ?)", [(1000 + n, bytes(3000)) for n in range(500)])
+connection.executemany("INSERT INTO payload VALUES (1, ?, ?)", [(1000 + n, bytes(3000)) for n in range(500)])
 os._exit(9)
 """
 

@@ -230,7 +230,7 @@ def broken(path: Path, how: str) -> None:
         ("text", "not a log of Cockpit"),
         ("empty", "it is empty"),
         ("foreign", "not a log of Cockpit"),
-        ("newer", r"newer Cockpit \(log version 99, this one reads up to 3\): upgrade with"),
+        ("newer", r"newer Cockpit \(log version 99, this one reads up to 4\): upgrade with"),
         ("missing", "there is no such file"),
     ],
 )

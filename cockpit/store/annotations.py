@@ -1,0 +1,74 @@
+"""What is said about a run after it was written: tags and notes, in a small file beside its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cockpit.store.schema import dumps, text
+
+FILE = "annotations.json"
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Tags and notes of a run.
+
+    Args:
+        tags: In place of those in its header; ``None`` where these hold.
+        notes: Text of any length.
+    """
+
+    tags: tuple[str, ...] | None = None
+    notes: str = ""
+
+
+def read(directory: Path) -> Annotations:
+    """Those of the run in ``directory``; none where there is no such file, or another's of that name."""
+    try:
+        said = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return Annotations()
+    if not isinstance(said, dict):
+        return Annotations()
+    tags, notes = said.get("tags"), said.get("notes")
+    known = tuple(map(str, tags)) if isinstance(tags, list) else None
+    return Annotations(known, notes if isinstance(notes, str) else "")
+
+
+def changed(said: Annotations, tags: Iterable[str] | None, notes: str | None) -> Annotations:
+    """``said`` with other tags or notes, where these are given.
+
+    Raises:
+        TypeError: If a tag is no text.
+    """
+    if tags is not None:
+        tags = [tags] if isinstance(tags, str) else list(tags)
+        wrong = next((tag for tag in tags if not isinstance(tag, str)), None)
+        if wrong is not None:
+            raise TypeError(f"tags are texts, got {wrong!r}")
+        tags = tuple(dict.fromkeys(text(tag) for tag in tags))
+    return Annotations(said.tags if tags is None else tags, said.notes if notes is None else text(notes))
+
+
+def write(directory: Path, said: Annotations) -> None:
+    """Whole or not at all, whoever reads meanwhile.
+
+    Raises:
+        OSError: If the directory cannot be written.
+    """
+    fresh = directory / f".{FILE}.{uuid.uuid4().hex}"
+    try:
+        fresh.write_text(dumps({"tags": said.tags, "notes": said.notes}), encoding="utf-8")
+        os.replace(fresh, directory / FILE)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def forget(directory: Path) -> None:
+    """Deletes what was said."""
+    (directory / FILE).unlink(missing_ok=True)
