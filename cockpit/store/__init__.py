@@ -1,6 +1,5 @@
 """The log of a run: written on a background thread, read live or afterwards. Knows no torch."""
 
-from cockpit.store.annotations import Annotations as Annotations
 from cockpit.store.attempts import Attempt as Attempt
 from cockpit.store.catalog import RunSummary as RunSummary
 from cockpit.store.catalog import Store as Store
@@ -8,6 +7,7 @@ from cockpit.store.columns import Column as Column
 from cockpit.store.reader import Event as Event
 from cockpit.store.reader import Reader as Reader
 from cockpit.store.reader import Series as Series
+from cockpit.store.remarks import Annotations as Annotations
 from cockpit.store.schema import SCHEMA_VERSION as SCHEMA_VERSION
 from cockpit.store.schema import Header as Header
 from cockpit.store.schema import RunExists as RunExists

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from cockpit.store import annotations, database
+from cockpit.store import database, remarks
 from cockpit.store.look import latest_values
 from cockpit.store.reader import Reader
 from cockpit.store.schema import RunIsLive, UnreadableLog, run
@@ -91,8 +91,8 @@ class Store:
             OSError: If the run's directory cannot be written.
         """
         directory = self._file(name).parent
-        old = annotations.read(directory)
-        annotations.write(directory, annotations.changed(old, tags, notes))
+        old = remarks.read(directory)
+        remarks.write(directory, remarks.changed(old, tags, notes))
 
     def delete(self, name: str) -> None:
         """Deletes the log of a run, its ranks' and its notes; what else lies in its directory stays there.
@@ -112,7 +112,7 @@ class Store:
         for path in logs:
             for ending in ("-journal", "-shm", "-wal", ""):  # the log last: until then the run is listed
                 path.with_name(path.name + ending).unlink(missing_ok=True)
-        annotations.forget(directory)
+        remarks.forget(directory)
         if directory.resolve() != self.logdir.resolve() and not any(directory.iterdir()):
             directory.unlink() if directory.is_symlink() else directory.rmdir()
 
@@ -159,7 +159,7 @@ class Store:
 def _stamp(path: Path) -> _Stamp:
     """Changes when anything is written; what is committed first stands in the write-ahead log."""
     stamps = []
-    for file in (path, path.with_name(path.name + "-wal"), path.with_name(annotations.FILE)):
+    for file in (path, path.with_name(path.name + "-wal"), path.with_name(remarks.FILE)):
         try:
             status = file.stat()
         except OSError:
@@ -187,7 +187,7 @@ def _read_summary(name: str, path: Path) -> RunSummary:
         columns = [column for column in run.c if column.name != "header"]
         row = connection.execute(sa.select(*columns)).one()
         latest = latest_values(connection, row.id)
-    said = annotations.read(path.parent)
+    said = remarks.read(path.parent)
     return RunSummary(
         name,
         database.state_of(row),

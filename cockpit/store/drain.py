@@ -8,8 +8,9 @@ import time
 import warnings
 
 from cockpit.store import database
+from cockpit.store.batch import Batch
 from cockpit.store.claim import Claim, Log, TakenOver
-from cockpit.store.encoder import Batch, Encoder
+from cockpit.store.encoder import Encoder
 from cockpit.store.inbox import Inbox
 
 _BATCH = 1_000  # items in one transaction

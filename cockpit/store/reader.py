@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from cockpit.store import annotations, database
-from cockpit.store.annotations import Annotations
+from cockpit.store import database, remarks
 from cockpit.store.arrays import Array
 from cockpit.store.attempts import Attempt, attempts_of, sight
 from cockpit.store.columns import Column
 from cockpit.store.look import Look, latest_values
+from cockpit.store.remarks import Annotations
 from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, piece, run, series
 
 _NUMBER = 1  # of the one run in a file
@@ -140,7 +140,7 @@ class Reader:
 
     def annotations(self) -> Annotations:
         """Its tags and notes, as they are by now."""
-        said = annotations.read(self.path.parent)
+        said = remarks.read(self.path.parent)
         return said if said.tags is not None else replace(said, tags=self.header.tags)
 
     def column(
