@@ -7,6 +7,7 @@ is drawn.
 from __future__ import annotations
 
 import difflib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -19,6 +20,7 @@ from cockpit.schedule import Auto, Schedule, as_schedule
 from cockpit.step import Step
 
 Configuration: TypeAlias = Literal["economy", "business", "full"]
+T = TypeVar("T")
 CONFIGURATIONS: tuple[Configuration, ...] = ("economy", "business", "full")
 
 
@@ -57,6 +59,15 @@ class Instrument(ABC):
     schedule: Schedule | Auto | None = None
     """When it is read; ``None``: when the cockpit says."""
 
+    settings: Mapping[str, Any] = {}
+    """What it was made with: its arguments and their defaults, all but ``track``."""
+
+    def __new__(cls: type[T], *args: Any, **kwargs: Any) -> T:
+        """Remembers the arguments, so that the log can say what an instrument was set to."""
+        instrument: T = super().__new__(cls)  # type: ignore[misc]
+        instrument.settings = _arguments(cls, args, kwargs)  # type: ignore[attr-defined]
+        return instrument
+
     def __init__(self, *, track: int | Literal["auto"] | Schedule | None = None) -> None:
         self.schedule = None if track is None else as_schedule(track)
 
@@ -78,6 +89,19 @@ class Instrument(ABC):
     def probes(self) -> tuple[Probe[Any], ...]:
         """The probes of :attr:`needs`, as objects."""
         return tuple(default(probe) if isinstance(probe, type) else probe for probe in self.needs)
+
+
+def _arguments(cls: type, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by name; those that do not fit are left to the class to refuse."""
+    _, *own = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    taken = inspect.Signature([parameter for parameter in own if parameter.kind not in several])
+    try:
+        bound = taken.bind_partial(*args, **kwargs)
+    except TypeError:
+        return {}
+    bound.apply_defaults()
+    return {name: value for name, value in bound.arguments.items() if name != "track"}
 
 
 I = TypeVar("I", bound=type[Instrument])

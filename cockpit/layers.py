@@ -105,12 +105,7 @@ class Layers:
 
     def _groups(self, by: By | Callable[[str], str]) -> dict[str, list[int]]:
         """Numbers of the layers in each group."""
-        if callable(by):
-            names = [by(name) for name in self.names]
-        elif by in get_args(By):
-            names = _NAMES[by](self.names, self.owners)
-        else:
-            raise ValueError(f"layers are grouped by one of {', '.join(get_args(By))} or a function, not by {by!r}")
+        names = [by(name) for name in self.names] if callable(by) else names_of_groups(self.names, self.owners, by)
         groups: dict[str, list[int]] = {}
         for index, name in enumerate(names):
             groups.setdefault(name, []).append(index)
@@ -177,6 +172,31 @@ def owners_of(model: Mapping[str, Any]) -> dict[str, Owner]:
         owners.setdefault(module, Owner(module, kind))
         owners[name] = Owner(module, kind, name[len(module) :].lstrip("."))
     return owners
+
+
+def names_of_groups(names: Sequence[str], owners: Mapping[str, Owner], by: By) -> list[str]:
+    """For each layer the name of the group it belongs to; see :meth:`Layers.grouped`.
+
+    Raises:
+        ValueError: For another ``by``.
+    """
+    if by not in get_args(By):
+        raise ValueError(f"layers are grouped by one of {', '.join(get_args(By))} or a function, not by {by!r}")
+    return _NAMES[by](names, owners)
+
+
+def combine_of(instruments: Mapping[str, Any], key: str) -> Combine:
+    """How the instrument of ``key`` says that layers are combined; the median if it says nothing that is known.
+
+    Args:
+        instruments: What a run's header says of them.
+        key: Log key.
+    """
+    name, _, part = key.partition(".")
+    settings = instruments.get(name)
+    combine = settings.get("combine") if isinstance(settings, Mapping) else None
+    declared = combine.get(part) if isinstance(combine, Mapping) else None
+    return next((known for known in COMBINE if known == declared), "median")
 
 
 def _by_type(names: Sequence[str], owners: Mapping[str, Owner]) -> list[str]:

@@ -15,6 +15,29 @@ AxisScale: TypeAlias = Literal["linear", "log"]
 
 
 @dataclass(frozen=True)
+class LayerColumn:
+    """A layer-wise quantity as a column of the table of layers.
+
+    Args:
+        title: Heading, two or three words.
+        key: Log key of a layer-wise number, or of a layer-wise histogram, of which the median is shown.
+        over: Log key of a layer-wise number that it is divided by; empty: it stands for itself.
+        share: Whether a layer's share of the sum over all layers is shown.
+        scale: Scale of the bars. What has no logarithm has no bar on a logarithmic one.
+        how_to_read: One sentence.
+        place: Columns stand in the order of their places, from the left.
+    """
+
+    title: str
+    key: str
+    over: str = ""
+    share: bool = False
+    scale: AxisScale = "linear"
+    how_to_read: str = ""
+    place: int = 100
+
+
+@dataclass(frozen=True)
 class Panel:
     """One drawing and the words around it.
 
@@ -33,6 +56,11 @@ class Panel:
         user_metrics: Whether the scalars that the user logs join the keys.
         references: Horizontal lines with a meaning, as ``(value, label)``.
         optional: Whether it stays out until one of its keys has a value: not every training scales its loss.
+        formula: What it shows, in TeX, one equation a line; see :mod:`cockpit.drawing.formula` for what is set.
+        good: What it looks like when all is well.
+        bad: What trouble looks like, and what to do about it.
+        source: Where the quantity comes from: paper and equation, or how it is counted.
+        layers: Its quantities as columns of the table of layers.
     """
 
     title: str
@@ -46,6 +74,11 @@ class Panel:
     user_metrics: bool = False
     references: tuple[tuple[float, str], ...] = ()
     optional: bool = False
+    formula: str = ""
+    good: str = ""
+    bad: str = ""
+    source: str = ""
+    layers: tuple[LayerColumn, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the log."""
@@ -57,6 +90,7 @@ class Panel:
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["keys"] = tuple(known.get("keys", ()))
         known["references"] = tuple((float(value), str(label)) for value, label in known.get("references", ()))
+        known["layers"] = tuple(_known(LayerColumn, column) for column in known.get("layers", ()))
         return cls(**known)
 
 
@@ -104,3 +138,8 @@ class Screen:
         """The inverse of :meth:`to_json`."""
         places = tuple(Place(**place) for place in data["places"])
         return cls(data["name"], int(data["columns"]), places, tuple(map(str, data.get("headings", ()))))
+
+
+def _known(cls: type[LayerColumn], data: Mapping[str, Any]) -> LayerColumn:
+    """``data`` as an object, without the fields of a newer version."""
+    return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.layers import COMBINE, Combine, Layers, owners_of
+from cockpit.layers import Layers, combine_of, owners_of
 from cockpit.reading import Histogram, Histogram2d, Value
 from cockpit.store import Column, Header, Reader, RunSummary, Store
 from cockpit.store.arrays import Array
@@ -160,7 +160,7 @@ class Run:
                 arrays = Arrays(key, column.steps, column.times, self._reader)
             elif is_layered(entry.kind):
                 header = self.header
-                declared = owners_of(header.model), _declared(header, key)
+                declared = owners_of(header.model), combine_of(header.instruments, key)
                 layers = Layers(column.layers, *_fields(column), column.edges, column.y_edges, *declared)
             elif network is None:
                 network = column
@@ -238,15 +238,6 @@ def list_runs(logdir: str | Path = "runs") -> list[RunSummary]:
     if not Path(logdir).is_dir():
         raise FileNotFoundError(f"there is no directory {logdir}; runs are where `Cockpit(..., run=...)` put them")
     return Store(logdir).runs()
-
-
-def _declared(header: Header, key: str) -> Combine:
-    """How the instrument of ``key`` says that layers are combined; the median if it says nothing that is known."""
-    name, _, part = key.partition(".")
-    settings = header.instruments.get(name)
-    combine = settings.get("combine") if isinstance(settings, Mapping) else None
-    declared = combine.get(part) if isinstance(combine, Mapping) else None
-    return next((known for known in COMBINE if known == declared), "median")
 
 
 def _fields(

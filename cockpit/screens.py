@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cockpit.panel import Panel, Place, Screen
+from cockpit.panel import LayerColumn, Panel, Place, Screen
 
 PANELS: dict[str, Panel] = {
     "distances": Panel(
@@ -12,6 +12,14 @@ PANELS: dict[str, Panel] = {
         group="steps",
         yscale="log",
         how_to_read="A distance that stalls while updates go on means diffusion; tiny updates mean a stuck optimizer.",
+        formula=r"\text{distance} = \lVert \theta(t) - \theta(0) \rVert_2"
+        "\n"
+        r"\text{update size} = \lVert \theta(t+1) - \theta(t) \rVert_2",
+        good="A distance that grows like the root of the steps and flattens as the learning rate falls.",
+        bad="A distance that stands still beside large updates: the optimizer jumps to and fro. An update size of 0 "
+        "in one layer: nothing trains it.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks (2021), "
+        "section 7.2.3.",
     ),
     "gradient_tests": Panel(
         title="Gradient tests",
@@ -19,6 +27,31 @@ PANELS: dict[str, Panel] = {
         keys=("norm_test", "inner_test", "ortho_test"),
         group="gradients",
         how_to_read="The further the circle and bands reach, the more of the mean gradient is sampling noise.",
+        formula=r"\theta_{\text{norm}} = \sqrt{\frac{1}{N (N - 1)} "
+        r"\left[ \frac{\sum_n \lVert g_n \rVert^2}{\lVert g \rVert^2} - N \right]}"
+        "\n"
+        r"\theta_{\text{inner}} = \sqrt{\frac{1}{N (N - 1)} "
+        r"\left[ \frac{\sum_n \langle g_n, g \rangle^2}{\lVert g \rVert^4} - N \right]}"
+        "\n"
+        r"\nu_{\text{ortho}} = \sqrt{\frac{1}{N (N - 1)} \sum_n "
+        r"\left( \frac{\lVert g_n \rVert^2}{\lVert g \rVert^2} "
+        r"- \frac{\langle g_n, g \rangle^2}{\lVert g \rVert^4} \right)}",
+        good="Areas well within the arrow's length early in training, growing slowly as the loss falls.",
+        bad="A norm test at 1: the mean gradient is nothing but noise. A larger batch or a smaller learning rate "
+        "makes progress cheaper; at 0.7 noise and signal are equal.",
+        source="Byrd et al., Sample size selection in optimization methods for machine learning (2012), eq. (3.9); "
+        "Bollapragada et al., Adaptive sampling strategies for stochastic optimization (2017), eqs. (2.6) and (3.3); "
+        "eqs. (C.20), (C.26) and (C.33) of the Cockpit paper.",
+        layers=(
+            LayerColumn(
+                "Noise",
+                "norm_test.mean_sq_norm",
+                over="norm_test.grad_sq_norm",
+                scale="log",
+                place=30,
+                how_to_read="Mean ‖g_n‖² over ‖g‖²: 1 where all samples agree, the batch size for pure noise.",
+            ),
+        ),
     ),
     "hyperparameters": Panel(
         title="Hyperparameters",
@@ -26,6 +59,10 @@ PANELS: dict[str, Panel] = {
         keys=("learning_rate", "batch_size"),
         group="bottom",
         how_to_read="What the schedule did: look here first when every other panel bends at the same step.",
+        formula=r"\eta(t), \; N(t)",
+        good="The schedule that you meant.",
+        bad="A learning rate that falls too early or never; a last batch of another size in every epoch.",
+        source="The learning rate of the optimizer's first group; the batch size is that of the model's input.",
     ),
     "performance": Panel(
         title="Performance",
@@ -35,6 +72,11 @@ PANELS: dict[str, Panel] = {
         group="bottom",
         ylabel="loss",
         how_to_read="Mini-batch loss, raw and smoothed, above whatever the training script logs.",
+        formula=r"L = \frac{1}{N} \sum_n l_n",
+        good="Falling, and the validation metrics with it.",
+        bad="Flat from the beginning: look at the gradients and the input. Falling while validation gets worse: the "
+        "network overfits. NaN: look at what grew just before.",
+        source="As the training computed it; with a sum reduction the sum.",
     ),
     "overhead": Panel(
         title="Cost of the cockpit",
@@ -43,6 +85,10 @@ PANELS: dict[str, Panel] = {
         group="bottom",
         ylabel="extra time",
         how_to_read="Share of the training time spent in instruments so far: 0.1 means ten percent.",
+        formula=r"\frac{t_{\text{with instruments}}}{t_{\text{without}}} - 1",
+        good="At or below the budget, by default 0.1.",
+        bad="Far above it for long: fix the schedule with track=, or choose a smaller configuration.",
+        source="Tracked steps against the plain steps between them, medians of each.",
     ),
 }
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, Patch, State, callback_context, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, callback_context, no_update
 from dash.development.base_component import Component
 
+from cockpit.dashboard.changes import changes
 from cockpit.dashboard.layout import TICK, cards, message, plot_style
 from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.status import strip
-from cockpit.dashboard.theme import Json
 from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.store import RunSummary, UnreadableLog
 
@@ -51,12 +51,15 @@ def register(app: Dash, sources: Sources) -> None:
 def _register_clientside(app: Dash) -> None:
     """Wire the functions of ``assets/cockpit.js``. They set what they change themselves: nothing runs in circles."""
     figures, logs = ({"part": kind, "panel": ALL} for kind in ("figure", "log"))
+    controls = {"more": ALL, "default": ALL}
     wires: dict[str, list[Input | State]] = {
         "start": [Input("scheme-toggle", "id")],
         "reflect": [Input("shown", "data")],
         "chooseRun": [Input("run", "value")],
         "chooseView": [Input("view-select", "value")],
         "chooseMore": [Input("more", "data")],
+        "noteDrawn": [Input({"drawn": ALL}, "data")],
+        "pickMore": [Input(controls, "value"), State(controls, "id")],
         "slide": [Input("slider", "value")],
         "follow": [Input("follow", "checked")],
         "play": [Input("play", "n_clicks"), State("speed", "value")],
@@ -99,7 +102,7 @@ def answer(
 
 def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None) -> list[Any]:
     """The outputs for a run: new cards where other panels stand on the page, else the panels that have changed."""
-    state = _state(page, shown, runs)
+    state = _state(page, shown, runs, page.arrangement.names)
     parts: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
     children: Any = no_update
     if state["identity"] != shown.get("identity"):
@@ -118,14 +121,20 @@ def _of_view(
 ) -> list[Any]:
     """The outputs for a view of its own: its components where another one stands on the page, and what is shown."""
     page, choice = at.page, at.choice
-    state = _state(page, shown, runs) if page else _state_without_page(choice, shown)
+    held = view.panels(at) if page else ()
+    state = _state(page, shown, runs, held) if page else _state_without_page(choice, shown)
     state |= {"view": view.name, "identity": [view.name, *view.identity(at)]}
-    children = view.build(at) if state["identity"] != shown.get("identity") else no_update
+    parts: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
+    children: Any = no_update
+    if state["identity"] != shown.get("identity"):
+        children = view.build(at)
+    elif page:
+        parts = _parts(page, shown, on_page, [panel for panel in held if _stale(panel, state, shown)])
     moved = any(state.get(name) != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     top = strip(page) if page else []
     pace = _pace(state) if page else (IDLE, -1)
-    return [*([no_update] * len(on_page) for _ in PARTS), children, top, _options(runs), _views(page), state, *pace]
+    return [*parts, children, top, _options(runs), _views(page), state, *pace]
 
 
 def _state_without_page(choice: Choice, shown: dict[str, Any]) -> dict[str, Any]:
@@ -139,10 +148,11 @@ def _views(page: Page | None) -> list[str]:
     return [*(page.views if page else ()), *VIEWS]
 
 
-def _state(page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None) -> dict[str, Any]:
-    """What the page will show, as JSON keeps it."""
+def _state(
+    page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None, names: Sequence[str]
+) -> dict[str, Any]:
+    """What the page will show, with the panels ``names``, as JSON keeps it."""
     first, last = page.span
-    names = page.arrangement.names
     others = (
         shown.get("others", False)
         if runs is None
@@ -185,23 +195,6 @@ def _parts(page: Page, shown: dict[str, Any], on_page: Sequence[str], redrawn: S
             for column, value in zip(columns, values, strict=True):
                 column[position] = value
     return columns
-
-
-def changes(figure: Json) -> Patch:
-    """A figure as changes to the one on the page, except the ranges that the reader may have zoomed to.
-
-    The graph keeps those in its own figure, which a whole new one would replace.
-    """
-    patch = Patch()
-    patch["data"] = figure["data"]
-    for name, value in figure["layout"].items():
-        if name.startswith(("xaxis", "yaxis")):
-            kept = () if value.get("fixedrange") else ("range",)
-            for setting in value.keys() - kept:
-                patch["layout"][name][setting] = value[setting]
-        else:
-            patch["layout"][name] = value
-    return patch
 
 
 def _pace(state: dict[str, Any]) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Page
 from cockpit.dashboard.panels import LOGARITHMIC
 from cockpit.panel import Place
@@ -15,6 +16,7 @@ from cockpit.panel import Place
 Id: TypeAlias = "dict[str, str]"
 
 SPEEDS = ("60", "30", "10")  # seconds for a replay of the whole run
+IN_FULL = "Panel"  # the view that shows one panel alone
 TICK = 1000  # milliseconds between looks at a live log
 THEME = {"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"}
 
@@ -24,7 +26,7 @@ def part(kind: str, panel: str) -> Id:
     return {"part": kind, "panel": panel}
 
 
-def _labelled(text: str) -> dict[str, Any]:
+def labelled(text: str) -> dict[str, Any]:
     """What a screen reader says for a part without visible words."""
     return {"aria-label": text}
 
@@ -38,7 +40,7 @@ def skeleton() -> Component:
             dcc.Store(id="shown"),
             dcc.Store(id="more"),
             html.Header([_brand(), html.Div(id="status", className="status")], className="strip"),
-            html.Nav(_replay(), id="replay", className="replay", **_labelled("Replay")),
+            html.Nav(_replay(), id="replay", className="replay", **labelled("Replay")),
             html.Main(html.P("Looking for runs …", className="message"), id="view"),
         ],
         id="theme",
@@ -58,13 +60,13 @@ def _brand() -> Component:
         size="xs",
         className="run-select",
         comboboxProps={"width": "max-content", "position": "bottom-start"},
-        **_labelled("Run"),
+        **labelled("Run"),
     )
-    view = dmc.Select(id="view-select", allowDeselect=False, size="xs", className="view-select", **_labelled("View"))
+    view = dmc.Select(id="view-select", allowDeselect=False, size="xs", className="view-select", **labelled("View"))
     scheme = dmc.ActionIcon(
-        "◐", id="scheme-toggle", variant="default", size="md", **_labelled("Dark or light"), n_clicks=0
+        "◐", id="scheme-toggle", variant="default", size="md", **labelled("Dark or light"), n_clicks=0
     )
-    again = dmc.ActionIcon("↻", id="again", variant="default", size="md", **_labelled("Look for new runs"), n_clicks=0)
+    again = dmc.ActionIcon("↻", id="again", variant="default", size="md", **labelled("Look for new runs"), n_clicks=0)
     return html.Div([html.H1("Cockpit"), run, again, view, scheme], className="brand")
 
 
@@ -73,7 +75,7 @@ def _replay() -> list[Component]:
     return [
         dmc.Button("Play", id="play", size="compact-sm", variant="default", n_clicks=0, className="play"),
         dmc.Select(id="speed", data=speeds, value=SPEEDS[1], allowDeselect=False, size="xs", className="speed",
-                   **_labelled("Duration of the replay")),
+                   **labelled("Duration of the replay")),
         dmc.Slider(id="slider", min=0, max=1, value=0, step=1, updatemode="drag", size="sm", className="slider",
                    thumbLabel="Step"),
         html.Output(id="step", className="step"),
@@ -88,25 +90,36 @@ def cards(page: Page) -> list[Component]:
         return [message("This run declares no panels, so there is nothing to draw.")]
     parts = [_grid(page)] if arrangement.places else []
     if arrangement.rest:
-        rest = [_card(page, name) for name in arrangement.rest]
+        rest = [card(page, name) for name in arrangement.rest]
         heading = [html.H2("More from this run", className="more")] if parts else []
         parts += [*heading, html.Div(rest, className="screen flowing")]
     return parts
 
 
 def _grid(page: Page) -> Component:
-    placed = [_card(page, place.panel, place) for place in page.arrangement.places]
+    placed = [card(page, place.panel, place) for place in page.arrangement.places]
     columns = page.arrangement.columns
     return html.Div(placed, className=f"screen columns-{min(columns, 3)}", style={"--columns": columns})
 
 
-def _card(page: Page, name: str, place: Place | None = None) -> Component:
+def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False) -> Component:
+    """A panel with its words.
+
+    Args:
+        page: Where it stands.
+        name: The panel's name.
+        place: Its cells, on a screen.
+        in_full: Whether it is the page's only panel; else its heading leads to where it is.
+    """
     panel, drawing = page.panel(name), page.drawing(name)
+    title: str | Component = panel.title or name
+    if not in_full:
+        title = link(title, page, IN_FULL, {"panel": name}, title="Open in full")
     tools = []
     if panel.kind in LOGARITHMIC:
         tools.append(dmc.Checkbox(id=part("log", name), label="log", checked=page.log(name), size="xs"))
     how = html.P(panel.how_to_read, className="how")
-    heading = html.Div([html.H3(panel.title or name), how, *tools], className="heading")
+    heading = html.Div([html.H3(title), how, *tools], className="heading")
     graph = dcc.Graph(
         id=part("figure", name),
         figure=drawing.figure,
@@ -129,7 +142,7 @@ def _card(page: Page, name: str, place: Place | None = None) -> Component:
         ],
         className=f"panel kind-{panel.kind if panel.kind.isalnum() else 'other'}",
         style=_cells(place) if place else {},
-        **_labelled(panel.title or name),
+        **labelled(panel.title or name),
     )
 
 

@@ -136,7 +136,7 @@ def _stacked(contents: Sequence[Strip]) -> Iterator[Strip]:
     each = (1 - EVENTS_HEIGHT) / len(contents)
     for index, strip in enumerate(contents):
         top = 1 - index * each - HEADER / rows
-        bottom = 1 - (index + 1) * each + (0.02 if index + 1 < len(contents) else 0)
+        bottom = 1 - (index + 1) * each + (0.02 / rows if index + 1 < len(contents) else 0)
         yield Strip(strip.title, strip.curves, strip.log, strip.own, top, bottom, index + 1)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpit.store import Column, Event, Header, Reader, Series, Store
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
+MOST_READINGS = 240  # of a layer-wise series, each of which is one number for every layer
 MOST_COLUMNS = 200  # kept of one run
 MOST_RUNS = 6  # kept open
 _FIELDS = ("steps", "times", "values", "missing")
@@ -26,7 +29,7 @@ class Source:
         self.refresh()
 
     def _forget(self) -> None:
-        self._columns: OrderedDict[tuple[str, bool], tuple[int, Column]] = OrderedDict()
+        self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
         self.header: Header = self._reader.header
         self.cursor = -1
         self._overtaken: tuple[tuple[int, int | None], ...] = ()
@@ -77,14 +80,47 @@ class Source:
             return None
         with self._lock:
             most = None if exact else MOST_POINTS
-            cursor, column = self._columns.pop((key, exact), (-1, None))
-            if column is not None and cursor != self.cursor:
-                column = _joined(column, self._reader.column(key, "scalar", since=cursor))
-            if column is None or (most is not None and len(column.steps) > 2 * most):
-                column = self._reader.column(key, "scalar", max_points=most)
-            self._columns[key, exact] = self.cursor, column
-            while len(self._columns) > MOST_COLUMNS:
-                self._columns.popitem(last=False)
+            return self._kept(key, "scalar", "exact" if exact else "", most, lambda column: column)
+
+    def layered(self, key: str, kind: str, name: str, reduce: Callable[[Column], Column]) -> Column | None:
+        """What ``reduce`` makes of a layer-wise series, thinned to :data:`MOST_READINGS`; ``None`` if there is none.
+
+        Args:
+            key: Log key.
+            kind: ``layers`` or ``layer_histograms``.
+            name: Of the reduction: what it has made is kept under it.
+            reduce: Makes a smaller column of one that holds all layers, point by point; it may be given few of them.
+        """
+        if (key, kind) not in self.series:
+            return None
+        with self._lock:
+            return self._kept(key, kind, name, MOST_READINGS, reduce)
+
+    def _kept(self, key: str, kind: str, name: str, most: int | None, reduce: Callable[[Column], Column]) -> Column:
+        """The series' points, of which only those are read that were added since the last time."""
+        place = key, f"{kind} {name}"
+        cursor, column = self._columns.pop(place, (-1, None))
+        if column is not None and cursor != self.cursor:
+            new = self._reader.column(key, kind, since=cursor)
+            column = _joined(column, reduce(new)) if len(new.steps) else column
+        if column is None or (most is not None and len(column.steps) > 2 * most):
+            column = reduce(self._reader.column(key, kind, max_points=most))
+        self._columns[place] = self.cursor, column
+        while len(self._columns) > MOST_COLUMNS:
+            self._columns.popitem(last=False)
+        return column
+
+    def latest(self, key: str, kind: str) -> Column | None:
+        """The series' last point; ``None`` if there is no such series."""
+        entry = self.series.get((key, kind))
+        if entry is None:
+            return None
+        with self._lock:
+            place = key, f"{kind} latest"
+            cursor, column = self._columns.pop(place, (-1, None))
+            if column is None or cursor != self.cursor:
+                column = self._reader.at(key, entry.last_step, kind)
+            self._columns[place] = self.cursor, column
             return column
 
     def closeup(self, key: str, steps: tuple[int, int]) -> Column | None:
@@ -97,7 +133,7 @@ class Source:
             detail = self._reader.column(key, "scalar", steps=(low, high), max_points=MOST_POINTS)
         outside = (whole.steps < low) | (whole.steps > high)
         kept = {name: getattr(whole, name)[outside][::2] for name in _FIELDS}
-        return _joined(replace(whole, **kept), detail)
+        return _joined(replace(whole, **kept), detail) or whole
 
     def histogram(self, key: str, kind: str, step: int | None) -> Column | None:
         """The last histogram of ``key`` at or before ``step`` (of all for ``None``): one row, no row, or ``None``.
@@ -107,6 +143,10 @@ class Source:
             kind: ``histogram``, or ``histogram2d`` of pairs.
             step: The step.
         """
+        return self.at(key, kind, step)
+
+    def at(self, key: str, kind: str, step: int | None) -> Column | None:
+        """The last point of a series at or before ``step`` (of all for ``None``): one row, no row, or ``None``."""
         entry = self.series.get((key, kind))
         if entry is None:
             return None
@@ -115,21 +155,13 @@ class Source:
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""
-        entry = self.series.get((key, "scalar"))
-        if entry is None:
-            return None
-        with self._lock:
-            column = self._reader.at(key, entry.last_step if step is None else step, "scalar")
-        return float(column.values[0]) if len(column.steps) and not column.missing[0] else None
+        column = self.at(key, "scalar", step)
+        return None if column is None or not len(column.steps) or column.missing[0] else float(column.values[0])
 
     def layers_at(self, key: str, step: int | None) -> dict[str, float]:
         """The last values of ``key`` by layer at or before ``step``; those that are missing are left out."""
-        entry = self.series.get((key, "layers"))
-        if entry is None:
-            return {}
-        with self._lock:
-            column = self._reader.at(key, entry.last_step if step is None else step, "layers")
-        if not len(column.steps):
+        column = self.at(key, "layers", step)
+        if column is None or not len(column.steps):
             return {}
         values = zip(column.layers, column.values[0], column.missing[0], strict=True)
         return {name: float(value) for name, value, missing in values if not missing}
@@ -172,12 +204,21 @@ class Sources:
         return source
 
 
-def _joined(old: Column, new: Column) -> Column:
-    """Both columns' points in step order; where both have a step, the newer point."""
+def _joined(old: Column, new: Column) -> Column | None:
+    """Both columns' points in step order; where both have a step, the newer point. ``None`` where they do not match."""
     if len(new.steps) == 0:
         return old
+    if old.layers != new.layers or not _same(old.edges, new.edges):
+        return None
     merged = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in _FIELDS}
     order = np.argsort(merged["steps"], kind="stable")
     steps = merged["steps"][order]
     final = np.append(steps[1:] != steps[:-1], True)  # the last of equal steps is the newest
     return replace(old, **{name: values[order][final] for name, values in merged.items()})
+
+
+def _same(old: NDArray[np.float64] | None, new: NDArray[np.float64] | None) -> bool:
+    """Whether bins are the same for all points of both columns."""
+    if old is None or new is None:
+        return old is new
+    return old.ndim == new.ndim == 1 and np.array_equal(old, new)

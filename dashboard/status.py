@@ -47,14 +47,14 @@ def overhead(page: Page) -> Component:
     names = sorted(settings, key=lambda name: (intervals.get(name, math.inf), name))
     rows: list[Component] = [
         html.Li(
-            [html.B(name), *(html.Span(words) for words in _pace(settings[name], intervals.get(name), costs.get(name)))]
+            [html.B(name), *(html.Span(words) for words in pace(settings[name], intervals.get(name), costs.get(name)))]
         )
         for name in names
     ]
     return _unfolding(fact, rows, "paces") if rows else fact
 
 
-def _pace(settings: object, interval: float | None, cost: float | None) -> tuple[str, str]:
+def pace(settings: object, interval: float | None, cost: float | None) -> tuple[str, str]:
     """How often an instrument is read and what that costs a time: as the budget has it now, or as it was set."""
     if interval is None or interval < 1:
         return str(settings.get("interval", "")) if isinstance(settings, Mapping) else "", ""

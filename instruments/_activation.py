@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
 from cockpit.layers import Combine
-from cockpit.panel import Panel
+from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.activations import Activations, Activity
 from cockpit.reading import Reading
 from cockpit.step import Step
@@ -39,6 +39,27 @@ class Activation(Instrument):
         ylabel="share of units",
         how_to_read="Units that no sample of the batch moves learn nothing; a share that grows asks for a smaller "
         "learning rate.",
+        formula=r"\text{dead share} = \frac{\#\{\text{units that are zero for every sample}\}}{\#\{\text{units}\}}"
+        "\n"
+        r"\mathrm{RMS} = \sqrt{\mathrm{mean}_{n,i}\, x_{ni}^2}",
+        good="A share that is small and stays; a root mean square of about the same size from layer to layer.",
+        bad="A share that grows and never falls: the units have died, often after one step that was too large. A "
+        "root mean square that shrinks or grows layer by layer: the initialisation does not keep the signal's "
+        "size.",
+        source="Counted from what the modules return in the forward pass, over all samples and positions of the "
+        "mini-batch.",
+        layers=(
+            LayerColumn(
+                "Dead units", "activation", place=40, how_to_read="Share of units that are zero for every sample."
+            ),
+            LayerColumn(
+                "Activation RMS",
+                "activation.rms",
+                scale="log",
+                place=50,
+                how_to_read="Root mean square of the module's output.",
+            ),
+        ),
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

@@ -124,6 +124,15 @@ class Alpha(Instrument):
         ylabel="normalised step",
         how_to_read="At −1 the step has not moved, at 0 it stops at the valley's floor, above 0 it crosses it. "
         "Good runs have a median above 0.",
+        formula=r"f(u) = w_1 + w_2 u + w_3 u^2, \qquad u = \frac{\tau}{\lVert s \rVert_2} \in [0, 1]"
+        "\n"
+        r"\alpha = \frac{1}{u_{\min}} - 1, \qquad u_{\min} = -\frac{w_2}{2 w_3}",
+        good="A density around 0 or a little above, that keeps its place: steps reach the valley's floor and go "
+        "somewhat beyond.",
+        bad="Everything near −1: steps are much too short, raise the learning rate. A median near 1 or above: the "
+        "steps end as high on the other side as they began, lower it.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), eqs. (C.1) to (C.5), with slopes in units of the loss and variances of the means.",
     )
 
     def __init__(self, *, start: bool = True, track: int | Schedule | None = None) -> None:

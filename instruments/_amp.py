@@ -27,6 +27,12 @@ class Amp(Instrument):
         optional=True,
         how_to_read="A skipped step halves the scale; a scale that only falls means gradients that overflow whatever "
         "the scale.",
+        formula=r"\text{loss scale} = \frac{\text{what backward is called on}}{L}",
+        good="A scale that settles, with a skipped step once in a few hundred or thousand.",
+        bad="Skipped steps in a row, and a scale that falls each time: the gradients themselves are infinite or "
+        "not numbers.",
+        source="The constant that the loss is multiplied with before its backward pass, as gradient scalers do: "
+        "Micikevicius et al., Mixed precision training (2018).",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

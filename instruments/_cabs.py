@@ -58,6 +58,12 @@ class CABS(Instrument):
         yscale="log",
         ylabel="samples",
         how_to_read="A suggestion far above the batch size says: raise the batch size or lower the learning rate.",
+        formula=r"\frac{\eta}{L} \, \frac{1}{N} \sum_n \lVert g_n - g \rVert^2",
+        good="Near the batch size that you use, or below it.",
+        bad="Far above the batch size: steps of this learning rate are dominated by noise. Raise the batch size "
+        "or lower the learning rate.",
+        source="Balles et al., Coupling adaptive batch sizes with learning rates (2017), eq. (22); eq. (C.6) of the "
+        "Cockpit paper. Parameter groups add up, each with its own learning rate.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

@@ -58,6 +58,13 @@ class Clip(Instrument):
         optional=True,
         how_to_read="The smoothed curve of clip is the share of steps clipped: near 1, the clip threshold sets the "
         "step, not the gradient.",
+        formula=r"\text{clip} = 1 \; \text{where} \; \lVert g_{\text{given}} \rVert < \lVert g \rVert"
+        "\n"
+        r"\text{left} = \frac{\lVert g_{\text{given}} \rVert}{\lVert g \rVert}, \qquad "
+        r"\text{norm} = \lVert g_{\text{given}} \rVert",
+        good="Few steps clipped, at single spikes of the gradient.",
+        bad="Nearly every step clipped: the threshold is the learning rate now. Raise it, or lower the learning rate.",
+        source="Norms of the gradient as the backward pass left it, and as the optimizer was given it.",
     )
 
     def __init__(self, *, track: int | Schedule | None = None) -> None:

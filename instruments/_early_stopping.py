@@ -32,6 +32,11 @@ class EarlyStopping(Instrument):
         ylabel="evidence",
         references=((0.0, "stop above"),),
         how_to_read="Below 0 the gradient still carries signal; steadily above 0, training only follows noise.",
+        formula=r"1 - \frac{N (N - 1)}{D} \sum_j \frac{g_j^2}{\sum_n g_{nj}^2 - N g_j^2}",
+        good="Below 0: the mini-batch gradient is larger than its noise explains.",
+        bad="Above 0 for good: what training still follows is the noise of its data. Stop, or lower the learning rate.",
+        source="Mahsereci et al., Early stopping without a validation set (2017), eq. (10); eq. (C.11) of the "
+        "Cockpit paper. The mean runs over the coordinates that have variance.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

@@ -41,6 +41,12 @@ class GradHist1d(Instrument):
         yscale="log",
         ylabel="elements",
         how_to_read="Healthy networks crowd around 0. Bars at both ends mean badly scaled data or exploding gradients.",
+        formula=r"\{\, g_{nj} \mid n = 1 \dots N, \; j = 1 \dots D \,\}",
+        good="One narrow peak at 0, thin tails, empty ends.",
+        bad="Bars at both ends: inputs that are not scaled, or gradients that explode. A single bar at exactly 0: "
+        "gradients vanish, or nothing is trained.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), eq. (C.12). Elements beyond the range are counted in the bins at its ends.",
     )
 
     def __init__(

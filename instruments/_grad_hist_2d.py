@@ -46,6 +46,11 @@ class GradHist2d(Instrument):
         xlabel="gradient element",
         ylabel="parameter",
         how_to_read="One column at 0 is healthy. Colour far from it stands at the height of the weights concerned.",
+        formula=r"\{\, (\theta_j, g_{nj}) \mid n = 1 \dots N, \; j = 1 \dots D \,\}",
+        good="A narrow column at gradient 0, as high as the parameters reach.",
+        bad="Colour far from 0 stands at the height of the weights concerned: those of one layer often share a height.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), eq. (C.13). Pairs beyond the ranges are counted in the bins at their ends.",
     )
 
     def __init__(

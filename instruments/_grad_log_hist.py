@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cockpit.instrument import Instrument, register
-from cockpit.panel import Panel
+from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.exponent_histogram import ExponentHistogram
 from cockpit.probes.subset import Samples, Subset
 from cockpit.reading import Histogram, Reading
@@ -36,6 +36,19 @@ class GradLogHist(Instrument):
         ylabel="elements",
         xlabel="log₂ |element|",
         how_to_read="Vanishing gradients and small inputs move it left, raw inputs right; float16 holds −24 to 16.",
+        formula=r"\{\, \log_2 \lvert g_{nj} \rvert \mid g_{nj} \neq 0, \; n = 1 \dots N, \; j = 1 \dots D \,\}",
+        good="One broad hill that hardly moves, at about the same place in every layer.",
+        bad="Layers whose hills stand further left the deeper they lie: vanishing gradients. Below −24 elements "
+        "are lost in float16. A share of zeros near 1: units behind dead activations.",
+        source="Counted by floating-point exponent; zeros, which have no logarithm, are counted apart.",
+        layers=(
+            LayerColumn(
+                "Median log₂ |g|",
+                "grad_log_hist",
+                place=20,
+                how_to_read="Median of log₂ |gradient element|, zeros left out.",
+            ),
+        ),
     )
 
     def __init__(self, *, samples: Samples | None = None, track: int | Schedule | None = None) -> None:

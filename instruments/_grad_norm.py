@@ -28,6 +28,12 @@ class GradNorm(Instrument):
         yscale="log",
         ylabel="‖g‖",
         how_to_read="Tiny updates with a large norm: the learning rate is too small. With a tiny norm: a plateau.",
+        formula=r"\lVert g \rVert_2, \qquad g = \frac{1}{N} \sum_n g_n",
+        good="A slow decline or a plateau, with noise around it.",
+        bad="Single spikes come before a bad step: clip, or lower the learning rate. Falling by orders of "
+        "magnitude while the loss stands still: a plateau, or saturated units.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), section 7.2. Of this backward pass, before accumulation, clipping and the loss scale.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

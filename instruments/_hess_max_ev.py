@@ -44,6 +44,12 @@ class HessMaxEV(Instrument):
         keys=("hess_max_ev", "hess_max_ev.residual", "hess_max_ev.smallest"),
         group="curvature",
         how_to_read="Gradient descent is stable below 2 / learning rate; an eigenvalue lies within the residual.",
+        formula=r"\lambda_{\max} = \max_v \frac{v^\top H v}{v^\top v}, \qquad H = \nabla^2 L",
+        good="Below the line of stability of the optimizer, 2/η for gradient descent, or hovering at it.",
+        bad="Far above it: the next steps climb along that direction. Lower the learning rate, or warm up longer.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), eq. (C.34). By Lanczos' method; the residual is ‖Hv − λv‖, so near to the value there is an "
+        "eigenvalue.",
     )
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cockpit.instrument import Instrument, register
 from cockpit.layers import Combine
-from cockpit.panel import Panel
+from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.curvature import Method
 from cockpit.probes.curvature_blocks import CurvatureBlocks
 from cockpit.reading import Reading
@@ -46,6 +46,22 @@ class HessTrace(Instrument):
         yscale="log",
         ylabel="trace",
         how_to_read="A rising trace means sharper valleys: a learning rate that was fine may become too large.",
+        formula=r"\mathrm{Tr}\, H = \sum_j \frac{\partial^2 L}{\partial \theta_j^2}",
+        good="A trace that falls or settles: the valley becomes wider.",
+        bad="A trace that rises by orders of magnitude: sharper valleys, in which a learning rate that was fine "
+        "becomes too large. A layer that holds nearly all of it limits the learning rate of all.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
+        "(2021), section 7.2.2. The Gauss-Newton matrix in place of the Hessian: Schraudolph, Fast curvature "
+        "matrix-vector products (2002).",
+        layers=(
+            LayerColumn(
+                "Curvature share",
+                "hess_trace",
+                share=True,
+                place=60,
+                how_to_read="Share of the trace over all parameters.",
+            ),
+        ),
     )
 
     def __init__(self, curvature: Method = "ggn_mc", draws: int = 1, *, track: int | Schedule | None = None) -> None:

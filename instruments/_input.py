@@ -24,6 +24,11 @@ class Input(Instrument):
         keys=("input.max", "input.mean", "input.min", "input"),
         group="data",
         how_to_read="Real-valued inputs do best with mean 0 and standard deviation 1; a jump is another kind of batch.",
+        formula=r"\mathrm{std}(x) = \sqrt{\mathrm{mean}(x^2) - \mathrm{mean}(x)^2}",
+        good="Mean near 0 and standard deviation near 1 for real-valued inputs, the same in every batch.",
+        bad="A standard deviation of 70 and a maximum of 255: raw pixels. A jump: another kind of batch, or "
+        "augmentation gone wrong. A standard deviation of 0: a constant batch.",
+        source="Over all elements of the first tensor that the model is called with; token ids count as numbers.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

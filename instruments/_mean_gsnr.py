@@ -32,6 +32,11 @@ class MeanGSNR(Instrument):
         yscale="log",
         ylabel="mean GSNR",
         how_to_read="High early in training goes with good generalisation; 1/N is what pure noise gives.",
+        formula=r"\frac{1}{D} \sum_j \frac{g_j^2}{\frac{1}{N} \sum_n g_{nj}^2 - g_j^2}",
+        good="High in the first steps, then falling as the loss does.",
+        bad="At 1/N and below from the start: samples have nothing in common that could be learned at this batch size.",
+        source="Liu et al., Understanding why neural networks generalize well through GSNR of parameters (2020); eq. "
+        "(C.41) of the Cockpit paper. The mean runs over the coordinates that have variance.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

@@ -83,6 +83,17 @@ class NoiseScale(Instrument):
         yscale="log",
         ylabel="samples",
         how_to_read="Below the noise scale a larger batch pays in fewer steps; far above it, computation is wasted.",
+        formula=r"\frac{S}{\lvert G \rvert^2}"
+        "\n"
+        r"S = \frac{N}{N - 1} \left( \frac{1}{N} \sum_n \lVert g_n \rVert^2 - \lVert g \rVert^2 \right)"
+        "\n"
+        r"\lvert G \rvert^2 = \frac{1}{N - 1} "
+        r"\left( N \lVert g \rVert^2 - \frac{1}{N} \sum_n \lVert g_n \rVert^2 \right)",
+        good="Of the order of the batch size: neither data nor computation is wasted. It grows as the loss falls.",
+        bad="Far below the batch size: a smaller batch would go nearly as far with each step. Far above: steps "
+        "are mostly noise, a larger batch pays in fewer of them.",
+        source="McCandlish et al., An empirical model of large-batch training (2018), appendix A.1, with a single "
+        "sample as the small batch. Both parts are smoothed before they are divided.",
     )
 
     def __init__(self, decay: float = 0.9, *, track: int | Schedule | None = None) -> None:

@@ -38,6 +38,11 @@ class Parameters(Instrument):
         yscale="log",
         ylabel="parameters",
         how_to_read="Weights that pile up in the end bins have grown too large; a peak at 0 alone learns nothing.",
+        formula=r"\{\, \theta_j \mid j = 1 \dots D \,\}",
+        good="One hill around 0 that slowly becomes wider.",
+        bad="Weights that pile up at the ends have grown too large: weight decay, or a smaller learning rate. A "
+        "peak at 0 alone: weight decay wins, or nothing learns.",
+        source="The values themselves, counted in bins; those beyond the range in the bins at its ends.",
     )
 
     def __init__(

@@ -69,6 +69,13 @@ class SampleGradNorm(Instrument):
         group="gradients",
         yscale="log",
         how_to_read="A largest share far above 1/N means that one sample, perhaps mislabelled, drives the step.",
+        formula=r"\mathrm{median}_n \lVert g_n \rVert"
+        "\n"
+        r"\text{largest share} = \frac{\max_n \lVert g_n \rVert^2}{\sum_n \lVert g_n \rVert^2}",
+        good="Quantiles that stay together, and a largest share of a few times 1/N.",
+        bad="A largest share near 1: one sample makes the step. Look at it: it may be mislabelled, or broken; its "
+        "place in the batch is logged as the largest index.",
+        source="Quantiles over the mini-batch of the norms of the individual gradients.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

@@ -44,6 +44,12 @@ class TICDiag(Instrument):
         yscale="log",
         ylabel="gradient noise / curvature",
         how_to_read="An estimate, up to 1/N, of the generalisation gap: when it rises, the network begins to overfit.",
+        formula=r"\frac{1}{N} \sum_j \frac{1}{H_{jj}} \sum_n g_{nj}^2",
+        good="Falling or level: individual gradients shrink along with the curvature.",
+        bad="Rising while the loss falls: the network fits single samples. Stop earlier, or regularise.",
+        source="Thomas et al., On the interplay between noise and curvature and its effect on optimization and "
+        "generalization (2020); eq. (C.38) of the Cockpit paper. An estimated curvature is averaged over the "
+        "steps that are read.",
     )
 
     def __init__(self, curvature: Method = "ggn_mc", draws: int = 1, *, track: int | Schedule | None = None) -> None:

@@ -47,6 +47,11 @@ class TICTrace(Instrument):
         yscale="log",
         ylabel="gradient noise / curvature",
         how_to_read="An estimate, up to 1/N, of the generalisation gap: when it rises, the network begins to overfit.",
+        formula=r"\frac{\frac{1}{N} \sum_n \lVert g_n \rVert^2}{\mathrm{Tr}\, H}",
+        good="Falling or level: individual gradients shrink along with the curvature.",
+        bad="Rising while the loss falls: the network fits single samples. Stop earlier, or regularise.",
+        source="Thomas et al., On the interplay between noise and curvature and its effect on optimization and "
+        "generalization (2020); eq. (C.37) of the Cockpit paper.",
     )
 
     def __init__(self, curvature: Method = "ggn_mc", draws: int = 1, *, track: int | Schedule | None = None) -> None:

@@ -55,6 +55,13 @@ class UpdateGradCosine(Instrument):
         references=((0.0, ""),),
         how_to_read="1 is plain gradient descent; below 0 the update climbs this batch's loss. Consecutive gradients: "
         "near 1 they agree, below 0 they zigzag.",
+        formula=r"\cos(-s, g) = -\frac{\langle s, g \rangle}{\lVert s \rVert \, \lVert g \rVert}"
+        "\n"
+        r"\text{next gradient} = \cos(g_t, g_{t+1})",
+        good="Above 0 most of the time: 1 for plain gradient descent, less with momentum or preconditioning.",
+        bad="Below 0 for long: the optimizer climbs the loss of its own batches, momentum carries it too far. "
+        "Gradients that turn round from step to step: the learning rate is too large along some direction.",
+        source="The step is the measured difference of the parameters, whatever optimizer made it.",
     )
 
     def compute(self, steps: Sequence[Step]) -> Reading:

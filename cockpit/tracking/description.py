@@ -62,7 +62,12 @@ def describe_run(
 
 def _describe_instrument(instrument: Instrument, schedule: Schedule | Auto) -> dict[str, Any]:
     combine = {"combine": dict(instrument.combine)} if instrument.combine else {}
-    return {"interval": describe(instrument.schedule or schedule), **combine}
+    settings = {name: _plain(value) for name, value in instrument.settings.items()}
+    return {
+        "interval": describe(instrument.schedule or schedule),
+        **({"settings": settings} if settings else {}),
+        **combine,
+    }
 
 
 def panels_of(instruments: Sequence[Instrument]) -> dict[str, Panel]:
@@ -90,13 +95,14 @@ def _first_line(instrument: Instrument) -> str:
     return (type(instrument).__doc__ or instrument.name).strip().splitlines()[0]
 
 
+def _plain(value: object) -> int | float | str | bool | None:
+    """As JSON holds it."""
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+
 def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     groups = [
-        {
-            key: value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-            for key, value in g.items()
-        }
-        for g in ({k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups)
+        {key: _plain(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
     return {"class": type(optimizer).__name__, "groups": groups}
 

@@ -68,19 +68,78 @@
     return "?" + query.toString();
   }
 
+  let entering = false; // what is asked for becomes an entry of the history, to which its way back leads
+  let returning; // the step that is kept on the way back
+
   function writeAddress() {
     const before = fromAddress();
     const next = address(shown);
+    const elsewhere = entering || (before.run !== null && (before.run !== shown.run || before.view !== shown.view));
+    entering = false;
     if (next === window.location.search) {
       return;
     }
-    const elsewhere = before.run !== null && (before.run !== shown.run || before.view !== shown.view);
-    window.history[elsewhere ? "pushState" : "replaceState"](null, "", next);
+    if (elsewhere) {
+      window.history.pushState({inside: true}, "", next);
+    } else {
+      window.history.replaceState(window.history.state, "", next);
+    }
   }
 
   window.addEventListener("popstate", () => {
     replay = null;
-    commit({...fromAddress(), zoom: {}});
+    const kept = returning === undefined ? {} : {step: returning};
+    returning = undefined;
+    commit({...fromAddress(), ...kept, zoom: {}});
+  });
+
+  /* Links within the page say where they lead in data-view and data-more. One called “back” is taken by Escape too. */
+
+  function withMore(update, more) {
+    const entries = Object.entries({...more, ...update});
+    return Object.fromEntries(entries.filter(([, value]) => value !== null && value !== ""));
+  }
+
+  function target(link) {
+    const update = JSON.parse(link.dataset.more || "{}");
+    return {view: link.dataset.view, more: withMore(update, link.dataset.view === shown.view ? choice.more : {})};
+  }
+
+  function visit(link) {
+    if (link.classList.contains("back") && window.history.state && window.history.state.inside) {
+      returning = choice.step;
+      window.history.back();
+      return;
+    }
+    entering = entering || Boolean(link.dataset.enters);
+    commit(target(link));
+  }
+
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest(".follows"); // a row that follows its link wherever it is clicked
+    const link = event.target.closest("a[data-view]") || (row && row.querySelector("a[data-view]"));
+    if (link && shown && !event.button && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
+      event.preventDefault();
+      visit(link);
+    }
+  });
+
+  /* Opened elsewhere, a link leads to the step that is shown. */
+  ["mouseover", "focusin"].forEach((kind) =>
+    document.addEventListener(kind, (event) => {
+      const link = event.target.closest("a[data-view]");
+      if (link && shown) {
+        link.href = address({...shown, ...target(link)});
+      }
+    })
+  );
+
+  document.addEventListener("keydown", (event) => {
+    const back = document.querySelector("a.back[data-view]");
+    const typing = event.target.closest("input, textarea, select, details[open]");
+    if (event.key === "Escape" && back && shown && !typing && !event.defaultPrevented) {
+      visit(back);
+    }
   });
 
   /* A tab that comes back into view looks for new runs, which it does not do while every run is over. */
@@ -151,8 +210,16 @@
 
   /* Replay: a clock decides which step is due, so that slow drawing drops frames and not speed. */
 
+  const LONGEST = 2000; // ms that a replay waits for a view that draws by itself
+  let drawn = Infinity; // the answer that such a view has drawn last
+  let since = 0;
+
   function advance() {
     if (!replay || waiting) {
+      return;
+    }
+    if (drawn < shown.serial && performance.now() - since < LONGEST) {
+      setTimeout(advance, FRAME);
       return;
     }
     const part = (performance.now() - replay.began) / (1000 * replay.seconds);
@@ -172,7 +239,27 @@
     set("play", {children: "Play"});
   }
 
+  /* Controls of a view, with ids {"more": name, "default": value}: each holds a part of the address. */
+
+  const held = {}; // the last value of each, as far as it was set since
+
+  function wantedOf(id) {
+    return id.more in choice.more ? choice.more[id.more] : id.default;
+  }
+
+  function paintMore() {
+    document.querySelectorAll('[id^="{\\"default\\""]').forEach((control) => {
+      const id = JSON.parse(control.id);
+      const value = wantedOf(id);
+      if (held[control.id] !== value) {
+        held[control.id] = value;
+        set(id, {value});
+      }
+    });
+  }
+
   function showControls() {
+    paintMore();
     const ofRun = shown.last !== undefined;
     paintControl("run", {value: shown.run});
     paintControl("view-select", {value: shown.view});
@@ -211,9 +298,16 @@
       document.title = (shown.last === undefined ? shown.view : shown.run) + " · Cockpit";
       showControls();
       writeAddress();
+      since = performance.now();
       if (replay) {
         setTimeout(advance, FRAME);
       }
+    },
+
+    /* A view that draws by itself tells in the stores {"drawn": …} which answer it has drawn: a replay waits for it. */
+    noteDrawn(serials) {
+      const known = serials.filter((serial) => Number.isFinite(serial));
+      drawn = serials.length && known.length === serials.length ? Math.min(...known) : Infinity;
     },
 
     chooseRun(run) {
@@ -230,11 +324,22 @@
     },
 
     chooseMore(update) {
-      const more = {...choice.more, ...update};
-      const kept = Object.fromEntries(Object.entries(more).filter(([, value]) => value !== null && value !== ""));
+      const kept = withMore(update, choice.more);
       if (update && JSON.stringify(kept) !== JSON.stringify(choice.more)) {
         commit({more: kept});
       }
+    },
+
+    pickMore(values, ids) {
+      const update = {};
+      ids.forEach((id, index) => {
+        const value = values[index];
+        if (shown && value && value !== wantedOf(id)) {
+          held[JSON.stringify({default: id.default, more: id.more})] = value;
+          update[id.more] = value === id.default ? null : value;
+        }
+      });
+      functions.chooseMore(update);
     },
 
     slide(step) {

@@ -41,7 +41,7 @@ def ids(children, part):
     components = children if isinstance(children, list) else [children]
     everything = [child for top in components for child in (top, *top._traverse()) if isinstance(child, Component)]
     found = [getattr(child, "id", None) for child in everything]
-    return [id for id in found if isinstance(id, dict) and id["part"] == part]
+    return [id for id in found if isinstance(id, dict) and id.get("part") == part]
 
 
 def redrawn(found):
@@ -77,7 +77,7 @@ def test_a_run_is_drawn_as_its_header_says(tmp_path):
         "alpha", "gradient_tests", "distances", "grad_hist_1d", "grad_norm", "performance", "hyperparameters", "time",
         "overhead",
     ]  # fmt: skip
-    assert found["views"] == ["Classic"]
+    assert found["views"] == ["Classic", *VIEWS]
     assert found["runs"] == [{"value": "digits", "label": "digits · finished"}]
 
 
@@ -345,7 +345,7 @@ def test_a_view_of_its_own_takes_the_place_of_the_panels(tmp_path, monkeypatch, 
     monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(of_run))
     write_run(tmp_path / "digits", 20)
     browser = Browser(tmp_path)
-    assert browser.ask()["views"] == ["Classic", "Elsewhere"]
+    assert browser.ask()["views"] == ["Classic", *VIEWS]
     found = browser.ask(view="Elsewhere", more={"panel": "loss"})
     assert words(found["view"]) == f"loss of {run}"
     assert (found["shown"]["view"], found["shown"]["more"]) == ("Elsewhere", {"panel": "loss"})

@@ -1,0 +1,221 @@
+"""The layer-wise quantities of a run, by module: those that its panels declare as columns, and all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.dashboard.source import Source
+from cockpit.drawing.layer_table import in_depth_order
+from cockpit.drawing.quantiles import quantiles
+from cockpit.layers import Combine, Layers, Owner, combine_of, owners_of
+from cockpit.panel import LayerColumn
+from cockpit.store import Column
+
+WHOLE = "(model)"  # what owns the parameters that stand in no module of their own
+NUMBERS, HISTOGRAMS = "layers", "layer_histograms"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the table, at one step or at several.
+
+    Args:
+        column: What it is.
+        steps: Shape ``[n]``.
+        values: By module, in depth order; NaN where missing. Shape ``[n, L]``.
+        missing: Shape ``[n, L]``.
+    """
+
+    column: LayerColumn
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    missing: NDArray[np.bool_]
+
+
+def id_of(column: LayerColumn) -> str:
+    """The column's name in the address."""
+    return f"{column.key}{f'/{column.over}' if column.over else ''}{':share' if column.share else ''}"
+
+
+class LayerData:
+    """What a run's log says of its layers.
+
+    Args:
+        source: The run.
+
+    Attributes:
+        modules: Names of all modules that something is known of, in depth order.
+        owners: Those of them that the model knows, by name.
+        parameters: Whom every parameter, and every module, belongs to.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.parameters = owners_of(source.header.model)
+        modules = {name or WHOLE: owner for name, owner in self.parameters.items() if not owner.parameter}
+        self.owners = modules
+        self._kinds: dict[str, str] = {}
+        found = [tuple(modules)]
+        for key, kind in source.series:
+            column = source.latest(key, kind) if kind in (NUMBERS, HISTOGRAMS) else None
+            own = (
+                ()
+                if column is None
+                else tuple(dict.fromkeys(module_of(name, self.parameters) for name in column.layers))
+            )
+            # What is logged of instruments, or of the optimizer's groups, one by one, is not about layers.
+            if own and self._is_about_layers(own):
+                self._kinds[key] = kind
+                found.append(own)
+        self.modules = tuple(in_depth_order(found))
+
+    def _is_about_layers(self, names: Sequence[str]) -> bool:
+        """Whether these are layers: the model knows some of them; where it knows none, they are no instruments."""
+        return (
+            not self.owners.keys().isdisjoint(names)
+            if self.owners
+            else not set(names) <= self.source.header.instruments.keys()
+        )
+
+    def columns(self) -> tuple[dict[str, LayerColumn], dict[str, LayerColumn]]:
+        """By id: the columns that the panels declare, and one for each layer-wise number that none of them shows."""
+        panels = self.source.header.panels
+        columns = sorted((column for panel in panels.values() for column in panel.layers), key=lambda one: one.place)
+        declared = {
+            id_of(column): column
+            for column in columns
+            if column.key in self._kinds and (not column.over or column.over in self._kinds)
+        }
+        shown = {column.key for column in declared.values() if not (column.over or column.share)}
+        others = {}
+        for key, kind in self._kinds.items():
+            if kind == NUMBERS and key not in shown:
+                panel = panels.get(key.split(".", 1)[0])
+                scale = panel.yscale if panel is not None and key in (panel.keys or (key,)) else "linear"
+                how = panel.how_to_read if panel is not None else ""
+                others[key] = LayerColumn(key, key, scale=scale, how_to_read=how)
+        return declared, others
+
+    def keys(self, kind: str) -> list[str]:
+        """Log keys of the layer-wise series of a kind, ``layers`` or ``layer_histograms``."""
+        return [key for key, own in self._kinds.items() if own == kind]
+
+    def logarithmic(self) -> dict[str, bool]:
+        """By key, whether its scale is logarithmic: as its column says, or the one that divides it or divides by it."""
+        declared, others = self.columns()
+        scales: dict[str, bool] = {}
+        for column in (*declared.values(), *others.values()):
+            for key in (column.key, column.over):
+                scales[key] = scales.get(key, False) or column.scale == "log"
+        return scales
+
+    def of_module(self, key: str, module: str) -> dict[str, Column]:
+        """What is logged under ``key`` of each of a module's parameters: columns of one layer, by name within it.
+
+        Where it is logged of the module itself, the name is empty. Nothing where there is no such series.
+        """
+        kind = self._kinds.get(key)
+        if kind is None:
+            return {}
+
+        def own(column: Column) -> Column:
+            return _only(column, [name for name in column.layers if module_of(name, self.parameters) == module])
+
+        found = self.source.layered(key, kind, f"of {module}", own)
+        if found is None:
+            return {}
+        named = {name: self.parameters[name].parameter if name in self.parameters else "" for name in found.layers}
+        return {within: _only(found, [name]) for name, within in named.items()}
+
+    def history(self, column: LayerColumn) -> Quantity:
+        """The column's readings, thinned evenly where they are very many."""
+        return self._quantity(
+            column, lambda key: self.source.layered(key, self._kinds[key], "by module", self._reduction(key))
+        )
+
+    def reading(self, column: LayerColumn, step: int | None) -> Quantity:
+        """The column's last reading at or before ``step``: one row, or none."""
+
+        def read(key: str) -> Column | None:
+            kind = self._kinds[key]
+            found = self.source.latest(key, kind) if step is None else self.source.at(key, kind, step)
+            return None if found is None else self._reduction(key)(found)
+
+        return self._quantity(column, read)
+
+    def _reduction(self, key: str) -> Callable[[Column], Column]:
+        combine = combine_of(self.source.header.instruments, key)
+        return lambda column: by_module(column, self.parameters, combine)
+
+    def _quantity(self, column: LayerColumn, read: Callable[[str], Column | None]) -> Quantity:
+        own = read(column.key)
+        if own is None:
+            nothing = np.zeros((0, len(self.modules)))
+            return Quantity(column, np.zeros(0, np.int64), nothing, nothing.astype(bool))
+        steps, values, missing = own.steps, *self._placed(own)
+        if column.over and (other := read(column.over)) is not None:
+            below, gaps = self._placed(other)
+            steps, mine, theirs = np.intersect1d(steps, other.steps, return_indices=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = values[mine] / below[theirs]
+            missing = missing[mine] | gaps[theirs] | np.isnan(values) & ~np.isnan(below[theirs])  # 0 / 0 is no value
+        if column.share:
+            total = np.where(missing, 0, values).sum(1, keepdims=True)
+            missing = missing | (total <= 0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = np.where(missing, np.nan, values / total)
+        return Quantity(column, steps, values, missing)
+
+    def _placed(self, column: Column) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Values and gaps in the places of the modules."""
+        places = {name: place for place, name in enumerate(self.modules)}
+        values = np.full((len(column.steps), len(self.modules)), np.nan)
+        missing = np.ones(values.shape, bool)
+        own = [index for index, name in enumerate(column.layers) if name in places]
+        at = [places[column.layers[index]] for index in own]
+        values[:, at], missing[:, at] = column.values[:, own], column.missing[:, own]
+        return values, missing
+
+
+def by_module(column: Column, owners: Mapping[str, Owner], combine: Combine) -> Column:
+    """A layer-wise series with one number for each module; of histograms the median of all its elements."""
+    layers = Layers(
+        column.layers, column.steps, column.times, column.values, column.missing, column.edges, column.y_edges, owners,
+        combine,
+    )  # fmt: skip
+    if column.kind == HISTOGRAMS:
+        layers = _medians(layers)
+    grouped = layers.grouped(lambda name: module_of(name, owners))
+    return replace(
+        column, kind="layers", layers=grouped.names, values=grouped.values, missing=grouped.missing, edges=None
+    )
+
+
+def _medians(layers: Layers) -> Layers:
+    """Medians of histograms: of a module's altogether where all share their bins, else of each of its own."""
+    assert layers.edges is not None
+    if layers.edges.ndim == 1:
+        owners = layers.owners
+        layers = layers.grouped(lambda name: module_of(name, owners))
+    assert layers.edges is not None
+    middle = quantiles(layers.values.astype(np.int64), layers.edges, (0.5,))[..., 0]
+    missing = layers.missing | np.isnan(middle)
+    return replace(layers, values=middle, missing=missing, edges=None)
+
+
+def _only(column: Column, names: Sequence[str]) -> Column:
+    """The column without all other layers."""
+    places = [column.layers.index(name) for name in names]
+    edges = column.edges if column.edges is None or column.edges.ndim == 1 else column.edges[:, places]
+    values, missing = column.values[:, places], column.missing[:, places]
+    return replace(column, layers=tuple(names), values=values, missing=missing, edges=edges)
+
+
+def module_of(layer: str, owners: Mapping[str, Owner]) -> str:
+    """The module that a parameter, or a module, belongs to."""
+    owner = owners.get(layer)
+    return (owner.module if owner is not None else layer) or WHOLE

@@ -1,0 +1,182 @@
+"""The view Layers: the table of a run's layers with a map of one quantity over time, and one layer by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+
+from cockpit.dashboard.changes import changes
+from cockpit.dashboard.layer_data import LayerData, id_of
+from cockpit.dashboard.layer_figures import draw_map
+from cockpit.dashboard.layer_parts import EVERY, FIRST, LAYERS, NONE, Settings, figure_card, select
+from cockpit.dashboard.layer_rows import table
+from cockpit.dashboard.layout import labelled, plot_style
+from cockpit.dashboard.one_layer import drawings_of, one_layer
+from cockpit.dashboard.page import Choice, Page, look
+from cockpit.dashboard.source import Sources
+from cockpit.dashboard.theme import Drawing, palette
+from cockpit.dashboard.view import Look, View
+from cockpit.drawing.layer_table import GROUPINGS, middles, rows_of
+from cockpit.drawing.standing_out import FORMULA
+from cockpit.panel import LayerColumn
+from cockpit.store import UnreadableLog
+
+MAP = "map"
+
+
+def identity(at: Look) -> list[Any]:
+    """Another run, other layers, other quantities, or from the table to one layer."""
+    page = _page(at)
+    data, settings = LayerData(page.source), Settings.of(page.choice.more)
+    fixed = [page.run, page.source.header.created, settings.layer, settings.histogram]
+    return [*fixed, len(data.modules), sorted(_choices(data))]
+
+
+def build(at: Look) -> list[Component]:
+    """The table and the map, or one layer."""
+    page = _page(at)
+    data, settings = LayerData(page.source), Settings.of(page.choice.more)
+    if settings.layer:
+        return one_layer(page, data, settings)
+    if not _choices(data):
+        return [html.Div(table(page, data, settings), id={"of-layers": "table"}, className="message")]
+    return [
+        html.Div(_controls(data, settings), className="bar"),
+        html.Div([_table_card(page, data, settings), _map_card(page, data, settings)], className="screen layers"),
+        dcc.Store(id={"drawn": LAYERS}),
+    ]
+
+
+def register(app: Dash, sources: Sources) -> None:
+    """Keep table and figures at the page's step."""
+    figures = {"of-layers-figure": ALL}
+
+    @app.callback(
+        Output({"of-layers": ALL}, "children"),
+        Output(figures, "figure"),
+        Output({"of-layers-empty": ALL}, "children"),
+        Output({"of-layers-words": ALL}, "children"),
+        Output({"of-layers-plot": ALL}, "style"),
+        Output({"drawn": ALL}, "data"),
+        Input("shown", "data"),
+        State({"of-layers": ALL}, "id"),
+        State(figures, "id"),
+        State({"drawn": ALL}, "id"),
+        prevent_initial_call=True,
+    )
+    def refresh(
+        shown: dict[str, Any] | None, parts: list[dict[str, str]], graphs: list[dict[str, str]], drawn: list[Any]
+    ) -> tuple[list[Any], ...]:
+        found = fresh(sources, shown or {}, len(parts), [graph["of-layers-figure"] for graph in graphs])
+        same = [no_update] * len(graphs)
+        columns = ([no_update] * len(parts), same, same, same, same) if found is None else found
+        return (*columns, [(shown or {}).get("serial")] * len(drawn))
+
+
+def fresh(sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence[str]) -> tuple[list[Any], ...] | None:
+    """What is on the page, at the step that is shown; ``None`` where another view is, or there is no run.
+
+    Args:
+        sources: The runs.
+        shown: What the page shows.
+        tables: How many tables are on it.
+        graphs: Names of its figures.
+
+    Returns:
+        Tables; and for each figure its changes, what is said where it is empty, its words, and its plot's style.
+    """
+    if shown.get("view") != LAYERS:
+        return None
+    try:
+        page = look(sources, Choice.from_page(shown), shown["run"])
+    except (KeyError, UnreadableLog):  # the page itself says so
+        return None
+    data, settings = LayerData(page.source), Settings.of(page.choice.more)
+    drawings = _drawings(page, data, settings) if graphs else {}
+    return ([table(page, data, settings) for _ in range(tables)], *_columns([drawings.get(name) for name in graphs]))
+
+
+def _columns(drawings: Sequence[Drawing | None]) -> list[list[Any]]:
+    """Figures, what is said where there is nothing, words and styles; nothing for a figure that is no longer there."""
+    rows = [
+        [no_update] * 4
+        if drawing is None
+        else [changes(drawing.figure), drawing.empty, drawing.words, plot_style(drawing.height)]
+        for drawing in drawings
+    ]
+    return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+
+
+def _drawings(page: Page, data: LayerData, settings: Settings) -> dict[str, Drawing]:
+    """The figures on the page, by name."""
+    return drawings_of(page, data, settings) if settings.layer else {MAP: _map(page, data, settings)}
+
+
+def _page(at: Look) -> Page:
+    assert at.page is not None, "this view shows a run"
+    return at.page
+
+
+def _choices(data: LayerData) -> dict[str, LayerColumn]:
+    """All quantities by id, the declared ones first."""
+    declared, others = data.columns()
+    return declared | others
+
+
+def _controls(data: LayerData, settings: Settings) -> list[Component]:
+    declared, others = data.columns()
+    quantities = {FIRST: "the first column"} | {id: column.title for id, column in (declared | others).items()}
+    extra = {NONE: "no further column"} | {id: column.title for id, column in others.items()} | {EVERY: "all of them"}
+    groupings = {str(name): words for name, words in GROUPINGS.items()}
+    return [
+        select("Rows", "grouping", "position", settings.grouping, groupings),
+        *([select("Further columns", "extra", NONE, settings.extra, extra)] if declared and others else []),
+        select("Map of", "quantity", FIRST, settings.quantity, quantities),
+    ]
+
+
+def _table_card(page: Page, data: LayerData, settings: Settings) -> Component:
+    how = (
+        "A bar is a layer's value, of folded layers the median, with a line from the lowest to the highest. ◆ stands "
+        "out from its neighbours or from its own past. A click on a layer opens it, on a heading sorts."
+    )
+    formula = html.Details([html.Summary("How far a layer stands out"), html.P(FORMULA, className="how")])
+    return html.Section(
+        [
+            html.Div([html.H3("Layers"), html.P(how, className="how")], className="heading"),
+            html.Div(table(page, data, settings), id={"of-layers": "table"}, className="scrolling"),
+            formula,
+        ],
+        className="panel",
+        **labelled("Layers"),
+    )
+
+
+def _map_card(page: Page, data: LayerData, settings: Settings) -> Component:
+    drawing = _map(page, data, settings)
+    how = "A row is a layer, in the order of the forward pass: look for rows that part from their neighbours, and when."
+    return figure_card(page, MAP, "One quantity of all layers", how, drawing)
+
+
+def _map(page: Page, data: LayerData, settings: Settings) -> Drawing:
+    """The chosen quantity of the table's rows, in depth order, over time."""
+    choices = _choices(data)
+    if not choices:
+        return Drawing({"data": [], "layout": {}})
+    column = choices.get(settings.quantity) or next(iter(choices.values()))
+    history = data.history(column)
+    rows = [row for block in rows_of(data.modules, data.owners, settings.grouping, settings.unfolded) for row in block]
+    middle = middles(rows, np.where(history.missing, np.nan, history.values))
+    drawing = draw_map(
+        [row.name for row in rows], history.steps, middle, title=column.title, log=column.scale == "log",
+        step=page.step, colours=palette(page.choice.scheme),
+    )  # fmt: skip
+    drawing.figure["layout"]["uirevision"] = f"{page.run} {page.source.header.created} {id_of(column)}"
+    return drawing
+
+
+VIEW = View(LAYERS, of_run=True, identity=identity, build=build, register=register)
