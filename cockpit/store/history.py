@@ -14,10 +14,11 @@ from cockpit.store.attempts import Sight
 from cockpit.store.chunks import SKETCHED, decode_points, decode_sketches, unpack
 from cockpit.store.columns import thin
 from cockpit.store.points import Points, from_rows, joined
-from cockpit.store.schema import chunk, payload, point
+from cockpit.store.schema import chunk, packed, payload, point
 
 _ROW = (point.c.id, point.c.step, point.c.time, point.c.value, point.c.flag, point.c.layout)
-_DATA = (chunk.c.id, chunk.c.points, chunk.c.data)
+_OPENED = chunk.join(packed, sa.and_(packed.c.run == chunk.c.run, packed.c.chunk == chunk.c.id))
+_DATA = sa.select(chunk.c.id, chunk.c.points, packed.c.data).select_from(_OPENED)
 _OUTLINE = (chunk.c.id, chunk.c.oldest, chunk.c.points, chunk.c.first_step, chunk.c.last_step, chunk.c.ordered)
 _DENSE = 2  # points of sketches, for each that is wanted, from which on chunks need not be opened
 _LAST = 2**63 - 1
@@ -74,7 +75,7 @@ class History:
         for each in self._connection.execute(before.order_by(sa.desc("reach"), chunk.c.id.desc())).all():
             if len(best) and each.reach < best.steps[0]:
                 break
-            inside = self._decoded(sa.select(*_DATA).where(*self._mine, chunk.c.id == each.id))
+            inside = self._decoded(_DATA.where(*self._mine, chunk.c.id == each.id))
             best = joined([best, inside[inside.steps <= step]]).in_order()[-1:]
         return best
 
@@ -84,7 +85,7 @@ class History:
         table = np.array([tuple(row) for row in outline], np.int64).reshape(-1, len(_OUTLINE))
         ids, oldest, points, first, last, _ = table.T
         whole = self._sight.shows_all(oldest, ids, last)
-        cut = [self._decoded(sa.select(*_DATA).where(*self._mine, chunk.c.id == each)) for each in ids[~whole].tolist()]
+        cut = [self._decoded(_DATA.where(*self._mine, chunk.c.id == each)) for each in ids[~whole].tolist()]
         steps = np.concatenate([first[whole], self._rows(None).steps, *(each.steps for each in cut)])
         count = len(steps) + int((points[whole] - 1).sum())
         return count, int(steps.min()) if len(steps) else 0, self.last(_LAST)
@@ -98,9 +99,9 @@ class History:
                 payload.c.run == self._number, payload.c.point.in_(some)
             )
             data.update((row.point, row.data) for row in self._connection.execute(query))
-        packed = np.unique(points.chunks[points.chunks != 0]).tolist()
-        for some in portions(packed):
-            query = sa.select(*_DATA, chunk.c.payload).where(*self._mine, chunk.c.id.in_(some))
+        within = np.unique(points.chunks[points.chunks != 0]).tolist()
+        for some in portions(within):
+            query = _DATA.add_columns(packed.c.payload).where(*self._mine, chunk.c.id.in_(some))
             for row in self._connection.execute(query):
                 ids = decode_points([(row.id, row.points, row.data)]).ids.tolist()
                 if row.payload is not None:  # else they were missing before it was known what they are
@@ -124,7 +125,7 @@ class History:
         return from_rows(database.blocks(self._connection, query))
 
     def _chunks(self, steps: tuple[int, int] | None) -> list[Points]:
-        found = self._decoded(sa.select(*_DATA).where(*self._among_chunks(steps)).order_by(chunk.c.id))
+        found = self._decoded(_DATA.where(*self._among_chunks(steps)).order_by(chunk.c.id))
         if not len(found):
             return []
         return [found if steps is None else found[(found.steps >= steps[0]) & (found.steps <= steps[1])]]
@@ -146,21 +147,20 @@ class History:
     def _sketched(self, steps: tuple[int, int] | None, max_points: int) -> Points | None:
         """Enough points to choose from; ``None`` where chunks must be opened for that."""
         wanted = self._among_chunks(steps)
-        outline = self._connection.execute(sa.select(*_OUTLINE).where(*wanted).order_by(chunk.c.first_step)).all()
+        found = self._connection.execute(sa.select(*_OUTLINE, chunk.c.sketch).where(*wanted))
+        outline = sorted(found, key=lambda row: row.first_step)
         if (SKETCHED - 2) * len(outline) < _DENSE * max_points:
             return None
-        ids, oldest, _, first, last, ordered = np.array([tuple(row) for row in outline], np.int64).T
+        ids, oldest, _, first, last, ordered = np.array([tuple(row[:-1]) for row in outline], np.int64).T
         rows = self._rows(steps)
         plain = ordered.astype(bool) & self._sight.shows_all(oldest, ids, last) & ~_overlapping(first, last, rows.steps)
         if steps is not None:
             plain &= (first >= steps[0]) & (last <= steps[1])
         if (SKETCHED - 2) * int(plain.sum()) < _DENSE * max_points:
             return None
-        sketched = set(ids[plain].tolist())
-        sketches = self._connection.execute(sa.select(chunk.c.id, chunk.c.sketch).where(*wanted))
-        parts = [decode_sketches([sketch for number, sketch in sketches if number in sketched]), rows]
+        parts = [decode_sketches([outline[at].sketch for at in np.flatnonzero(plain).tolist()]), rows]
         for some in portions(ids[~plain].tolist()):
-            opened = self._decoded(sa.select(*_DATA).where(*self._mine, chunk.c.id.in_(some)))
+            opened = self._decoded(_DATA.where(*self._mine, chunk.c.id.in_(some)))
             inside = slice(None) if steps is None else (opened.steps >= steps[0]) & (opened.steps <= steps[1])
             parts.append(opened[inside])
         return joined(parts).in_order()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from cockpit.store.schema import attempt, chunk, metadata, piece, run
+from cockpit.store.schema import attempt, chunk, metadata, packed, piece, run
 
 _OLDER = "older_"
 _KNOWN = frozenset({"run", "series", "layout", "point", "payload", "event", "document"})  # to versions 1 to 3
@@ -39,7 +39,7 @@ def _as_today(table: sa.Table, where: str) -> str:
     """A query for the rows of ``table`` from tables whose names begin with ``where``."""
     if table is attempt:
         return f"SELECT {_named(table, _FIRST_ATTEMPT)} FROM {where}{run.name}"
-    if table in (chunk, piece):
+    if table in (chunk, packed, piece):
         return f"SELECT {', '.join(f'NULL AS {column.name}' for column in table.columns)} WHERE 0"
     return f"SELECT {_named(table, _OF_RUN if table is run else _OF_OTHERS)} FROM {where}{table.name}"
 

@@ -132,7 +132,7 @@ payload = _table(
     sqlite_with_rowid=False,
 )
 
-# Older points of a series, many in a row. Columns before `data` are read without it.
+# Older points of a series, many in a row: what is told of them, which is read without opening them.
 chunk = _table(
     "chunk",
     sa.Column("series", _Id, nullable=False),
@@ -149,11 +149,18 @@ chunk = _table(
     sa.Column("nonfinite", sa.Integer, nullable=False),
     sa.Column("missing", sa.Integer, nullable=False),
     sa.Column("sketch", sa.LargeBinary),  # points that a thinned curve keeps, see chunks.encode_sketch
-    sa.Column("data", sa.LargeBinary, nullable=False),  # see chunks.encode_points
-    sa.Column("payload", sa.LargeBinary),  # see chunks.pack
     sa.Index("chunk_steps", "run", "series", "first_step", "last_step"),
     key=("series", "id"),
     sqlite_with_rowid=False,
+)
+
+# Apart from that, the points: rows of this size take no more of their pages than they need where they are numbered.
+packed = _table(
+    "packed",
+    sa.Column("chunk", _Id, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),  # see chunks.encode_points
+    sa.Column("payload", sa.LargeBinary),  # see chunks.pack
+    key=("chunk",),
 )
 
 event = _table(

@@ -13,7 +13,7 @@ from cockpit.store.batch import SeriesRow
 from cockpit.store.chunks import LONGEST, VECTORS, encode_points, encode_sketch, pack
 from cockpit.store.history import History
 from cockpit.store.points import Points, from_rows
-from cockpit.store.schema import FINITE, MISSING, chunk, payload, point, run, series
+from cockpit.store.schema import FINITE, MISSING, chunk, packed, payload, point, run, series
 
 _BULK = 1 << 21  # bytes of payloads, compressed one by one, that a chunk takes
 
@@ -40,22 +40,23 @@ def _make_chunk(connection: sa.Connection, number: int, row: SeriesRow, most: in
     mine = (point.c.run == number, point.c.series == row.id)
     lowest = sa.select(*_ROW).where(*mine).order_by(point.c.step, point.c.id).limit(most)
     rows = connection.execute(lowest).all()
-    packed = None
+    payloads = None
     if row.vectors:
         query = sa.select(payload.c.point, payload.c.data).where(
             payload.c.run == number, payload.c.point.in_([each.id for each in rows])
         )
         data: dict[int, bytes] = {each.point: each.data for each in connection.execute(query)}
         rows = rows[: _fitting([len(data.get(each.id, b"")) for each in rows])]
-        packed = pack([data.get(each.id) for each in rows], counts=bool(row.histogram))
+        payloads = pack([data.get(each.id) for each in rows], counts=bool(row.histogram))
         connection.execute(
             sa.delete(payload).where(payload.c.run == number, payload.c.point.in_([each.id for each in rows]))
         )
     if not rows:
         return 0
     points = from_rows([rows])
-    sketch = None if row.vectors else encode_sketch(points)
-    database.insert(connection, chunk, number, [(row.id, *_summary(points), sketch, encode_points(points), packed)])
+    summary = _summary(points)
+    database.insert(connection, chunk, number, [(row.id, *summary, None if row.vectors else encode_sketch(points))])
+    database.insert(connection, packed, number, [(summary[0], encode_points(points), payloads)])
     step, last = rows[-1].step, rows[-1].id
     up_to = (point.c.step <= step, sa.or_(point.c.step < step, point.c.id + 0 <= last))
     connection.execute(sa.delete(point).where(*mine, *up_to))
