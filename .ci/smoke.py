@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import cockpit
 
-EXTRAS = {"numba", "triton"}
+EXTRAS = {"numba", "psycopg", "triton"}
 COMMAND = [str(Path(sys.executable).with_name("cockpit"))]
 
 

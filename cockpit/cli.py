@@ -13,7 +13,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cockpit.run import Run
+    from cockpit.store.address import Place
 
 FAULTS = ("raw-pixels", "sigmoid", "frozen-layer")
 
@@ -71,20 +75,20 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 def _add_dashboard(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_dashboard)
-    command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
+    command.add_argument("logdir", nargs="?", default="runs", help="directory of runs, or a database (%(default)s)")
     command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="loopback address (%(default)s)")
     command.add_argument("--port", type=_port, metavar="N", help="port (8765); 0 takes a free one")
 
 
 def _add_runs(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_runs)
-    command.add_argument("logdir", nargs="?", type=Path, default=Path("runs"), help="directory of runs (%(default)s)")
+    command.add_argument("logdir", nargs="?", default="runs", help="directory of runs, or a database (%(default)s)")
 
 
 def _add_diff(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_diff)
-    command.add_argument("a", type=Path, metavar="A", help="directory of a run, runs/mnist-sgd")
-    command.add_argument("b", type=Path, metavar="B", help="directory of another")
+    command.add_argument("a", metavar="A", help="directory of a run, runs/mnist-sgd, or its address in a database")
+    command.add_argument("b", metavar="B", help="directory or address of another")
     command.add_argument(
         "--top", type=_count, default=30, metavar="N", help="lines of the ranking (%(default)s); 0: all"
     )
@@ -93,7 +97,7 @@ def _add_diff(command: argparse.ArgumentParser) -> None:
 
 def _add_tail(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_tail)
-    command.add_argument("run", type=Path, metavar="RUN", help="directory of a run, runs/mnist-sgd")
+    command.add_argument("run", metavar="RUN", help="directory of a run, runs/mnist-sgd, or its address in a database")
     command.add_argument(
         "--keys", type=_keys, metavar="KEY,KEY", help="log keys to show (loss, a few others, your own)"
     )
@@ -102,7 +106,7 @@ def _add_tail(command: argparse.ArgumentParser) -> None:
 
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
-    command.add_argument("run", type=Path, help="directory of a run, runs/mnist-sgd")
+    command.add_argument("run", help="directory of a run, runs/mnist-sgd, or its address in a database")
     command.add_argument("--to", choices=["csv", "json", "png", "pdf"], required=True, help="format")
     command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
 
@@ -110,7 +114,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
 def _add_import(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_import)
     command.add_argument("log", type=Path, metavar="LOG.json", help="the log")
-    command.add_argument("--to", type=Path, metavar="DIR", help="directory of the run (runs/LOG)")
+    command.add_argument("--to", metavar="DIR", help="directory or address of the run (runs/LOG)")
 
 
 def _positive(text: str) -> int:
@@ -149,13 +153,32 @@ def _demo(options: argparse.Namespace) -> None:
         raise UsageError(str(error)) from error
 
 
+def _place(text: str) -> Place:
+    from cockpit.store.address import place_of
+
+    try:
+        return place_of(text)
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _loaded(text: str) -> Run:
+    from cockpit.run import load_run
+
+    try:
+        return load_run(text)
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from error
+
+
 def _dashboard(options: argparse.Namespace) -> None:
     from cockpit.dashboard import serve
     from cockpit.store import Store
 
-    if not options.logdir.is_dir():
-        raise UsageError(f"there is no directory {options.logdir}; runs are where `Cockpit(..., run=...)` put them")
-    server = serve(Store(options.logdir), host=options.host, port=options.port)
+    place = _place(options.logdir)
+    if isinstance(place, Path) and not place.is_dir():
+        raise UsageError(f"there is no directory {place}; runs are where `Cockpit(..., run=...)` put them")
+    server = serve(Store(place), host=options.host, port=options.port)
     with server, suppress(KeyboardInterrupt):  # it may come as soon as it is offered
         print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
         server.wait()
@@ -164,9 +187,10 @@ def _dashboard(options: argparse.Namespace) -> None:
 def _runs(options: argparse.Namespace) -> None:
     from cockpit.run import list_runs
 
-    runs = list_runs(options.logdir)
+    place = _place(options.logdir)
+    runs = list_runs(place)
     if not runs:
-        print(f"There are no runs in {options.logdir}.")
+        print(f"There are no runs in {place}.")
         return
     rows = [("NAME", "STATE", "LAST STEP", "LAST LOSS", "STARTED")]
     for run in runs:
@@ -184,11 +208,10 @@ def _runs(options: argparse.Namespace) -> None:
 
 def _diff(options: argparse.Namespace) -> None:
     from cockpit import diff, terminal
-    from cockpit.run import load_run
     from cockpit.store import UnreadableLog
 
     try:
-        a, b = load_run(options.a), load_run(options.b)
+        a, b = _loaded(options.a), _loaded(options.b)
         if options.json:
             diff.write_json(a, b, sys.stdout)
         else:
@@ -198,24 +221,23 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _tail(options: argparse.Namespace) -> None:
-    from cockpit.run import load_run
     from cockpit.store import UnreadableLog
     from cockpit.tail import Tail
     from cockpit.terminal import width
 
     try:
-        Tail(load_run(options.run), options.keys, sys.stdout, width()).follow(options.lines)
+        Tail(_loaded(options.run), options.keys, sys.stdout, width()).follow(options.lines)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
 
 
 def _export(options: argparse.Namespace) -> None:
     from cockpit.export import arrays_of, to_csv, to_json, to_picture
-    from cockpit.run import load_run
     from cockpit.store import UnreadableLog
+    from cockpit.store.address import without_passwords
 
     try:
-        run = load_run(options.run)
+        run = _loaded(options.run)
         if options.to in ("png", "pdf"):
             with _opened_for_bytes(options) as picture:
                 to_picture(run, picture, options.to)
@@ -224,7 +246,8 @@ def _export(options: argparse.Namespace) -> None:
         with target as file:
             (to_csv if options.to == "csv" else to_json)(run, file)
         for key in arrays_of(run):
-            words = f"the arrays of {key!r} are left out: load_run({str(options.run)!r})[{key!r}].at(step) reads them"
+            read = f"load_run({without_passwords(options.run)!r})[{key!r}].at(step)"
+            words = f"the arrays of {key!r} are left out: {read} reads them"
             print(f"cockpit: {words}", file=sys.stderr)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
@@ -242,8 +265,9 @@ def _opened_for_bytes(options: argparse.Namespace) -> AbstractContextManager[IO[
 def _import(options: argparse.Namespace) -> None:
     from cockpit.json_import import import_json
 
+    where = None if options.to is None else _place(options.to)
     try:
-        place, left_out = import_json(options.log, options.to)
+        place, left_out = import_json(options.log, where)
     except ValueError as error:
         raise UsageError(str(error)) from error
     print(place)

@@ -30,6 +30,7 @@ from cockpit.parameters import ParameterTable
 from cockpit.quantities import Quantity
 from cockpit.run import load_run
 from cockpit.session import Cockpit
+from cockpit.store.address import Place
 from cockpit.tracking.arguments import turned_off
 from cockpit.tracking.notices import CockpitWarning
 from cockpit.tracking.open_step import OpenStep
@@ -62,8 +63,8 @@ class ParameterCockpit:
             self.add(quantity)
 
     @property
-    def run(self) -> Path | None:
-        """Directory of the log; ``None`` before the first step, and where the cockpit is turned off."""
+    def run(self) -> Place | None:
+        """Directory of the log, or its address; ``None`` before the first step, and where the cockpit is turned off."""
         return None if self._session is None else self._session.run
 
     def add(self, quantity: Any) -> None:

@@ -17,13 +17,14 @@ from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import Run, load_run
 from cockpit.screens import SCREENS
 from cockpit.store import Header, Writer
+from cockpit.store.address import Place, place_of
 from cockpit.tracking.description import panels_of
 
 _UNDERSCORED = {metric.replace("/", "_"): metric for metric in METRICS}
 _BATCH = 200  # steps that wait to be written at most
 
 
-def import_json(path: str | Path, run: str | Path | None = None) -> tuple[Path, tuple[str, ...]]:
+def import_json(path: str | Path, run: str | Place | None = None) -> tuple[Place, tuple[str, ...]]:
     """Makes a run of a log.
 
     Numbers by parameter, which have no names there, are those of ``parameter 0``, ``parameter 1``, and so on. Norms of
@@ -31,10 +32,10 @@ def import_json(path: str | Path, run: str | Path | None = None) -> tuple[Path, 
 
     Args:
         path: The JSON file.
-        run: Directory of the run; by default ``runs/`` and the name of the file.
+        run: Directory or address of the run; by default ``runs/`` and the name of the file.
 
     Returns:
-        The run's directory; and what is in the file that no run has a place for.
+        Where the run is; and what is in the file that no run has a place for.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -43,10 +44,10 @@ def import_json(path: str | Path, run: str | Path | None = None) -> tuple[Path, 
     """
     path = Path(path)
     output = read_json(path)
-    place = Path("runs") / path.stem if run is None else Path(run)
+    place = Path("runs") / path.stem if run is None else place_of(run)
     # Absolute times, in seconds since 1970.
     began = min((values["Time"] for values in output.values() if "Time" in values), default=os.path.getmtime(path))
-    writer = Writer(place.absolute(), _header(place.name, began, output))
+    writer = Writer(place, _header(place.name, began, output))
     left_out: dict[str, None] = {}
     try:
         for number, (step, values) in enumerate(output.items()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from cockpit.layers import Layers, combine_of, owners_of
 from cockpit.reading import Histogram, Histogram2d, Value
 from cockpit.store import Column, Header, Reader, RunSummary, Store
+from cockpit.store.address import Address, Place, place_of
 from cockpit.store.arrays import Array
+from cockpit.store.databases import FILE
 from cockpit.store.schema import is_layered
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_FILE = "rank0.db"
 
 
 @dataclass(frozen=True)
@@ -208,36 +208,63 @@ class Run:
         return f"Run({self.name!r}, {self.state}, {len(self.keys())} keys)"
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Place) -> Run:
     """Opens a run for reading.
 
     Args:
-        path: The run's directory, or the log file in it.
+        path: The run's directory, or the log file in it; or its address in a database, see :class:`cockpit.Cockpit`.
 
     Raises:
         FileNotFoundError: If there is no run; names those beside it.
         UnreadableLog: If it is no log, cut short, or a newer version's.
+        ConnectionError: If a database cannot be reached.
+        ValueError: For an address that cannot be understood, or without a run's name.
+        ImportError: Without the database's driver.
     """
-    path = Path(path)
-    if (path / _FILE).is_file() or path.is_file():
-        return Run(Reader(path))
-    place = path if path.is_dir() else path.parent
+    where = place_of(path)
+    if isinstance(where, Address):
+        return _load_row(where)
+    if (where / FILE).is_file() or where.is_file():
+        return Run(Reader(where))
+    place = where if where.is_dir() else where.parent
     names = [summary.name for summary in Store(place).runs()]
-    near = difflib.get_close_matches(path.name, names, 1)
-    hint = f"did you mean {place / near[0]}? " if near else ""
+    near = difflib.get_close_matches(where.name, names, 1)
+    raise FileNotFoundError(_no_run(where, place, names, str(place / near[0]) if near else ""))
+
+
+def _load_row(address: Address) -> Run:
+    if not address.name:
+        raise ValueError(f"{address} names no run: write its name behind the database's")
+    beside = address.with_name("")
+    store = Store(beside)
+    try:
+        return Run(store.open(address.name))
+    except KeyError:
+        names = [summary.name for summary in store.runs()]
+        near = difflib.get_close_matches(address.name, names, 1)
+        nearest = str(address.with_name(near[0])) if near else ""
+        raise FileNotFoundError(_no_run(address, beside, names, nearest)) from None
+
+
+def _no_run(where: Place, place: Place, names: Sequence[str], nearest: str) -> str:
+    hint = f"did you mean {nearest}? " if nearest else ""
     there = f"In {place} there are: {', '.join(names)}" if names else f"There are no runs in {place}"
-    raise FileNotFoundError(f"{path} holds no run; {hint}{there}")
+    return f"{where} holds no run; {hint}{there}"
 
 
-def list_runs(logdir: str | Path = "runs") -> list[RunSummary]:
-    """The runs in a directory, the newest first; broken ones too, with the reason.
+def list_runs(logdir: str | Place = "runs") -> list[RunSummary]:
+    """The runs in a directory, or in the database at an address, the newest first; broken ones too, with the reason.
 
     Raises:
         FileNotFoundError: If there is no such directory.
+        ConnectionError: If a database cannot be reached.
+        ValueError: For an address that cannot be understood, or of a single run.
+        ImportError: Without the database's driver.
     """
-    if not Path(logdir).is_dir():
-        raise FileNotFoundError(f"there is no directory {logdir}; runs are where `Cockpit(..., run=...)` put them")
-    return Store(logdir).runs()
+    place = place_of(logdir)
+    if isinstance(place, Path) and not place.is_dir():
+        raise FileNotFoundError(f"there is no directory {place}; runs are where `Cockpit(..., run=...)` put them")
+    return Store(place).runs()
 
 
 def _fields(

@@ -16,6 +16,7 @@ from cockpit.json_log import output_of, write_json
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule
+from cockpit.store.address import Place
 from cockpit.tracking.arguments import (
     STATES,
     checked_backend,
@@ -52,7 +53,9 @@ class Cockpit(Dispatched):
             interval, ``every(…)``, ``log_spaced(…)`` or a function from step to bool, whatever it costs.
         budget: How much slower training may be for what is read by ``"auto"``, as a share of its time without: 0.1 is
             ten percent.
-        run: Directory of the log; ``runs/<script>-<time>`` if not given. A finished run's name gets a suffix.
+        run: Directory of the log; ``runs/<script>-<time>`` if not given. Or an address in a PostgreSQL database,
+            ``postgresql+psycopg://user:password@host:port/database/name``; the name may hold slashes. A finished run's
+            name gets a suffix.
         config: Hyperparameters to keep with the run.
         tags: Words to find the run by.
         resume: Whether to continue the run that is in ``run``: after its last step, or at the step given, where a
@@ -66,11 +69,12 @@ class Cockpit(Dispatched):
         ValueError: For unknown or no instruments, a budget that is not positive and finite, or a model without
             trainable parameters that the optimizer holds.
         RunIsLive: If another process or cockpit writes this run.
+        ImportError: For an address, without the extra ``postgres``.
         OSError: If the log cannot be written.
     """
 
-    run: Path | None = None
-    """Directory of the log; ``None`` where the cockpit is turned off."""
+    run: Place | None = None
+    """Directory of the log, or its address, which hides the password; ``None`` where the cockpit is turned off."""
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Cockpit(Dispatched):
         instruments: str | Instrument | type[Instrument] | Iterable[str | Instrument | type[Instrument]] = "economy",
         track: int | Literal["auto"] | Schedule = "auto",
         budget: float = 0.1,
-        run: str | Path | None = None,
+        run: str | Place | None = None,
         config: Mapping[str, Any] | None = None,
         tags: str | Iterable[str] = (),
         resume: bool | int = False,

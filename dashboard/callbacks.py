@@ -84,7 +84,10 @@ def answer(
         on_page: The panels whose cards are on the page.
         list_runs: Whether to look for other runs.
     """
-    runs = sources.store.runs() if list_runs or not shown.get("run") else None
+    try:
+        runs = sources.store.runs() if list_runs or not shown.get("run") else None
+    except ConnectionError as error:  # a database that is away; the page asks again by itself
+        return _without_run(shown, on_page, None, str(error))
     view = VIEWS.get(choice.view or "")
     if view is not None and not view.of_run:
         return _of_view(view, Look(sources, choice, None), shown, on_page, runs)
@@ -96,7 +99,7 @@ def answer(
         if view is not None:
             return _of_view(view, Look(sources, choice, page), shown, on_page, runs)
         return _of_run(page, shown, on_page, runs)
-    except (KeyError, UnreadableLog) as error:
+    except (KeyError, UnreadableLog, ConnectionError) as error:
         return _without_run(shown, on_page, runs, explain(error))
 
 

@@ -172,6 +172,6 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
     return Page(run, source, screen, arrange(screen, panels), choice)
 
 
-def explain(error: KeyError | UnreadableLog) -> str:
+def explain(error: KeyError | UnreadableLog | ConnectionError) -> str:
     """The error's own words."""
     return str(error.args[0]) if error.args else str(error)

@@ -17,6 +17,7 @@ from cockpit.plotter.scene import Log, scenes_of
 from cockpit.plotter.theme import PAPER, undisturbed
 from cockpit.run import Run, load_run
 from cockpit.store import Header
+from cockpit.store.address import Address, Place, place_of
 
 DPI = 130  # of pictures made of pixels
 SCREEN_DPI = 70  # a page has to fit a window
@@ -28,8 +29,8 @@ class Live(Protocol):
     """A cockpit that is writing a run; where it is turned off its ``run`` is ``None``."""
 
     @property
-    def run(self) -> Path | None:
-        """Directory of its log."""
+    def run(self) -> Place | None:
+        """Directory or address of its log."""
 
     def flush(self) -> None:
         """Waits until what was read so far is in the log."""
@@ -47,7 +48,7 @@ class CockpitPlotter:
 
     def plot(
         self,
-        source: str | Path | Run | Live,
+        source: str | Place | Run | Live,
         show_plot: bool = True,
         block: bool = False,
         save_plot: bool | None = None,
@@ -65,11 +66,12 @@ class CockpitPlotter:
         Reads the log alone: training, its random numbers and matplotlib's settings stay as they are.
 
         Args:
-            source: A cockpit, live or closed; a run; the path of one, or of a JSON log, with or without its ending.
+            source: A cockpit, live or closed; a run; the path or address of one, or the path of a JSON log, with or
+                without its ending.
             show_plot: Whether it is shown in a window. Where matplotlib has no window to show it in, this is said.
             block: Whether to wait until the window is closed.
             save_plot: Whether it is written; by default, if ``savedir`` is given.
-            savedir: Where it is written; by default beside the run's log.
+            savedir: Where it is written; by default beside the run's log, or here where that is in a database.
             savename: Name of the file, without an ending.
             savename_append: What is put behind the name, after two underscores.
             savefig_kwargs: For ``Figure.savefig``. ``{"format": "pdf"}`` makes it a PDF, else it is a PNG.
@@ -96,7 +98,8 @@ class CockpitPlotter:
             draw_page(figure, page, title, _subtitle(run.header, page.last_step, run.state))
         if save_plot or (save_plot is None and savedir is not None):
             name = savename if savename_append is None else f"{savename}__{savename_append}"
-            _save(figure, Path(savedir) if savedir is not None else run.reader.path.parent, name, savefig_kwargs or {})
+            beside = run.reader.path.parent if isinstance(run.reader.path, Path) else Path()
+            _save(figure, beside if savedir is None else Path(savedir), name, savefig_kwargs or {})
         if window:
             _show(block)
         return figure
@@ -108,12 +111,13 @@ def write(figure: Figure, target: str | Path | IO[bytes], **settings: Any) -> No
         figure.savefig(target, **{"dpi": DPI, **settings})
 
 
-def _opened(source: str | Path | Run | Live) -> Run | None:
+def _opened(source: str | Place | Run | Live) -> Run | None:
     """The run of ``source``, as far as it went; ``None`` if it has none."""
     if isinstance(source, Run):
         return source
-    if isinstance(source, (str, Path)):
-        return _at(Path(source))
+    if isinstance(source, (str, Path, Address)):
+        place = place_of(source)
+        return _at(place) if isinstance(place, Path) else load_run(place)
     if isinstance(source, Live):
         if source.run is None:
             return None

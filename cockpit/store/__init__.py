@@ -2,7 +2,6 @@
 
 from cockpit.store.attempts import Attempt as Attempt
 from cockpit.store.catalog import RunSummary as RunSummary
-from cockpit.store.catalog import Store as Store
 from cockpit.store.columns import Column as Column
 from cockpit.store.reader import Event as Event
 from cockpit.store.reader import Reader as Reader
@@ -13,4 +12,5 @@ from cockpit.store.schema import Header as Header
 from cockpit.store.schema import RunExists as RunExists
 from cockpit.store.schema import RunIsLive as RunIsLive
 from cockpit.store.schema import UnreadableLog as UnreadableLog
+from cockpit.store.store import Store as Store
 from cockpit.store.writer import Writer as Writer

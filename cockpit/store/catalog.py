@@ -14,12 +14,14 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from cockpit.store import database, remarks
+from cockpit.store import remarks
+from cockpit.store.database import Database, Snapshot, state_of
+from cockpit.store.databases import FILE
 from cockpit.store.look import latest_values
 from cockpit.store.reader import Reader
 from cockpit.store.schema import RunIsLive, UnreadableLog, run
+from cockpit.store.sqlite import File
 
-_FILE = "rank0.db"
 _RANK = re.compile(r"rank\d+\.db")
 _SILENCE = 10.0  # seconds after which nobody writes a file of which nothing else is known
 _Stamp: TypeAlias = "tuple[tuple[int, int, int], ...]"
@@ -52,15 +54,15 @@ class RunSummary:
     latest: Mapping[str, float | None] = field(default_factory=dict)
 
 
-class Store:
+class Directory:
     """A directory of runs.
 
     Args:
         logdir: The directory; it may be made later.
     """
 
-    def __init__(self, logdir: str | Path) -> None:
-        self.logdir = Path(logdir)
+    def __init__(self, logdir: Path) -> None:
+        self.logdir = logdir
         self._known: dict[Path, tuple[_Stamp, RunSummary]] = {}
 
     def runs(self) -> list[RunSummary]:
@@ -119,7 +121,7 @@ class Store:
     def _file(self, name: str) -> Path:
         if not name or "\0" in name or _leads_out(name):
             raise KeyError(f"{name!r} is not a run in {self.logdir}: a name is a path below it")
-        path = self.logdir / name / _FILE
+        path = self.logdir / name / FILE
         if not path.is_file():
             names = [known for known, _ in self._files()]
             near = difflib.get_close_matches(name, names, 1)
@@ -136,8 +138,8 @@ class Store:
                 continue
             seen.add(real)
             below.sort()
-            if _FILE in files:
-                yield Path(directory).relative_to(self.logdir).as_posix(), Path(directory) / _FILE
+            if FILE in files:
+                yield Path(directory).relative_to(self.logdir).as_posix(), Path(directory) / FILE
 
     def _summary(self, name: str, path: Path) -> RunSummary:
         stamp = _stamp(path)
@@ -183,14 +185,21 @@ def _refuse_if_live(name: str, path: Path) -> None:
 
 
 def _read_summary(name: str, path: Path) -> RunSummary:
-    with database.reading(database.reading_engine(path), path) as connection:
-        columns = [column for column in run.c if column.name != "header"]
-        row = connection.execute(sa.select(*columns)).one()
-        latest = latest_values(connection, row.id)
-    said = remarks.read(path.parent)
+    log = File(path)
+    with log.reading() as snapshot:
+        return summary_of(log, snapshot, name)
+
+
+def summary_of(log: Database, snapshot: Snapshot, name: str) -> RunSummary:
+    """One line of a list of runs."""
+    columns = [column for column in run.c if column.name != "header"]
+    query = sa.select(*columns, log.clock().label("now")).where(run.c.id == snapshot.number)
+    row = snapshot.connection.execute(query).one()
+    latest = latest_values(*snapshot)
+    said = log.annotations(snapshot)
     return RunSummary(
         name,
-        database.state_of(row),
+        state_of(row),
         row.created,
         tuple(json.loads(row.tags)) if said.tags is None else said.tags,
         row.last_step,

@@ -1,23 +1,22 @@
-"""Taking hold of a run's file for writing, and the transactions of the one who holds it."""
+"""Taking hold of a run's log for writing, and the transactions of the one who holds it."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
 import time
 import uuid
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from cockpit.store import database, migration, place
+from cockpit.store import database, migration
+from cockpit.store import place as places
 from cockpit.store.attempts import Attempt, attempts_of
 from cockpit.store.batch import Batch
+from cockpit.store.database import Database
 from cockpit.store.encoder import Encoder
 from cockpit.store.schema import (
     SCHEMA_VERSION,
@@ -39,9 +38,6 @@ from cockpit.store.schema import (
 )
 from cockpit.store.upkeep import Remainder, compact, masked, rows_of
 
-NUMBER = 1
-"""Of the one run that a file holds."""
-
 
 class TakenOver(RuntimeError):
     """Another writer holds the run."""
@@ -49,28 +45,24 @@ class TakenOver(RuntimeError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A run's file, held by this process.
+    """A run's log, held by this process.
 
     Args:
-        path: The file.
-        number: The run's number in it.
-        token: What the file names as its owner.
-        shared_memory: Whether its file system allows write-ahead logging.
-        identity: Device and number of the file: of its name there may later be another.
+        database: Where it is.
+        number: The run's number there.
+        token: What is written there as its owner.
     """
 
-    path: Path
+    database: Database
     number: int
     token: str
-    shared_memory: bool
-    identity: tuple[int, int]
 
 
 class Log:
-    """Transactions on a file that is held.
+    """Transactions on a log that is held.
 
     Args:
-        claim: The file.
+        claim: The log.
     """
 
     def __init__(self, claim: Claim) -> None:
@@ -84,9 +76,9 @@ class Log:
             What is left of the series, where the batch shows that its writer goes on at an earlier step than was known.
 
         Raises:
-            OSError: If the file is no longer there.
+            OSError: If the log is no longer there.
             TakenOver: If another writer holds the run by now.
-            sqlalchemy.exc.OperationalError: If the disk is full or the file locked.
+            Exception: The driver's own, if the disk is full, the file locked, or the server lost.
         """
         connection, number = self._connected(), self._claim.number
         with connection.begin():
@@ -112,15 +104,15 @@ class Log:
         return None
 
     def finish(self, state: str, cursor: int, dropped: int) -> None:
-        """Writes how the run ended and leaves a single file.
+        """Writes how the run ended, and leaves the log as it is to be kept.
 
         Raises:
-            OSError, TakenOver, sqlalchemy.exc.OperationalError: As :meth:`commit`.
+            Exception: As :meth:`commit`.
         """
         connection = self._connected()
         with connection.begin():
             self._update(connection, state=state, cursor=cursor, dropped=dropped)
-        database.fold(connection)
+        self._claim.database.fold(connection)
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -131,113 +123,101 @@ class Log:
             self._connection = None
 
     def _connected(self) -> sa.Connection:
-        # An open file stays writable after its directory has gone: nothing but looking tells.
-        if _identity(self._claim.path) != self._claim.identity:
-            raise FileNotFoundError(f"{self._claim.path} has been replaced by another file")
+        place = self._claim.database
+        place.require_held()
         if self._connection is None:
-            self._connection = database.writing_engine(self._claim.path).connect()
-            database.set_journal(self._connection, shared_memory=self._claim.shared_memory)
+            self._connection = place.writing_engine().connect()
+            place.tune(self._connection)
         return self._connection
 
     def _update(self, connection: sa.Connection, **values: Any) -> None:
         mine = sa.update(run).where(run.c.id == self._claim.number, run.c.owner == self._claim.token)
-        if connection.execute(mine.values(heartbeat=time.time(), **values)).rowcount != 1:
-            raise TakenOver(f"another process writes {self._claim.path} now: this one has stopped logging")
+        if connection.execute(mine.values(heartbeat=self._claim.database.clock(), **values)).rowcount != 1:
+            raise TakenOver(f"another process writes {self._claim.database.place} now: this one has stopped logging")
 
 
-def claim(path: Path, header: Header, *, resume: bool | int, rank: int) -> tuple[Claim, Encoder]:
-    """Takes hold of a run's file, made where it does not exist.
+def claim(place: Database, header: Header, *, resume: bool | int, rank: int) -> tuple[Claim, Encoder]:
+    """Takes hold of a run's log, made where it does not exist.
 
     Args:
-        path: The file.
+        place: Where it is to be.
         header: Description of the run.
         resume: Whether the run goes on if there was one, or at which step it does.
         rank: Number of the process.
 
     Returns:
-        The hold, and an encoder that continues where the file ends.
+        The hold, and an encoder that continues where the log ends.
 
     Raises:
         RunExists: If the run is over and ``resume`` is not set.
         RunIsLive: If a living process writes it.
-        UnreadableLog: If the file is no log, or a newer version's.
+        UnreadableLog: If what stands there is no log, or a newer version's.
         OSError: If the place cannot be written.
     """
-    _make_directory(path.parent)
-    filesystem = place.network_filesystem(path.parent.resolve(), place.mounts_text())
-    slow = (
-        f"{path.parent} is on a network file system ({filesystem}): the log is written with a rollback journal instead "
-        "of write-ahead logging. Writing and live reading are slower; choose a local place if you can."
-    )
-    if filesystem is not None:
-        warnings.warn(slow, RuntimeWarning, stacklevel=3)
+    caveat = place.prepare()
     token = uuid.uuid4().hex
+    refusals: tuple[type[Exception], ...] = (sa.exc.DBAPIError, *place.refusals)
     try:
-        with database.writing_engine(path).connect() as connection, connection.begin():
-            encoder = _take_hold(connection, path, header, token, resume, rank)
-    except sa.exc.OperationalError as error:
-        words = f"the log {path} cannot be written: {database.reason(path, error)}. Choose another place."
+        with place.writing_engine().connect() as connection, connection.begin():
+            number, encoder = _take_hold(connection, place, header, token, resume, rank)
+    except refusals as error:
+        if place.is_foreign(error):
+            raise UnreadableLog(f"{place.place} stands in the way: {place.reason(error)}") from error
+        words = f"the log {place.place} cannot be written: {place.reason(error)}. Choose another place."
         raise OSError(words) from error
-    except sa.exc.DatabaseError as error:
-        raise UnreadableLog(f"{path} stands in the way: {database.reason(path, error)}") from error
-    if filesystem is not None:
-        encoder.event(None, encoder.elapsed, "warning", slow, "")
-    return Claim(path, NUMBER, token, filesystem is None, _identity(path)), encoder
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise NotADirectoryError(f"{directory} is a file; a run needs a directory. Choose another name.") from error
-    except OSError as error:
-        raise OSError(
-            f"the run's directory {directory} cannot be made: {error.strerror}. Choose another place."
-        ) from error
+    place.hold()
+    if caveat:
+        encoder.event(None, encoder.elapsed, "warning", caveat, "")
+    return Claim(place, number, token), encoder
 
 
 def _take_hold(
-    connection: sa.Connection, path: Path, header: Header, token: str, resume: bool | int, rank: int
-) -> Encoder:
+    connection: sa.Connection, place: Database, header: Header, token: str, resume: bool | int, rank: int
+) -> tuple[int, Encoder]:
+    """Number of the run, and what goes on where it ends."""
     mine = {
-        "name": text(header.name),
+        "name": place.name or text(header.name),
         "rank": rank,
         "owner": token,
-        "host": place.host(),
+        "host": places.host(),
         "pid": os.getpid(),
-        "process": place.process_start(os.getpid()),
+        "process": places.process_start(os.getpid()),
         "state": "running",
-        "heartbeat": time.time(),
-        "tags": json.dumps(header.tags),
+        "heartbeat": place.clock(),
+        "tags": dumps(header.tags),
         "header": dumps(header.to_json()),
     }
-    began = Attempt(1, None, 0, time.time(), place.host(), os.getpid(), text(shlex.join(sys.argv)))
-    if database.begin_run(connection):
+    began = Attempt(1, None, 0, time.time(), places.host(), os.getpid(), text(shlex.join(sys.argv)))
+    if place.begin_run(connection):
         zero = {"elapsed": 0.0, "cursor": 0, "dropped": 0}
-        begun = sa.insert(run).values(id=NUMBER, schema_version=SCHEMA_VERSION, created=header.created, **zero, **mine)
+        begun = sa.insert(run).values(schema_version=SCHEMA_VERSION, created=header.created, **zero, **mine)
         connection.execute(begun)
-        database.insert(connection, attempt, NUMBER, [tuple(vars(began).values())])
-        return Encoder(header.instruments, attempt=began)
-    version = database.check_version(connection, path)
-    state = _refuse_unless_over(connection, path, resume)
+        number, _ = place.find(connection)
+        database.insert(connection, attempt, number, [tuple(vars(began).values())])
+        return number, Encoder(header.instruments, attempt=began)
+    number, version = place.find(connection)
+    place.check_version(version)
+    state = _refuse_unless_over(connection, place, number, resume)
     if version < SCHEMA_VERSION:
         migration.migrate(connection)
-    row = connection.execute(sa.select(run)).one()
+    row = connection.execute(sa.select(run).where(run.c.id == number)).one()
     # What is added may be what older versions cannot read.
-    connection.execute(sa.update(run).values(**mine, cursor=row.cursor + 1, schema_version=SCHEMA_VERSION))
-    return _go_on(connection, header, row, began, resume, f"resumed; before that, the run was {state}")
+    going_on = sa.update(run).where(run.c.id == number)
+    connection.execute(going_on.values(**mine, cursor=row.cursor + 1, schema_version=SCHEMA_VERSION))
+    return number, _go_on(connection, header, row, began, resume, f"resumed; before that, the run was {state}")
 
 
-def _refuse_unless_over(connection: sa.Connection, path: Path, resume: bool | int) -> str:
+def _refuse_unless_over(connection: sa.Connection, place: Database, number: int, resume: bool | int) -> str:
     """How the run that is there ended; raises if it goes on, or is not to."""
-    row = connection.execute(sa.select(run.c.pid, run.c.host, run.c.process, run.c.heartbeat, run.c.state)).one()
+    known = (run.c.pid, run.c.host, run.c.process, run.c.heartbeat, run.c.state, place.clock().label("now"))
+    row = connection.execute(sa.select(*known).where(run.c.id == number)).one()
     state = database.state_of(row)
     if state == "running":
         who = f"process {row.pid} on {row.host.split('/')[0]}"
-        who = "this process" if row.pid == os.getpid() and row.host == place.host() else who
-        raise RunIsLive(f"{path.parent} is being written by {who}: close that run first, or give this one another name")
+        who = "this process" if row.pid == os.getpid() and row.host == places.host() else who
+        raise RunIsLive(f"{place.title} is being written by {who}: close that run first, or give this one another name")
     if resume is False:
-        words = f"{path.parent} holds a run ({state}): give this one another name, or continue it with resume=True"
+        words = f"{place.title} holds a run ({state}): give this one another name, or continue it with resume=True"
         raise RunExists(words)
     return state
 
@@ -265,8 +245,3 @@ def _go_on(
     encoder = Encoder(header.instruments, rest, layouts, row.cursor + 1, last_step, row.elapsed, began)
     encoder.event(last_step, row.elapsed, "info", words, "")
     return encoder
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

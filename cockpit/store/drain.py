@@ -7,7 +7,6 @@ import threading
 import time
 import warnings
 
-from cockpit.store import database
 from cockpit.store.batch import Batch
 from cockpit.store.claim import Claim, Log, TakenOver
 from cockpit.store.encoder import Encoder
@@ -77,7 +76,7 @@ class Drain(threading.Thread):
                 log.disconnect()
                 self._troubled(error)
                 if time.monotonic() > self._deadline:
-                    report(f"{len(self._inbox)} items were lost: {self._claim.path} could not be written")
+                    report(f"{len(self._inbox)} items were lost: {self._claim.database.place} could not be written")
                     return
                 longer = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
                 pause = longer if final_state is None else _SHORTEST_PAUSE
@@ -90,13 +89,15 @@ class Drain(threading.Thread):
                 pieces -= len(self._batch.pieces)
             try:
                 remainder = log.commit(self._batch, self._inbox.dropped)
-            except (*database.PASSING, TakenOver):
+            except TakenOver:
                 raise
             except Exception as error:  # rows that the database will never take: the others must not wait for ever
+                if self._claim.database.may_pass(error):
+                    raise
                 log.disconnect()
                 self._encoder.lost(self._batch)
                 self._inbox.lost()
-                report(f"readings were lost: {self._claim.path} does not take them ({error!r})")
+                report(f"readings were lost: {self._claim.database.place} does not take them ({error!r})")
             else:
                 if remainder is not None:
                     self._encoder.seen(*remainder)
@@ -117,7 +118,9 @@ class Drain(threading.Thread):
             time.sleep(0)  # lets go of the interpreter: training would else wait its whole switch interval, 5 ms
         if self._inbox.dropped and not self._dropped_said:
             self._dropped_said = True
-            words = f"readings come faster than {self._claim.path} can be written: some are dropped, and counted"
+            words = (
+                f"readings come faster than {self._claim.database.place} can be written: some are dropped, and counted"
+            )
             self._say("warning", words)
             report(words)
         self._keep()
@@ -137,8 +140,9 @@ class Drain(threading.Thread):
     def _troubled(self, error: Exception) -> None:
         if self._failing_since is None:
             self._failing_since = time.monotonic()
-            why = getattr(error, "orig", error)
-            report(f"the log {self._claim.path} cannot be written ({why}). Training goes on; writing is tried again.")
+            log = self._claim.database
+            words = f"the log {log.place} cannot be written ({log.reason(error)})"
+            report(f"{words}. Training goes on; writing is tried again.")
 
     def _recovered(self) -> None:
         if self._failing_since is not None:

@@ -30,11 +30,11 @@ class Look:
     """
 
     def __init__(self, connection: sa.Connection, number: int, sight: Sight) -> None:
-        self.connection, self.sight, self._number = connection, sight, number
+        self.connection, self.sight, self.number = connection, sight, number
 
     def find(self, key: str, kind: str | None) -> Any | None:
         """A series' row: of several the instrument's, then the network-wise one, and arrays after the layers."""
-        of_key = sa.select(series).where(series.c.run == self._number, series.c.key == key, series.c.points > 0)
+        of_key = sa.select(series).where(series.c.run == self.number, series.c.key == key, series.c.points > 0)
         rows = self.connection.execute(of_key.order_by(series.c.id)).all()
         wanted = [row for row in rows if kind is None or kind_of(row.layered, row.histogram) == kind]
         ranks = [(row.origin != "instrument", row.layered, row.histogram == ARRAYS) for row in wanted]
@@ -56,14 +56,14 @@ class Look:
         """The arrays of a series that were logged last at or before ``step``."""
         history = self._history(row)
         for found in history.vectors(history.last(step)):
-            of_point = sa.select(layout).where(layout.c.run == self._number, layout.c.id == found.layout)
+            of_point = sa.select(layout).where(layout.c.run == self.number, layout.c.id == found.layout)
             known = self.connection.execute(of_point).one()
             arrays = decode_arrays(found.data or b"", decode_forms(known.edges))
             return dict(zip(json.loads(known.layers), arrays, strict=True))
         return {}
 
     def _history(self, row: Any) -> History:
-        return History(self.connection, self._number, row.id, self.sight)
+        return History(self.connection, self.number, row.id, self.sight)
 
     def _column(self, row: Any, points: Points) -> Column:
         kind = kind_of(row.layered, row.histogram)
@@ -77,7 +77,7 @@ class Look:
     def _layouts(self, ids: Iterable[int], axes: int) -> dict[int, Layout]:
         layouts = {}
         for some in portions(sorted(ids)):
-            query = sa.select(layout).where(layout.c.run == self._number, layout.c.id.in_(some)).order_by(layout.c.id)
+            query = sa.select(layout).where(layout.c.run == self.number, layout.c.id.in_(some)).order_by(layout.c.id)
             for row in self.connection.execute(query):
                 layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
                 edges = () if row.edges is None else decode_edges(row.edges, len(layers), row.bins, axes)

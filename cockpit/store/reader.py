@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from cockpit.store import database, remarks
+from cockpit.store.address import Place
 from cockpit.store.arrays import Array
 from cockpit.store.attempts import Attempt, attempts_of, sight
 from cockpit.store.columns import Column
+from cockpit.store.database import Database, state_of
+from cockpit.store.databases import log_at
 from cockpit.store.look import Look, latest_values
 from cockpit.store.remarks import Annotations
 from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, piece, run, series
-
-_NUMBER = 1  # of the one run in a file
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,24 @@ class Reader:
     """One run, read only. Each call is one short transaction on a connection of its own.
 
     Args:
-        path: The run's directory, or its ``rank0.db``.
+        path: The run's directory, or its ``rank0.db``; or a run's address in a database.
         name: What to call it; by default the name in its header.
 
     Raises:
         UnreadableLog: If it is no log, cut short, or a newer version's; any method may raise it later.
     """
 
-    def __init__(self, path: str | Path, name: str | None = None) -> None:
-        path = Path(path)
-        self.path = path / "rank0.db" if path.is_dir() else path
-        self._engine = database.reading_engine(self.path)
+    def __init__(self, path: str | Place | Database, name: str | None = None) -> None:
+        self._log = log_at(path)
+        self.path = self._log.place
         self._header_text, self._header = "", Header("", 0.0)
         self.name = name or self.header.name
 
     @property
     def header(self) -> Header:
         """Description of the run; a resumed run writes a new one."""
-        with database.reading(self._engine, self.path) as connection:
-            database.check_version(connection, self.path)
-            row = connection.execute(sa.select(run.c.header, run.c.created)).one()
+        with self._log.reading() as (connection, number):
+            row = connection.execute(sa.select(run.c.header, run.c.created).where(run.c.id == number)).one()
             if row.header != self._header_text:
                 self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
                 self._header_text = row.header
@@ -99,21 +97,22 @@ class Reader:
 
     def state(self) -> str:
         """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word."""
-        with database.reading(self._engine, self.path) as connection:
-            return database.state_of(connection.execute(sa.select(run)).one())
+        with self._log.reading() as (connection, number):
+            query = sa.select(run, self._log.clock().label("now")).where(run.c.id == number)
+            return state_of(connection.execute(query).one())
 
     def cursor(self) -> int:
         """Grows with every commit of points, events or documents and at the end: equal cursor, nothing new."""
-        return int(self._value(sa.select(run.c.cursor)))
+        return self._count(run.c.cursor)
 
     def dropped(self) -> int:
         """Items that the writer could not keep up with."""
-        return int(self._value(sa.select(run.c.dropped)))
+        return self._count(run.c.dropped)
 
     def series(self) -> tuple[Series, ...]:
         """All series, in order of appearance."""
-        query = sa.select(series).where(series.c.run == _NUMBER, series.c.points > 0).order_by(series.c.id)
-        with database.reading(self._engine, self.path) as connection:
+        with self._log.reading() as (connection, number):
+            query = sa.select(series).where(series.c.run == number, series.c.points > 0).order_by(series.c.id)
             rows = connection.execute(query).all()
         return tuple(
             Series(
@@ -130,17 +129,18 @@ class Reader:
 
     def latest(self) -> dict[str, float | None]:
         """The last value of each scalar, without a look at its points; ``None`` where it is missing."""
-        with database.reading(self._engine, self.path) as connection:
-            return latest_values(connection, _NUMBER)
+        with self._log.reading() as (connection, number):
+            return latest_values(connection, number)
 
     def attempts(self) -> tuple[Attempt, ...]:
         """Who wrote the run, one after the other. What a later one has overtaken is seen only where it is asked for."""
-        with database.reading(self._engine, self.path) as connection:
-            return tuple(attempts_of(connection, _NUMBER))
+        with self._log.reading() as (connection, number):
+            return tuple(attempts_of(connection, number))
 
     def annotations(self) -> Annotations:
         """Its tags and notes, as they are by now."""
-        said = remarks.read(self.path.parent)
+        with self._log.reading() as snapshot:
+            said = self._log.annotations(snapshot)
         return said if said.tags is not None else replace(said, tags=self.header.tags)
 
     def column(
@@ -201,48 +201,44 @@ class Reader:
 
     def events(self, since: int = 0) -> list[Event]:
         """Events committed after the cursor ``since``, in that order; without those at steps that were overtaken."""
-        query = sa.select(*event.c[1:]).where(event.c.run == _NUMBER, event.c.id > since).order_by(event.c.id)
         with self._looking() as look:
+            query = sa.select(*event.c[1:]).where(event.c.run == look.number, event.c.id > since).order_by(event.c.id)
             events = [Event(**row._mapping) for row in look.connection.execute(query)]
             return [each for each in events if each.step is None or look.sight.shows_one(each.id, each.step)]
 
     def document(self, name: str) -> Any | None:
         """The latest JSON document of this name."""
-        query = sa.select(document.c.value).where(document.c.run == _NUMBER, document.c.name == name)
-        with database.reading(self._engine, self.path) as connection:
+        with self._log.reading() as (connection, number):
+            query = sa.select(document.c.value).where(document.c.run == number, document.c.name == name)
             text = connection.execute(query).scalar()
             return None if text is None else json.loads(text)
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """What was kept under this name, a piece at a time."""
-        number = 0
-        while True:
-            query = sa.select(piece.c.data).where(
-                piece.c.run == _NUMBER, piece.c.name == name, piece.c.number == number
-            )
-            with database.reading(self._engine, self.path) as connection:
-                data = connection.execute(query).scalar()
+        for place in itertools.count():
+            with self._log.reading() as (connection, number):
+                of_place = (piece.c.run == number, piece.c.name == name, piece.c.number == place)
+                data = connection.execute(sa.select(piece.c.data).where(*of_place)).scalar()
             if data is None:
                 return
             yield bytes(data)
-            number += 1
 
     def close(self) -> None:
-        """Forgets the file. A reader holds no connection between calls, so nothing depends on it."""
-        self._engine.dispose()
+        """Forgets the log. It may be asked again all the same: nothing depends on it."""
+        self._log.reading_engine().dispose()
 
-    def _value(self, query: sa.Select[Any]) -> Any:
-        with database.reading(self._engine, self.path) as connection:
-            return connection.execute(query).scalar()
+    def _count(self, column: sa.ColumnElement[int]) -> int:
+        with self._log.reading() as (connection, number):
+            return connection.execute(sa.select(column).where(run.c.id == number)).scalar_one()
 
     @contextmanager
     def _looking(self, attempt: int | None = None, since: int = 0) -> Iterator[Look]:
-        with database.reading(self._engine, self.path) as connection:
-            attempts = attempts_of(connection, _NUMBER)
+        with self._log.reading() as (connection, number):
+            attempts = attempts_of(connection, number)
             if attempt is not None and not 0 < attempt <= len(attempts):
                 absent = ValueError(f"the run has attempts 1 to {len(attempts)}, not {attempt}")
             else:
-                yield Look(connection, _NUMBER, sight(attempts, since, attempt))
+                yield Look(connection, number, sight(attempts, since, attempt))
                 return
         raise absent  # outside: it is no damage of the file's
 

@@ -30,9 +30,18 @@ class Annotations:
 def read(directory: Path) -> Annotations:
     """Those of the run in ``directory``; none where there is no such file, or another's of that name."""
     try:
-        said = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        return parsed((directory / FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return Annotations()
+
+
+def parsed(stored: str) -> Annotations:
+    """From the JSON text of :func:`stored`; none where that is something else.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    said = json.loads(stored)
     if not isinstance(said, dict):
         return Annotations()
     tags, notes = said.get("tags"), said.get("notes")
@@ -55,6 +64,11 @@ def changed(said: Annotations, tags: Iterable[str] | None, notes: str | None) ->
     return Annotations(said.tags if tags is None else tags, said.notes if notes is None else text(notes))
 
 
+def stored(said: Annotations) -> str:
+    """As JSON text."""
+    return dumps({"tags": said.tags, "notes": said.notes})
+
+
 def write(directory: Path, said: Annotations) -> None:
     """Whole or not at all, whoever reads meanwhile.
 
@@ -63,7 +77,7 @@ def write(directory: Path, said: Annotations) -> None:
     """
     fresh = directory / f".{FILE}.{uuid.uuid4().hex}"
     try:
-        fresh.write_text(dumps({"tags": said.tags, "notes": said.notes}), encoding="utf-8")
+        fresh.write_text(stored(said), encoding="utf-8")
         os.replace(fresh, directory / FILE)
     finally:
         fresh.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import sqlalchemy as sa
 
 from cockpit.panel import Panel, Screen
+from cockpit.store.address import without_passwords
 
 SCHEMA_VERSION = 4  # 1 knew no pairs, 2 no arrays, 3 no chunks and attempts, and one run: see migration.py
 
@@ -267,8 +268,11 @@ def plain(value: Any) -> Any:
 
 
 def text(value: str) -> str:
-    """``value`` as every database can store it: without NUL and lone surrogates, which file names may bring."""
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    """``value`` as it may be stored: without passwords in addresses, and without what not every database can hold.
+
+    That is NUL, and lone surrogates, which file names may bring.
+    """
+    return without_passwords(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8"))
 
 
 def dumps(value: Any) -> str:

@@ -6,11 +6,12 @@ import atexit
 import os
 import weakref
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
+from cockpit.store.address import Place
 from cockpit.store.claim import claim
+from cockpit.store.databases import log_of
 from cockpit.store.drain import Drain, report
 from cockpit.store.encoder import Encoder
 from cockpit.store.inbox import Inbox
@@ -27,7 +28,7 @@ class Writer:
     capacity, and writing is tried again. In a forked child the writer does nothing.
 
     Args:
-        directory: The run's directory; made where it does not exist.
+        directory: The run's directory, made where it does not exist; or its address in a database.
         header: Description of the run.
         resume: Whether to go on where an earlier writer of this run stopped, or the step at which to: its points from
             there on are masked, as they are from the first reading on that comes at an earlier step. If there was no
@@ -37,7 +38,7 @@ class Writer:
         capacity: Calls that may wait to be written; further ones are dropped and counted.
 
     Attributes:
-        path: The log file.
+        path: The log file, or the address.
         elapsed: Seconds from the run's beginning to the last point of an earlier writer; 0 for a new run. Who resumes
             adds it to their clock.
         last_step: Highest step in the log when it was opened, of those that are not masked; ``None`` for a new run.
@@ -52,11 +53,11 @@ class Writer:
     """
 
     def __init__(
-        self, directory: str | Path, header: Header, *, resume: bool | int = False, rank: int = 0,
+        self, directory: str | Place, header: Header, *, resume: bool | int = False, rank: int = 0,
         flush_interval: float = 0.5, capacity: int = 20_000,
     ) -> None:  # fmt: skip
-        held, encoder = claim(Path(directory) / f"rank{rank}.db", header, resume=resume, rank=rank)
-        self.path, self.elapsed, self.last_step = held.path, encoder.elapsed, encoder.last_step
+        held, encoder = claim(log_of(directory, rank), header, resume=resume, rank=rank)
+        self.path, self.elapsed, self.last_step = held.database.place, encoder.elapsed, encoder.last_step
         self.attempt = encoder.attempt.number
         self._inbox = Inbox(capacity)
         self._drain = Drain(self._inbox, held, encoder, flush_interval)

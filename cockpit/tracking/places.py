@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cockpit.store import Header, Reader, RunExists, RunIsLive, Writer
+from cockpit.store.address import Place, place_of
 
 DEFAULT_LOGDIR = Path("runs")
 PROGRESS = "progress"
@@ -23,13 +24,13 @@ class OpenedLog:
 
     Args:
         writer: The writer.
-        place: The run's directory.
+        place: The run's directory or address.
         next_step: Number of the step that comes next.
         seconds: How long the run has lasted so far.
     """
 
     writer: Writer
-    place: Path
+    place: Place
     next_step: int
     seconds: float
 
@@ -41,11 +42,11 @@ def default_run() -> Path:
     return DEFAULT_LOGDIR / f"{_LAUNCHERS.get(name, name)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_log(run: str | Path | None, header: Header, resume: bool | int) -> OpenedLog:
+def open_log(run: str | Place | None, header: Header, resume: bool | int) -> OpenedLog:
     """Opens the log of a new run, or of one to be continued.
 
     Args:
-        run: Directory of the run; a default one if not given.
+        run: Directory or address of the run; a default directory if not given.
         header: Description of the run, without its name.
         resume: Whether to continue the run that is there, or at which step to; if there is none, it begins.
 
@@ -53,21 +54,27 @@ def open_log(run: str | Path | None, header: Header, resume: bool | int) -> Open
         The log: with a suffix to its name where that belongs to a finished run, and that is printed.
 
     Raises:
-        ValueError: If a run without a name is to be continued, or ``run`` names no directory.
+        ValueError: If a run without a name is to be continued, or ``run`` names neither a directory nor a run in a
+            database.
+        ImportError: Without the database's driver.
         RunIsLive: If the named run is being written.
         UnreadableLog: If there is a file in its place that is no log.
         OSError: If the place cannot be written.
     """
     if run is None and resume is not False:
         raise ValueError("resume=True needs the run to continue: run='runs/<name>'")
-    wanted = default_run() if run is None else Path(run).expanduser()
+    wanted = default_run() if run is None else place_of(run)
+    if isinstance(wanted, Path):
+        wanted = wanted.expanduser()
     if not wanted.name:
         raise ValueError(f"run must name a directory for the log, such as 'runs/mnist-sgd', got {str(run)!r}")
-    place, attempt = wanted, 1
+    place: Place = wanted
+    attempt = 1
     while True:
         try:
             # Where the training script changes its directory later, the log stays where it is.
-            writer = Writer(place.absolute(), dataclasses.replace(header, name=place.name), resume=resume)
+            fixed = place.absolute() if isinstance(place, Path) else place
+            writer = Writer(fixed, dataclasses.replace(header, name=place.name), resume=resume)
         except RunExists:
             pass
         except RunIsLive:
@@ -82,7 +89,7 @@ def open_log(run: str | Path | None, header: Header, resume: bool | int) -> Open
     return OpenedLog(writer, place, 0, 0.0) if resume is False else _continued(writer, place, resume)
 
 
-def _continued(writer: Writer, place: Path, resume: bool | int) -> OpenedLog:
+def _continued(writer: Writer, place: Place, resume: bool | int) -> OpenedLog:
     """Where an earlier writer of the run stopped: its last words or, if it was cut short, its last point."""
     reader = Reader(writer.path)
     progress = reader.document(PROGRESS) or {}

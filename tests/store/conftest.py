@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import backends
 import pytest
 
 from cockpit.store import Header, Writer
@@ -13,14 +14,29 @@ Start = Callable[..., Writer]
 Child = Callable[..., "subprocess.Popen[str]"]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Modules with ``EVERY_DATABASE = True`` say what holds of each; single tests of theirs may be about files."""
+    everywhere = getattr(metafunc.module, "EVERY_DATABASE", False)
+    if "backend" in metafunc.fixturenames and everywhere and not metafunc.definition.get_closest_marker("files"):
+        metafunc.parametrize("backend", backends.NAMES, indirect=True)
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """``start(name, **options)`` begins a run below ``tmp_path`` that the test's end closes."""
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> backends.Backend:
+    """Where the test's runs go: below ``tmp_path``, unless the test is one for every database."""
+    if getattr(request, "param", "file") == "file":
+        return backends.Files(tmp_path)
+    return backends.Postgres(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def start(backend: backends.Backend) -> Iterator[Start]:
+    """``start(name, **options)`` begins a run that the test's end closes."""
     writers = []
 
     def begin(name: str = "run", **options: Any) -> Writer:
         header = options.pop("header", Header(name, created=1.7e9))
-        writers.append(Writer(tmp_path / name, header, **{"flush_interval": 0.05, **options}))
+        writers.append(Writer(backend.place(name), header, **{"flush_interval": 0.05, **options}))
         return writers[-1]
 
     yield begin

@@ -1,13 +1,12 @@
 """Arrays of any shape come back from the log as they were, bit for bit, and take no more room than their bits."""
 
-import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
+from backends import Backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -15,6 +14,8 @@ from hypothesis.extra import numpy as arrays_of
 from cockpit.reading import Histogram, Reading
 from cockpit.run import Run, load_run
 from cockpit.store import Header, Reader, UnreadableLog, Writer, arrays
+
+EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
 
@@ -179,6 +180,7 @@ def size_of(start: Start, name: str, array: np.ndarray) -> int:
     return writer.path.stat().st_size // 10
 
 
+@pytest.mark.files
 def test_arrays_take_at_most_their_bits_and_less_where_these_are_alike(start: Start) -> None:
     draw = np.random.default_rng(0)
     weights = (0.05 * draw.normal(size=(200, 500))).astype(np.float32)
@@ -190,22 +192,20 @@ def test_arrays_take_at_most_their_bits_and_less_where_these_are_alike(start: St
     assert bits.nbytes <= size_of(start, "bits", bits) < 1.02 * bits.nbytes + pages
 
 
-def test_shapes_and_names_are_stored_once(start: Start) -> None:
+def test_shapes_and_names_are_stored_once(start: Start, backend: Backend) -> None:
     writer = start()
     for step in range(5):
         writer.put(step, 0.0, {"theta": Reading(None, arrays={"a": np.full((2, 3), float(step))})})
     writer.close()
-    with closing(sqlite3.connect(writer.path)) as connection:
-        assert connection.execute("SELECT count(*) FROM layout").fetchone() == (1,)
+    assert backend.tamper(writer, "SELECT count(*) FROM layout") == [(1,)]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE payload SET data = ?", "UPDATE layout SET edges = ?"])
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 9, b'[["<f4", [1000000000000]]]', b'[["<f4", [-3]]]'])
-def test_damaged_arrays_say_so(start: Start, statement: str, damage: bytes) -> None:
+def test_damaged_arrays_say_so(start: Start, backend: Backend, statement: str, damage: bytes) -> None:
     writer = start()
     writer.put(0, 0.0, {"theta": Reading(None, arrays={"a": np.ones(7)})})
     writer.close()
-    with closing(sqlite3.connect(writer.path)) as connection, connection:
-        connection.execute(statement, (damage,))
+    backend.tamper(writer, statement, damage)
     with pytest.raises(UnreadableLog, match="is damaged"):
         Reader(writer.path).arrays("theta", 0)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backends import Backend
 
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
+
+EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
 EDGES = np.linspace(-1, 1, 4)
@@ -22,14 +25,14 @@ def test_a_run_that_is_being_written_is_refused(start: Start) -> None:
             start(resume=resume)
 
 
-def test_a_run_that_is_over_is_refused_unless_resumed(start: Start) -> None:
+def test_a_run_that_is_over_is_refused_unless_resumed(start: Start, backend: Backend) -> None:
     writer = start()
     writer.put(1, 0.0, {"loss": Reading(1.0)})
     writer.close()
-    before = writer.path.read_bytes()
+    before = backend.tamper(writer, "SELECT * FROM run")
     with pytest.raises(RunExists, match=r"\(finished\).*resume=True"):
         start()
-    assert writer.path.read_bytes() == before
+    assert backend.tamper(writer, "SELECT * FROM run") == before
 
 
 def test_resuming_continues(start: Start) -> None:
@@ -60,6 +63,7 @@ def test_resuming_what_never_ran_begins_it(start: Start) -> None:
     assert (writer.elapsed, writer.last_step) == (0.0, None)
 
 
+@pytest.mark.files
 def test_a_file_in_the_directorys_place_is_refused(start: Start, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("notes")
     with pytest.raises(NotADirectoryError, match=r"run is a file; a run needs a directory"):
@@ -71,6 +75,7 @@ def test_a_directory_that_cannot_be_made_is_refused() -> None:
         Writer("/proc/run", Header("run", 0.0))
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_foreign_file_is_not_overwritten(start: Start, tmp_path: Path, resume: bool) -> None:
     (tmp_path / "run").mkdir()
@@ -81,15 +86,15 @@ def test_a_foreign_file_is_not_overwritten(start: Start, tmp_path: Path, resume:
     assert file.read_bytes() == b"my diary, page one. " * 100
 
 
-def test_a_newer_log_is_not_continued(start: Start) -> None:
+def test_a_newer_log_is_not_continued(start: Start, backend: Backend) -> None:
     writer = start()
     writer.close()
-    with closing(sqlite3.connect(writer.path)) as other, other:
-        other.execute("UPDATE run SET schema_version = 99")
+    backend.tamper(writer, "UPDATE run SET schema_version = 99")
     with pytest.raises(UnreadableLog, match="written by a newer Cockpit"):
         start(resume=True)
 
 
+@pytest.mark.files
 def test_a_network_file_system_is_named_and_write_ahead_logging_left(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,10 +114,11 @@ def test_a_network_file_system_is_named_and_write_ahead_logging_left(
     assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
 
 
-def test_a_run_taken_by_another_writer_is_left_alone(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_taken_by_another_writer_is_left_alone(
+    start: Start, backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
     writer = start()
-    with closing(sqlite3.connect(writer.path)) as other, other:
-        other.execute("UPDATE run SET owner = 'somebody else'")
+    backend.tamper(writer, "UPDATE run SET owner = 'somebody else'")
     writer.put(1, 0.0, {"loss": Reading(1.0)})
     assert not writer.flush(timeout=1.0)
     assert "another process writes" in capsys.readouterr().err
@@ -120,6 +126,7 @@ def test_a_run_taken_by_another_writer_is_left_alone(start: Start, capsys: pytes
     assert Reader(writer.path).series() == ()
 
 
+@pytest.mark.files
 def test_ranks_write_files_of_their_own(start: Start) -> None:
     paths = [start(rank=rank).path.name for rank in (0, 1)]
     assert paths == ["rank0.db", "rank1.db"]

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backends import Backend
 
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Reader, UnreadableLog, Writer
+
+EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
 EDGES = np.array([0.0, 1.0, 2.0])
@@ -223,6 +226,7 @@ def broken(path: Path, how: str) -> None:
         path.unlink()
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(
     ("how", "words"),
     [
@@ -242,16 +246,16 @@ def test_a_file_that_cannot_be_read_says_why(start: Start, how: str, words: str)
         Reader(writer.path).column("loss")
 
 
-def test_damaged_payloads_say_so(start: Start) -> None:
+def test_damaged_payloads_say_so(start: Start, backend: Backend) -> None:
     writer = start()
     writer.put(0, 0.0, {"hist": Reading(histogram(1, 2))})
     writer.close()
-    with closing(sqlite3.connect(writer.path)) as connection, connection:
-        connection.execute("UPDATE payload SET data = ?", (b"u1" + b"x" * 20,))
+    backend.tamper(writer, "UPDATE payload SET data = ?", b"u1" + b"x" * 20)
     with pytest.raises(UnreadableLog, match="is damaged"):
         Reader(writer.path).column("hist")
 
 
+@pytest.mark.files
 def test_a_damaged_file_is_read_or_refused_but_nothing_else(start: Start) -> None:
     writer = start()
     for step in range(60):

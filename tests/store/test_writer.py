@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import Backend
 
 from cockpit.panel import Panel
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.screens import CLASSIC
 from cockpit.store import Header, Reader, Writer
+
+EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
 EDGES = np.linspace(-1, 1, 4)
@@ -141,14 +144,14 @@ def test_the_latest_document_counts(start: Start) -> None:
     assert reader.document("track") is None
 
 
-def test_what_a_full_queue_does_not_take_is_counted_and_said(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_full_queue_does_not_take_is_counted_and_said(
+    start: Start, backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
     writer = start(capacity=10)
-    with closing(sqlite3.connect(writer.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")  # nobody can write now
+    with backend.locked(writer):
         for step in range(25):
             writer.put(step, 0.0, {"loss": Reading(1.0)})
         assert writer.dropped == 15
-        other.execute("ROLLBACK")
     assert writer.flush()
     reader = Reader(writer.path)
     assert list(reader.column("loss").steps) == list(range(10))
@@ -170,6 +173,7 @@ def test_histograms_waiting_are_bounded_by_their_memory(start: Start, monkeypatc
     assert writer.dropped == 5
 
 
+@pytest.mark.files
 def test_a_closed_run_is_one_file_without_a_journal(start: Start) -> None:
     writer = start()
     writer.put(1, 0.0, {"loss": Reading(1.0)})
@@ -180,6 +184,7 @@ def test_a_closed_run_is_one_file_without_a_journal(start: Start) -> None:
     assert Reader(writer.path).state() == "finished"
 
 
+@pytest.mark.files
 def test_a_reader_in_the_middle_of_reading_does_not_keep_a_run_from_closing(start: Start) -> None:
     writer = start()
     writer.put(1, 0.0, {"loss": Reading(1.0)})
@@ -207,7 +212,7 @@ def test_what_comes_after_the_end_is_ignored(start: Start) -> None:
     assert Reader(writer.path).series() == ()
 
 
-def test_an_idle_writer_is_alive_and_has_nothing_new(start: Start) -> None:
+def test_an_idle_writer_is_alive_and_has_nothing_new(start: Start, backend: Backend) -> None:
     writer = start()
     writer.put(1, 0.0, {"loss": Reading(1.0)})
     writer.flush()
@@ -215,8 +220,8 @@ def test_an_idle_writer_is_alive_and_has_nothing_new(start: Start) -> None:
     cursor = reader.cursor()
 
     def heartbeat() -> float:
-        with closing(sqlite3.connect(writer.path)) as other:
-            return float(other.execute("SELECT heartbeat FROM run").fetchone()[0])
+        ((moment,),) = backend.tamper(writer, "SELECT heartbeat FROM run")
+        return float(moment)
 
     first, deadline = heartbeat(), time.monotonic() + 10
     while heartbeat() == first and time.monotonic() < deadline:

@@ -1,0 +1,196 @@
+"""A log in a file of SQLite's: one for each run and rank."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from cockpit.store import place, remarks
+from cockpit.store.database import NOT_ONE_ROW, OWN, Database, Row, Snapshot
+from cockpit.store.remarks import Annotations
+from cockpit.store.schema import metadata, run
+
+_BUSY = 5.0  # seconds to wait for another connection's lock
+
+
+class File(Database):
+    """A file, made where it does not exist.
+
+    Args:
+        path: The file.
+    """
+
+    refusals = (sqlite3.DatabaseError,)
+    name = ""  # the file may have been renamed
+
+    def __init__(self, path: Path) -> None:
+        self.place = self._path = path
+        self.title = path.parent
+        self._shared_memory = True
+        self._identity: tuple[int, int] | None = None
+        self._engine = _engine(path, "ro", "BEGIN")
+
+    def reading_engine(self) -> sa.Engine:
+        """Connections live as long as their transaction: a writer that closes needs the file for itself."""
+        return self._engine
+
+    def recover(self) -> None:
+        """Undoes the half transaction of a writer that was killed without a write-ahead log; a reader may not."""
+        journal = self._path.with_name(self._path.name + "-journal")
+        if journal.is_file() and journal.stat().st_size:
+            with _engine(self._path, "rw", "BEGIN").connect() as connection:
+                connection.execute(sa.select(sa.literal_column("count(*)")).select_from(sa.table("sqlite_master")))
+
+    def find(self, connection: sa.Connection) -> tuple[int, int]:
+        """The file's only run."""
+        row = connection.execute(sa.select(run.c.id, run.c.schema_version)).one()
+        return row.id, row.schema_version
+
+    def annotations(self, snapshot: Snapshot) -> Annotations:
+        """In a file beside the log, which stays as it is."""
+        return remarks.read(self._path.parent)
+
+    def clock(self) -> sa.ColumnElement[float]:
+        """This machine's."""
+        return sa.literal(time.time(), sa.Double)
+
+    def reason(self, error: Exception) -> str:
+        """What is wrong with the file."""
+        said = str(getattr(error, "orig", error))
+        if not self._path.is_file():
+            return f"there is no such file ({said})"
+        if self._path.stat().st_size == 0:
+            return f"it is empty: its run ended before anything was written ({said})"
+        if "malformed" in said:
+            return (
+                f"it is damaged or cut short ({said}). Copy it again; if its run was live, together with its -wal file"
+            )
+        if "not a database" in said or "no such table" in said or isinstance(error, NOT_ONE_ROW):
+            return f"it is not a log of Cockpit ({said})"
+        if "unable to open" in said or "readonly" in said:
+            return (
+                f"it was not closed and its directory cannot be written ({said}). Copy the directory to where it can be"
+            )
+        return said
+
+    def writing_engine(self) -> sa.Engine:
+        """Every transaction is a writing one from its start."""
+        return _engine(self._path, "rwc", "BEGIN IMMEDIATE").execution_options(**{OWN: self})
+
+    def prepare(self) -> str:
+        """Makes the directory. Where machines share it, their processes cannot share memory, and the user is warned."""
+        directory = self._path.parent
+        _make(directory)
+        filesystem = place.network_filesystem(directory.resolve(), place.mounts_text())
+        self._shared_memory = filesystem is None
+        if filesystem is None:
+            return ""
+        words = (
+            f"{directory} is on a network file system ({filesystem}): the log is written with a rollback journal "
+            "instead of write-ahead logging. Writing and live reading are slower; choose a local place if you can."
+        )
+        warnings.warn(words, RuntimeWarning, stacklevel=4)
+        return words
+
+    def begin_run(self, connection: sa.Connection) -> bool:
+        """The transaction is a writing one: there is no other."""
+        if sa.inspect(connection).has_table(run.name):
+            return connection.execute(sa.select(run.c.id)).first() is None
+        metadata.create_all(connection)
+        return True
+
+    def is_foreign(self, error: Exception) -> bool:
+        """Whatever SQLite does not know as its own."""
+        return not isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError))
+
+    def hold(self) -> None:
+        """Device and number of the file: of its name there may later be another."""
+        self._identity = self._on_disk()
+
+    def require_held(self) -> None:
+        """An open file stays writable after its directory has gone: nothing but looking tells."""
+        if self._on_disk() != self._identity:
+            raise FileNotFoundError(f"{self._path} has been replaced by another file")
+
+    def _on_disk(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
+
+    def tune(self, connection: sa.Connection) -> None:
+        """Write-ahead logging where processes can share memory through the file system, else a rollback journal."""
+        raw = connection.connection.cursor()
+        if self._shared_memory:
+            _patiently(raw, "PRAGMA journal_mode=WAL")
+            raw.execute("PRAGMA synchronous=NORMAL")
+            raw.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
+        else:
+            _patiently(raw, "PRAGMA journal_mode=TRUNCATE")
+
+    def insert(self, connection: sa.Connection, table: sa.Table, number: int, rows: Sequence[Row]) -> None:
+        """Handed to the driver as they are."""
+        places = ", ?" * (len(table.columns) - 1)
+        connection.exec_driver_sql(f"INSERT INTO {table.name} VALUES ({number:d}{places})", list(rows))
+
+    def delete(self, connection: sa.Connection, table: sa.Table, number: int, keys: Sequence[Any]) -> None:
+        """As :meth:`insert`."""
+        _, key = table.primary_key.columns
+        there = f"run = {number:d} AND {key.name} = ?"
+        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {there}", [(value,) for value in keys])
+
+    def fold(self, connection: sa.Connection) -> None:
+        """Makes the log one file again: everything into the main file, no journal beside it.
+
+        Where a reader stays connected for long, or the disk is full, the journal stays beside the file and belongs to
+        it; nothing is lost.
+        """
+        raw = connection.connection.cursor()
+        with suppress(sqlite3.OperationalError):
+            _patiently(raw, "PRAGMA wal_checkpoint(TRUNCATE)")
+            _patiently(raw, "PRAGMA journal_mode=DELETE")
+
+    def may_pass(self, error: Exception) -> bool:
+        """A full disk, a file locked or gone."""
+        return isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError, OSError))
+
+
+def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engine:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        # isolation_level None: transactions begin where SQLAlchemy begins them, not where the driver guesses.
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _patiently(cursor: Any, statement: str) -> None:
+    """Waits for other connections' locks, which SQLite does not do of its own accord where journals change."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            cursor.execute(statement)
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{directory} is a file; a run needs a directory. Choose another name.") from error
+    except OSError as error:
+        raise OSError(
+            f"the run's directory {directory} cannot be made: {error.strerror}. Choose another place."
+        ) from error

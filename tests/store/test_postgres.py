@@ -1,0 +1,212 @@
+"""What is peculiar to runs on a server: it may go and come back, refuse, and must never see a password stored."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import backends
+import pytest
+from private_postgres import PASSWORD, Absent, Server, private_server
+
+from cockpit.reading import Reading
+from cockpit.run import list_runs, load_run
+from cockpit.store import Header, Reader, Store, UnreadableLog, Writer, drain
+
+Start = Callable[..., Writer]
+Child = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def fragile(postgres: Server) -> Iterator[Server]:
+    """A server that tests may stop: others go on with theirs."""
+    with private_server() as server:
+        yield server
+
+
+@pytest.fixture
+def backend(postgres: Server) -> backends.Backend:
+    return backends.Postgres(postgres)
+
+
+def begun(where: str, **options: Any) -> Writer:
+    return Writer(where, Header("run", time.time()), flush_interval=0.05, **options)
+
+
+def test_a_server_that_goes_and_comes_back_is_said_once_and_nothing_is_lost(
+    fragile: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = f"{fragile.empty()}/run"
+    writer = begun(where)
+    writer.put(0, 0.0, {"loss": Reading(0.0)})
+    assert writer.flush()
+    fragile.stop()
+    longest = 0.0
+    for step in range(1, 500):
+        began = time.perf_counter()
+        writer.put(step, 0.01 * step, {"loss": Reading(float(step))})
+        longest = max(longest, time.perf_counter() - began)
+        time.sleep(0.002)
+    assert not writer.flush(timeout=0.5)
+    assert longest < 0.1
+    fragile.start()
+    assert writer.flush(timeout=20.0)
+    writer.event(None, 6.0, "info", "back")
+    assert writer.flush()
+    writer.close()
+    said = capsys.readouterr().err
+    assert said.count("cannot be written") == 1
+    assert "Training goes on; writing is tried again" in said
+    run = load_run(where)
+    assert list(run["loss"].steps) == list(range(500))
+    assert run.state == "finished"
+    assert any("could not be written for" in event.text for event in run.reader.events())
+
+
+def test_what_does_not_fit_while_the_server_is_away_is_counted(
+    fragile: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = f"{fragile.empty()}/run"
+    writer = begun(where, capacity=100)
+    assert writer.flush()
+    fragile.stop()
+    time.sleep(0.2)
+    for step in range(250):
+        writer.put(step, 0.0, {"loss": Reading(1.0)})
+    assert writer.dropped >= 150
+    fragile.start()
+    assert writer.flush(timeout=20.0)
+    writer.event(None, 1.0, "info", "back")
+    writer.close()
+    reader = Reader(where)
+    assert reader.dropped() == writer.dropped
+    assert len(reader.column("loss")) == 250 - writer.dropped
+    assert "dropped" in capsys.readouterr().err
+
+
+def test_a_server_that_stays_away_ends_in_words_and_a_count(
+    fragile: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_FINAL_PATIENCE", 0.2)
+    writer = begun(f"{fragile.empty()}/run")
+    assert writer.flush()
+    fragile.stop()
+    try:
+        for step in range(7):
+            writer.put(step, 0.0, {"loss": Reading(1.0)})
+        writer.close()
+        said = capsys.readouterr().err
+        assert "7 items were lost" in said
+        assert quote(PASSWORD, safe="") not in said
+        assert PASSWORD not in said
+    finally:
+        fragile.start()
+
+
+def test_readers_say_that_the_server_is_away_and_go_on_when_it_is_back(fragile: Server) -> None:
+    where = fragile.empty()
+    writer = begun(f"{where}/run")
+    writer.put(0, 0.0, {"loss": Reading(0.0)})
+    writer.close()
+    reader, store = Reader(f"{where}/run"), Store(where)
+    assert len(reader.column("loss")) == 1
+    fragile.stop()
+    try:
+        with pytest.raises(UnreadableLog, match=r"/run cannot be read: ") as refused:
+            reader.column("loss")
+        assert quote(PASSWORD, safe="") not in str(refused.value)
+        with pytest.raises(OSError, match="cannot be reached: "):
+            store.runs()
+    finally:
+        fragile.start()
+    assert len(reader.column("loss")) == 1
+    assert [summary.name for summary in store.runs()] == ["run"]
+
+
+def test_a_server_that_is_not_there_is_refused_in_words() -> None:
+    with pytest.raises(OSError, match=r"cannot be written: .*Connection refused.*Choose another place") as refused:
+        Writer(f"postgresql://ada:{quote(PASSWORD, safe='')}@127.0.0.1:9/training/run", Header("run", 0.0))
+    assert PASSWORD not in str(refused.value)
+    assert quote(PASSWORD, safe="") not in str(refused.value)
+
+
+def test_a_wrong_password_is_refused_without_being_shown(backend: backends.Backend) -> None:
+    wrong = str(backend.logs).replace(quote(PASSWORD, safe=""), "guessed-wrong")
+    with pytest.raises(OSError, match="password authentication failed") as refused:
+        Writer(f"{wrong}/run", Header("run", 0.0))
+    assert "guessed-wrong" not in str(refused.value)
+    with pytest.raises(ConnectionError, match="password authentication failed") as unread:
+        load_run(f"{wrong}/run")
+    assert "guessed-wrong" not in str(unread.value)
+
+
+def test_no_password_is_stored(start: Start, backend: backends.Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = f"{backend.logs}/run"
+    monkeypatch.setattr(sys, "argv", ["train.py", "--run", where])
+    header = Header("run", 1.0, config={"run": where}, environment={"command": f"train.py --run {where}"})
+    writer = start(header=header)
+    writer.event(None, 0.0, "info", f"written to {where}", where)
+    writer.document("note", {"place": where})
+    writer.scalars(0, 0.0, {where: 1.0})
+    writer.put(0, 0.0, {"loss": Reading(None, {where: 1.0}, reason=f"see {where}")})
+    assert writer.flush()
+    tables = backend.tamper(writer, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'cockpit'")
+    stored = "".join(
+        repr(backend.tamper(writer, f"SELECT table_row::text FROM {table} AS table_row")) for (table,) in tables
+    )
+    assert "ada:***@127.0.0.1" in stored
+    assert PASSWORD not in stored
+    assert quote(PASSWORD, safe="") not in stored
+    assert quote(PASSWORD, safe="") not in f"{writer.path} {writer.path!r} {Reader(writer.path).path}"
+
+
+def test_a_run_that_is_not_there_names_those_that_are(start: Start, backend: backends.Backend) -> None:
+    start("mnist-sgd").close()
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*/mnist-sgd\? In .* there are: mnist-sgd"):
+        load_run(f"{backend.logs}/mnist-sdg")
+
+
+def test_a_database_without_runs_has_none(backend: backends.Backend) -> None:
+    assert list_runs(str(backend.logs)) == []
+    with pytest.raises(FileNotFoundError, match="There are no runs in"):
+        load_run(f"{backend.logs}/run")
+
+
+def test_an_address_without_a_name_is_refused_where_one_run_is_meant(backend: backends.Backend) -> None:
+    for one in (load_run, lambda where: Writer(where, Header("", 0.0))):
+        with pytest.raises(ValueError, match="names no run"):
+            one(str(backend.logs))
+
+
+def test_tables_of_other_programs_are_left_alone(start: Start, backend: backends.Backend) -> None:
+    writer = start("first")
+    backend.tamper(writer, "CREATE TABLE IF NOT EXISTS public.run (name TEXT)")
+    backend.tamper(writer, "INSERT INTO public.run VALUES ('marathon')")
+    start("second")
+    assert [summary.name for summary in Store(backend.logs).runs()] == ["first", "second"]
+    assert backend.tamper(writer, "SELECT * FROM public.run") == [("marathon",)]
+    backend.tamper(writer, "DROP TABLE public.run")
+
+
+def test_runs_do_not_see_each_other(start: Start) -> None:
+    writers = [start(name) for name in ("first", "second")]
+    for step in range(50):
+        for number, writer in enumerate(writers):
+            writer.put(step, 0.0, {"loss": Reading(float(number), {"a": float(number)})})
+            writer.event(step, 0.0, "info", f"{number}")
+            writer.document("number", number)
+    for number, writer in enumerate(writers):
+        assert writer.flush()
+        reader = Reader(writer.path)
+        assert set(reader.column("loss").values) == {float(number)}
+        assert len(reader.column("loss", "layers")) == 50
+        assert {event.text for event in reader.events()} == {f"{number}"}
+        assert reader.document("number") == number
+
+
+def test_a_server_is_required_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("private_postgres.INSTALLED", ())
+    with pytest.raises(Absent, match="PostgreSQL is not installed"), private_server():
+        pass
