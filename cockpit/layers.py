@@ -115,6 +115,9 @@ class Layers:
         """The group's values and where they are missing."""
         values, gaps = self.values[:, members].astype(np.float64), self.missing[:, members]
         missing: NDArray[np.bool_] = np.asarray(gaps.any(1) if how in _WHOLE else gaps.all(1))
+        if not gaps.any():
+            with np.errstate(over="ignore", invalid="ignore"):
+                return _REDUCE[how](values, axis=1), missing
         combined = np.full(len(values), np.nan)
         patterns, rows = np.unique(gaps, axis=0, return_inverse=True)
         for index, pattern in enumerate(patterns):

@@ -142,6 +142,9 @@ class LayerData:
 
         def read(key: str) -> Column | None:
             kind = self._kinds[key]
+            kept = self.source.layered(key, kind, "by module", self._reduction(key))
+            if kept is not None and len(kept.steps) == self.source.series[key, kind].points:  # none was left out
+                return _last(kept, step)
             found = self.source.latest(key, kind) if step is None else self.source.at(key, kind, step)
             return None if found is None else self._reduction(key)(found)
 
@@ -205,6 +208,14 @@ def _medians(layers: Layers) -> Layers:
     middle = quantiles(layers.values.astype(np.int64), layers.edges, (0.5,))[..., 0]
     missing = layers.missing | np.isnan(middle)
     return replace(layers, values=middle, missing=missing, edges=None)
+
+
+def _last(column: Column, step: int | None) -> Column:
+    """The last point at or before ``step``: one row, or none."""
+    end = len(column.steps) if step is None else int(np.searchsorted(column.steps, step, side="right"))
+    rows = slice(max(end - 1, 0), end)
+    cut = {name: getattr(column, name)[rows] for name in ("steps", "times", "values", "missing")}
+    return replace(column, **cut)
 
 
 def _only(column: Column, names: Sequence[str]) -> Column:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.drawing.quantiles import medians
 from cockpit.drawing.standing_out import STANDS_OUT
 from cockpit.layers import By, Owner, names_of_groups
 
@@ -140,9 +141,7 @@ def middles(rows: Sequence[Row], values: NDArray[np.float64]) -> NDArray[np.floa
     """
     found = np.full((len(values), len(rows)), np.nan)
     for place, row in enumerate(rows):
-        own = values[:, row.members]
-        known = ~np.isnan(own).all(1)
-        found[known, place] = np.nanmedian(own[known], axis=1)
+        found[:, place] = medians(values[:, row.members].T)
     return found
 
 

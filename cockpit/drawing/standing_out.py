@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.drawing.quantiles import medians
+
 NEIGHBOURS = 2  # on either side, and at the ends so many more on the other: of two, none can be told from the other
 ALIKE = 3  # layers of a type that are compared with each other alone
 FEWEST = 5  # earlier readings that make a past
@@ -118,15 +120,7 @@ def from_neighbours(values: NDArray[np.float64], kinds: Sequence[str]) -> NDArra
         first = max(0, min(int(np.searchsorted(others, index)) - NEIGHBOURS, len(others) - 2 * NEIGHBOURS))
         near = others[first : first + 2 * NEIGHBOURS]
         around[index, : len(near)] = values[near]
-    return values - _medians(around.T)
-
-
-def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the numbers in each column; NaN where there are none."""
-    medians = np.full(values.shape[1], np.nan)
-    some = np.isfinite(values).any(0)
-    medians[some] = np.nanmedian(values[:, some], axis=0)
-    return medians
+    return values - medians(around.T)
 
 
 def _usual(distances: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
@@ -139,8 +133,8 @@ def _usual(distances: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
 def _from_past(values: NDArray[np.float64], history: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
     """Each layer's distance from the median of its past over the usual one; NaN before it has one."""
     past = np.where(np.isfinite(history).sum(0) >= FEWEST, history, np.nan)
-    middle = _medians(past)
-    usual: NDArray[np.float64] = np.fmax(NORMAL * _medians(np.abs(past - middle)), floor)
+    middle = medians(past)
+    usual: NDArray[np.float64] = np.fmax(NORMAL * medians(np.abs(past - middle)), floor)
     found: NDArray[np.float64] = np.abs(values - middle) / usual
     return found
 

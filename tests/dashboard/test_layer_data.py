@@ -98,6 +98,9 @@ def test_a_run_that_grows_is_read_on_and_stays_bounded(tmp_path):
             assert found.steps[-1] == step
             assert len(found.steps) <= 2 * MOST_READINGS
             assert np.isfinite(found.values).all()
+    source.refresh()
+    between = min(set(range(3 * MOST_READINGS)) - set(LayerData(source).history(update).steps.tolist()))
+    assert LayerData(source).reading(update, between).steps.tolist() == [between]
     writer.close()
 
 

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.drawing.quantiles import on_one_axis, quantiles
+from cockpit.drawing.quantiles import medians, on_one_axis, quantiles
+
+
+@given(st.lists(st.lists(st.one_of(st.just(float("nan")), st.floats(-1e9, 1e9)), min_size=3, max_size=3), max_size=7))
+def test_a_median_is_that_of_the_numbers_there_are(rows):
+    values = np.array(rows).reshape(-1, 3)
+    for column, found in zip(values.T, medians(values), strict=True):
+        known = column[~np.isnan(column)]
+        np.testing.assert_allclose(found, np.median(known) if len(known) else np.nan)
 
 
 @given(
