@@ -72,15 +72,29 @@ class Encoder:
     def take(self) -> Batch:
         """The rows of everything encoded since the last call."""
         batch, self._batch = self._batch, Batch()
-        # As many chunks as points call for, and a few more to catch up: the others wait, no commit takes long.
-        for row in list(self._long.values())[: _SPARE_CHUNKS + len(batch.points) // _POINTS_PER_CHUNK]:
-            batch.long.append((dataclasses.replace(row), _LENGTH[row.vectors]))
-            row.tail -= _LENGTH[row.vectors]
-            self._touched[row.id] = self._long.pop(row.id)
+        batch.long = self._due(_SPARE_CHUNKS + len(batch.points) // _POINTS_PER_CHUNK)
         batch.series = {number: tuple(vars(row).values()) for number, row in self._touched.items()}
         batch.cursor, batch.last_step, batch.elapsed = self.cursor, self.last_step, self.elapsed
         self._touched = {}
         return batch
+
+    def _due(self, most: int) -> list[tuple[SeriesRow, int]]:
+        """Series, and how many of their rows are to become chunks: as many as points call for, and a few to catch up.
+
+        The others wait: no commit takes long.
+        """
+        due = []
+        for row in list(self._long.values()):
+            tail, length = _TAIL[row.vectors], _LENGTH[row.vectors]
+            chunks = min(most, (row.tail - tail - 1) // length + 1)
+            if chunks > 0:
+                due.append((dataclasses.replace(row), chunks * length))
+                row.tail -= chunks * length
+                most -= chunks
+                self._touched[row.id] = row
+            if row.tail <= tail:
+                del self._long[row.id]
+        return due
 
     def lost(self, batch: Batch) -> None:
         """The batch cannot be stored: what later points refer to goes with the next one."""

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cockpit.reading import Histogram, Reading
-from cockpit.store import Column, Header, Reader, Writer, encoder
+from cockpit.store import Column, Header, Reader, Writer, encoder, upkeep
 
 EDGES = np.linspace(0, 1, 4)
 LAYERS = ("a", "b")
@@ -82,6 +82,8 @@ def short_tails() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "_TAIL", (6, 4))
         patch.setattr(encoder, "_LENGTH", (4, 3))
+        patch.setattr(upkeep, "LONGEST", 4)
+        patch.setattr(upkeep, "VECTORS", 3)
         yield
 
 
