@@ -5,6 +5,78 @@ from __future__ import annotations
 from cockpit.panel import LayerColumn, Panel, Place, Screen
 
 PANELS: dict[str, Panel] = {
+    "loss_curves": Panel(
+        title="Loss",
+        kind="lines",
+        keys=("loss", "learning_rate"),
+        heights=(2.4, 0.8),
+        group="now",
+        like="loss",
+        thresholds=(("loss.chance", "guessing, ln C"),),
+        how_to_read="Below the dashed line the network knows more than chance; train and valid part where it overfits.",
+    ),
+    "layer_updates": Panel(
+        title="Update over weight, by layer",
+        kind="heatmap",
+        keys=("update_weight_ratio",),
+        group="now",
+        yscale="log",
+        ylabel="‖s‖ / ‖θ‖",
+        limits=(1e-5, 1e-1),
+        how_to_read="Around 0.001 is often healthy; a dark row is a layer that stands still, a bright one jumps.",
+    ),
+    "layer_gradients": Panel(
+        title="Gradients by layer",
+        kind="ridgelines",
+        keys=("grad_log_hist",),
+        group="now",
+        xlabel="log₂ |element|",
+        thresholds=(("amp.smallest", "float16 rounds to 0"), ("amp.largest", "float16 overflows")),
+        how_to_read="Ridges that drift left from layer to layer are gradients that vanish; outlined: the first step.",
+    ),
+    "batch_and_noise": Panel(
+        title="Batch size and noise",
+        kind="lines",
+        keys=("noise_scale",),
+        group="now",
+        yscale="log",
+        ylabel="samples",
+        band=("noise_scale.low", "noise_scale.high"),
+        thresholds=(("batch_size", "batch"),),
+        caption="The batch is {} × the noise scale",
+        how_to_read="A batch below the noise scale gains from more samples; one far above it wastes computation.",
+    ),
+    "gradient_sizes": Panel(
+        title="Gradient norm and its samples",
+        kind="lines",
+        keys=("grad_norm",),
+        group="now",
+        yscale="log",
+        ylabel="‖g‖",
+        band=("sample_grad_norm.q05", "sample_grad_norm.q95"),
+        thresholds=(("clip.threshold", "clipped here"),),
+        shares=(("clip", "of the steps clipped"),),
+        how_to_read="The band holds 90 % of the samples' norms; a mean far below it is what noise leaves over.",
+    ),
+    "alpha_strip": Panel(
+        title="Alpha over time",
+        kind="density",
+        keys=("alpha",),
+        group="now",
+        ylabel="normalised step",
+        how_to_read="Below 0 steps end before the valley's floor, above it beyond: good runs lie a little above.",
+    ),
+    "sharpness": Panel(
+        title="Largest curvature and stability",
+        kind="lines",
+        keys=("hess_max_ev",),
+        group="now",
+        yscale="log",
+        ylabel="λ max",
+        error="hess_max_ev.residual",
+        thresholds=(("hess_max_ev.stable", "stable below"),),
+        how_to_read="Above the dashed line gradient descent diverges; adaptive optimizers have no such line.",
+    ),
     "distances": Panel(
         title="Distance and update size",
         kind="lines",
@@ -111,4 +183,19 @@ CLASSIC = Screen(
     headings=("Step size", "Gradients", "Curvature"),
 )
 
-SCREENS = (CLASSIC,)
+NOW = Screen(
+    name="Now",
+    columns=3,
+    places=(
+        Place("loss_curves", column=0, row=0),
+        Place("layer_updates", column=1, row=0),
+        Place("layer_gradients", column=2, row=0),
+        Place("batch_and_noise", column=0, row=1),
+        Place("gradient_sizes", column=1, row=1),
+        Place("sharpness", column=2, row=1),
+        Place("alpha_strip", column=2, row=1),  # where the curvature is not tracked
+    ),
+    paper=False,
+)
+
+SCREENS = (NOW, CLASSIC)

@@ -143,7 +143,9 @@ class Cockpit(Dispatched):
         if not self.enabled:
             return
         self._tracker.require_open()
-        self._writer.scalars(self._tracker.latest, self._tracker.seconds(), checked_scalars(values, self._own_keys))
+        numbers = checked_scalars(values, self._own_keys)
+        self._writer.scalars(self._tracker.latest, self._tracker.seconds(), numbers)
+        self._tracker.logged(numbers)
 
     def flush(self) -> None:
         """Waits until what was read so far is in the log, five seconds at most."""

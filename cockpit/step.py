@@ -25,6 +25,10 @@ class Step:
         loss: The user's number: a mean or a sum, as it was computed; ``None`` if no backward pass was seen.
         samples: Batch size; ``None`` if it was not found.
         learning_rates: By parameter, as the optimizers state them; those are left out that state no number.
+        chance: The loss of somebody who holds all classes for equally likely; ``None`` where it is no classification,
+            or where more than its loss was added up.
+        stable_below: The Hessian's largest eigenvalue at which the optimizer does not diverge; ``None`` where it is not
+            the Hessian alone that decides.
     """
 
     index: int
@@ -34,6 +38,8 @@ class Step:
     learning_rates: Mapping[str, float]
     _individual: IndividualLosses | Unavailable = field(repr=False)
     _results: Mapping[Probe[Any], Any] = field(repr=False)
+    chance: float | None = None
+    stable_below: float | None = None
 
     @property
     def losses(self) -> Tensor:

@@ -58,6 +58,9 @@ def _register_clientside(app: Dash) -> None:
         "chooseRun": [Input("run", "value")],
         "chooseView": [Input("view-select", "value")],
         "chooseMore": [Input("more", "data")],
+        "chooseMeasure": [Input("measure", "value")],
+        "smooth": [Input("smooth", "value")],
+        "smoothAsSuits": [Input("smooth-auto", "n_clicks")],
         "noteDrawn": [Input({"drawn": ALL}, "data")],
         "pickMore": [Input(controls, "value"), State(controls, "id")],
         "slide": [Input("slider", "value")],
@@ -162,6 +165,7 @@ def _state(
         else any(run.state == "running" for run in runs if run.name != page.run)
     )
     zoom = {name: list(ends) for name, ends in page.choice.zoom.items()}
+    manner = [page.choice.manner.measure, page.choice.manner.smooth]
     return {
         "serial": shown.get("serial", 0) + 1,
         "identity": page.identity(),
@@ -173,7 +177,9 @@ def _state(
         "first": first,
         "last": last,
         "log": {name: page.log(name) for name in names},
-        "looks": {name: [page.step, page.choice.scheme, page.log(name), zoom.get(name)] for name in names},
+        "looks": {name: [page.step, page.choice.scheme, page.log(name), zoom.get(name), *manner] for name in names},
+        "x": page.choice.manner.measure,
+        "smooth": page.choice.manner.smooth,
         "others": others,
         "scheme": page.choice.scheme,
         "more": dict(page.choice.more),
@@ -192,7 +198,7 @@ def _parts(page: Page, shown: dict[str, Any], on_page: Sequence[str], redrawn: S
     for position, name in enumerate(on_page):
         if name in redrawn:
             drawing = page.drawing(name)
-            switched = page.log(name) != shown["log"][name]
+            switched = page.log(name) != shown["log"][name] or page.choice.manner.measure != shown.get("x")
             figure = drawing.figure if switched else changes(drawing.figure)
             values = (figure, drawing.empty, drawing.words, page.notice(name), plot_style(drawing.height))
             for column, value in zip(columns, values, strict=True):

@@ -16,6 +16,8 @@ from cockpit.panel import Place
 Id: TypeAlias = "dict[str, str]"
 
 SPEEDS = ("60", "30", "10")  # seconds for a replay of the whole run
+MEASURE_NAMES = {"step": "over steps", "log": "over log steps", "wall": "over time of day", "relative": "over time"}
+FILLING = 2  # rows of panels that share the window's height
 IN_FULL = "Panel"  # the view that shows one panel alone
 TICK = 1000  # milliseconds between looks at a live log
 THEME = {"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"}
@@ -80,7 +82,24 @@ def _replay() -> list[Component]:
                    thumbLabel="Step"),
         html.Output(id="step", className="step"),
         dmc.Switch(id="follow", label="Follow latest", checked=True, size="sm"),
+        html.Div(_manner(), className="manner"),
     ]  # fmt: skip
+
+
+def _manner() -> list[Component]:
+    """How curves are drawn: over what, and how smooth."""
+    measures = [{"value": measure, "label": label} for measure, label in MEASURE_NAMES.items()]
+    over = dmc.Select(
+        id="measure", data=measures, value="step", allowDeselect=False, size="xs", className="measure",
+        **labelled("Horizontal axis"),
+    )  # fmt: skip
+    slider = dmc.Slider(id="smooth", min=0, max=0.99, value=0, step=0.01, size="sm", className="smooth",
+                        thumbLabel="Smoothing", updatemode="drag")  # fmt: skip
+    auto = dmc.Button(
+        "auto", id="smooth-auto", size="compact-xs", variant="light", n_clicks=0,
+        **labelled("Smooth as suits each curve"),
+    )  # fmt: skip
+    return [over, html.Span("smoothing", className="name"), slider, auto]
 
 
 def cards(page: Page) -> list[Component]:
@@ -99,7 +118,9 @@ def cards(page: Page) -> list[Component]:
 def _grid(page: Page) -> Component:
     placed = [card(page, place.panel, place) for place in page.arrangement.places]
     columns = page.arrangement.columns
-    return html.Div(placed, className=f"screen columns-{min(columns, 3)}", style={"--columns": columns})
+    rows = max(place.row + place.height for place in page.arrangement.places)
+    fills = " fills" if rows <= FILLING else ""
+    return html.Div(placed, className=f"screen columns-{min(columns, 3)}{fills}", style={"--columns": columns})
 
 
 def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False) -> Component:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.dashboard.compared import band_traces, compared_values, comparisons, threshold_labels, threshold_traces
 from cockpit.dashboard.curves import curve_traces
-from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks
+from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene, drawable, value_at
 from cockpit.dashboard.theme import (
     ROW_HEIGHT,
     Drawing,
     Json,
-    Palette,
     axis,
     base_layout,
     note,
@@ -24,13 +24,14 @@ from cockpit.dashboard.theme import (
     plain,
     shorten,
 )
-from cockpit.drawing.metrics import strips_of
+from cockpit.drawing.metrics import alike, strips_of
 from cockpit.store import Column
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 GLYPHS = ("──", "╌╌", "┈┈", "─·")
 HEADER = 0.105  # height of a strip's heading, as a share of the plot of a panel that is one row high
 STRIPS_PER_ROW = 3
+OWN = "mini-batch"  # the panel's own curve beside the user's metrics that are like it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Strip:
         curves: At least one; the order gives the dashes.
         log: Whether the value axis is logarithmic.
         own: Whether these are the panel's own keys, for which its reference lines hold.
+        share: Of the height, beside the other strips'.
+        first: Whether it is that of the panel's first key, which thresholds and the band belong to.
         top: Upper edge of the plot, as a share of the figure's height.
         bottom: Its lower edge.
         index: Number of its value axis, from 1.
@@ -59,6 +62,8 @@ class Strip:
     curves: tuple[Curve, ...]
     log: bool
     own: bool
+    share: float = 1.0
+    first: bool = False
     top: float = 1.0
     bottom: float = 0.0
     index: int = 1
@@ -75,7 +80,8 @@ def draw_lines(scene: Scene) -> Drawing:
     if not strips:
         return Drawing(empty_figure(scene), empty=scene.clock)
     height = int(ROW_HEIGHT * max(1.0, len(strips) / STRIPS_PER_ROW))
-    return Drawing(strips_figure(strips, scene), words=_words(strips), height=height)
+    words = "; ".join(filter(None, (*comparisons(scene), _words(strips))))
+    return Drawing(strips_figure(strips, scene), words=words, height=height)
 
 
 def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) -> Json:
@@ -93,13 +99,18 @@ def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) ->
     layout = base_layout(scene.colours, top=4, left=50)
     layout |= {"hovermode": "x", "hoversubplots": "axis", "meta": _cursor(strips)}
     layout["annotations"] = [_heading(strip, scene) | {"x": left} for strip in strips]
-    layout["xaxis"] = _step_axis(scene.colours) | {"domain": [left, 1]}
-    ticks = 5 if len(strips) == 1 else 3
-    layout |= {_layout_name(strip): _value_axis(strip, ticks, scene.colours) for strip in strips}
+    layout["xaxis"] = time_axis(scene) | {"domain": [left, 1], "anchor": "free", "position": 0}
+    layout |= {_layout_name(strip): _value_axis(strip, len(strips), scene) for strip in strips}
     layout[f"yaxis{len(strips) + 1}"] = event_axis()
-    layout["shapes"] = [*_references(strips, scene, left), *step_marks(scene.step, span, edges, scene.colours)]
+    layout["shapes"] = [
+        *_references(strips, scene, left),
+        *step_marks(scene.step, span, edges, scene.colours, scene.timeline),
+    ]
     traces = [trace for strip in strips for trace in _strip_traces(strip, scene)]
-    traces += event_traces(scene.events, f"y{len(strips) + 1}", span[1], scene.colours)
+    traces += event_traces(scene.events, f"y{len(strips) + 1}", span[1], scene.colours, scene.timeline)
+    layout["annotations"] += (
+        [label | {"yref": strips[0].yaxis} for label in threshold_labels(scene)] if strips[0].first else []
+    )
     return {"data": traces, "layout": layout}
 
 
@@ -110,10 +121,28 @@ def empty_figure(scene: Scene) -> Json:
 
 
 def key_strips(scene: Scene) -> list[Strip]:
-    """A strip for each of the panel's keys that has points."""
+    """A strip for each of the panel's keys that has points; the first also takes the metrics that are like it."""
     label = scene.panel.ylabel if len(scene.keys) == 1 else ""
-    columns = [column for key in scene.keys if (column := scene.column(key)) is not None]
-    return [Strip(label or column.key, (Curve("", column),), _as_log(column, scene), own=True) for column in columns]
+    heights = dict(zip(scene.keys, scene.panel.heights, strict=False))
+    strips = []
+    for key in scene.keys:
+        column, first = scene.column(key), key == scene.keys[0]
+        others = list(_like(scene)) if first else []
+        curves = [(OWN if others else key, column), *others]
+        known = [Curve(name, points) for name, points in curves if points is not None]
+        if known:
+            title = known[0].name if column is None else label or key
+            shown = tuple(known) if len(known) > 1 else (Curve("", known[0].column),)
+            log = _as_log(known[0].column, scene)
+            strips.append(Strip(title, shown, log, True, heights.get(key, 1.0), first))
+    return strips
+
+
+def _like(scene: Scene) -> Iterator[tuple[str, Column | None]]:
+    """The user's metrics that join the first key."""
+    for key in alike(scene.columns, scene.panel.like):
+        if not scene.belongs(key):
+            yield key, scene.column(key)
 
 
 def _as_log(column: Column, scene: Scene) -> bool:
@@ -124,7 +153,9 @@ def _as_log(column: Column, scene: Scene) -> bool:
 
 def _user_strips(scene: Scene) -> Iterator[Strip]:
     """The user's metrics; ``train/accuracy`` and ``valid/accuracy`` share a strip."""
-    users = [key for key in scene.columns if key not in scene.keys] if scene.panel.user_metrics else []
+    joined = alike(scene.columns, scene.panel.like)
+    others = [key for key in scene.columns if not scene.belongs(key) and key not in joined]
+    users = others if scene.panel.user_metrics else []
     columns = {key: column for key in users if (column := scene.column(key)) is not None}
     for title, curves in strips_of(columns).items():
         yield Strip(title, tuple(Curve(name, columns[key]) for name, key in curves.items()), log=False, own=False)
@@ -133,11 +164,12 @@ def _user_strips(scene: Scene) -> Iterator[Strip]:
 def _stacked(contents: Sequence[Strip]) -> Iterator[Strip]:
     """The strips with their places, from the top down, above the axis that carries the events."""
     rows = max(1.0, len(contents) / STRIPS_PER_ROW)
-    each = (1 - EVENTS_HEIGHT) / len(contents)
+    whole, above = sum(strip.share for strip in contents), 1.0
     for index, strip in enumerate(contents):
-        top = 1 - index * each - HEADER / rows
-        bottom = 1 - (index + 1) * each + (0.02 / rows if index + 1 < len(contents) else 0)
-        yield Strip(strip.title, strip.curves, strip.log, strip.own, top, bottom, index + 1)
+        below = above - (1 - EVENTS_HEIGHT) * strip.share / whole
+        bottom = below + (0.02 / rows if index + 1 < len(contents) else 0)
+        yield replace(strip, top=above - HEADER / rows, bottom=bottom, index=index + 1)
+        above = below
 
 
 def _heading(strip: Strip, scene: Scene) -> Json:
@@ -159,20 +191,16 @@ def _cursor(strips: Sequence[Strip]) -> Json:
     return {"cursor": [f"x{strip.yaxis}" for strip in strips]}
 
 
-def _step_axis(colours: Palette) -> Json:
-    crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
-    style = {"spikedash": "dot", "spikecolor": colours.muted}
-    return axis(colours, "step", anchor="free", position=0, tickformat=",~d", nticks=7, **crosshair, **style)
-
-
 def _layout_name(strip: Strip) -> str:
     return f"yaxis{'' if strip.index == 1 else strip.index}"
 
 
-def _value_axis(strip: Strip, ticks: int, colours: Palette) -> Json:
-    """The strip's axis with about as many ticks as it has room for."""
+def _value_axis(strip: Strip, strips: int, scene: Scene) -> Json:
+    """The axis of one of so many strips with about as many ticks as it has room for."""
+    ticks = 5 if strips == 1 else 3 if strip.share >= 1 else 2
     settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": ticks, "tickfont": {"size": 10}}
-    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
+    beside = compared_values(scene) if strip.first else []
+    values = np.concatenate([*(drawable(curve.column) for curve in strip.curves), *beside])
     values = values[values > 0] if strip.log else values[np.isfinite(values)]
     if strip.log:
         settings |= {"type": "log", "tickformat": ".4~g", "dtick": _log_tick(values, ticks)}
@@ -180,7 +208,7 @@ def _value_axis(strip: Strip, ticks: int, colours: Palette) -> Json:
         value, margin = values[0], abs(values[0]) / 2 or 1.0
         # Plotly alone would show one unit around it, however small the value is.
         settings["autorangeoptions"] = {"minallowed": value - margin, "maxallowed": value + margin}
-    return axis(colours, uirevision=settings.get("type", "linear"), **settings)
+    return axis(scene.colours, uirevision=settings.get("type", "linear"), **settings)
 
 
 def _log_tick(values: NDArray[np.float64], ticks: int) -> str | int:
@@ -188,7 +216,7 @@ def _log_tick(values: NDArray[np.float64], ticks: int) -> str | int:
     decades = float(np.log10(values.max() / values.min())) if len(values) else 0.0
     if decades == 0:
         return "D1"
-    if decades >= 1.5:
+    if decades >= (2.2 if ticks >= 5 else 1.5):
         return max(1, round(decades / ticks))
     if decades >= 0.7:
         return "D2"  # 1, 2, 5 of each power
@@ -199,8 +227,12 @@ def _log_tick(values: NDArray[np.float64], ticks: int) -> str | int:
 
 
 def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
+    if strip.first:
+        yield from (trace | {"yaxis": strip.yaxis} for trace in (*band_traces(scene), *threshold_traces(scene)))
+    looks: Json = {"log": strip.log, "step": scene.step, "colours": scene.colours, "timeline": scene.timeline}
+    error = scene.column(scene.panel.error) if strip.first else None
     for curve, dash in zip(strip.curves, itertools.cycle(DASHES), strict=False):
-        for trace in curve_traces(curve.column, dash, log=strip.log, step=scene.step, colours=scene.colours):
+        for trace in curve_traces(curve.column, dash, **looks, smooth=scene.smooth, error=error):
             yield trace | {"yaxis": strip.yaxis}
 
 

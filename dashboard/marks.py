@@ -1,4 +1,4 @@
-"""Marks on a step axis: the selected step, and what happened in the run."""
+"""The axis of steps or of time, and the marks on it: the selected step, and what happened in the run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cockpit.dashboard.theme import Json, Palette, plain, shorten, typed
+from cockpit.dashboard.scene import STEPS, Scene
+from cockpit.dashboard.theme import Json, Palette, axis, plain, shorten, typed
+from cockpit.drawing.timeline import Timeline
 from cockpit.store import Event
 
 EVENTS_HEIGHT = 0.05  # the events' own strip above the step axis, as a share of the plot
+BRIEF = 600  # seconds of training, for which the time of day is told to the second
 MOST = 150  # ticks of one kind
-VEIL_BEYOND = 0.02  # of the run: what is drawn at the last step is veiled in full
 SYMBOLS = {
     "learning_rate": ("diamond", "learning rate"),
     "evaluation": ("line-ns-open", "evaluation"),
@@ -23,7 +25,11 @@ FREQUENT = ("evaluation",)  # their text would cover the curves wherever the poi
 
 
 def step_marks(
-    step: int | None, span: tuple[int, int], strips: Sequence[tuple[float, float]], colours: Palette
+    step: int | None,
+    span: tuple[int, int],
+    strips: Sequence[tuple[float, float]],
+    colours: Palette,
+    timeline: Timeline = STEPS,
 ) -> Iterator[Json]:
     """A line at the selected step and a veil over what came later.
 
@@ -35,11 +41,13 @@ def step_marks(
         span: First and last step on the axis.
         strips: Lower and upper edge of each plot, as shares of the figure's height; headings stay clear of the marks.
         colours: The colour scheme.
+        timeline: What the axis shows.
     """
-    first, last = span
-    veil: Json = {"x0": last if step is None else step, "x1": last + max(1.0, VEIL_BEYOND * (last - first))}
+    first, last = map(timeline.at, span)
+    at = last if step is None else timeline.at(step)
+    veil: Json = {"x0": at, "x1": timeline.beyond(at, first, last)}
     veil |= {"type": "rect", "fillcolor": colours.veil, "opacity": 0 if step is None else 1, "line": {"width": 0}}
-    line = {"type": "line", "x0": step, "x1": step, "line": {"color": colours.mark, "width": 1.5}}
+    line = {"type": "line", "x0": at, "x1": at, "line": {"color": colours.mark, "width": 1.5}}
     for bottom, top in strips:
         whole = {"yref": "paper", "y0": bottom, "y1": top, "layer": "above"}
         yield whole | veil
@@ -47,25 +55,43 @@ def step_marks(
             yield whole | line
 
 
+def time_axis(scene: Scene) -> Json:
+    """The axis of steps or of time, with a line under the pointer that other figures show too."""
+    crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
+    style = {"spikedash": "dot", "spikecolor": scene.colours.muted}
+    brief = scene.timeline.length < BRIEF
+    kinds: dict[str, Json] = {
+        "step": {"type": "linear", "tickformat": ",~d"},
+        "log": {"type": "log", "tickformat": ",~d", "dtick": 1},
+        "wall": {"type": "date", "nticks": 5, "tickformat": "%H:%M:%S\n%-d %b" if brief else "%H:%M\n%-d %b"},
+        "relative": {"type": "linear", "tickformat": ",~r"},
+    }
+    kind = {"nticks": 7, "dtick": None, "tickformat": None, "tickangle": 0} | kinds[scene.timeline.measure]
+    return axis(scene.colours, scene.timeline.title, uirevision=scene.timeline.measure, **kind, **crosshair, **style)
+
+
 def event_axis() -> Json:
     """The axis the ticks stand on: no values, no zoom."""
     return {"domain": [0, EVENTS_HEIGHT], "range": [0, 1], "visible": False, "fixedrange": True, "anchor": "x"}
 
 
-def event_traces(events: Sequence[Event], yaxis: str, last: int, colours: Palette) -> Iterator[Json]:
+def event_traces(
+    events: Sequence[Event], yaxis: str, last: int, colours: Palette, timeline: Timeline = STEPS
+) -> Iterator[Json]:
     """Ticks for the events up to step ``last``, one trace per kind, thinned evenly where there are very many."""
     for kind, (symbol, label) in SYMBOLS.items():
-        ticks = [event for event in events if event.kind == kind and event.step is not None and event.step <= last]
+        known = [(event.step, event) for event in events if event.kind == kind and event.step is not None]
+        ticks = [(step, event) for step, event in known if step <= last]
         ticks = ticks[:: len(ticks) // MOST + 1]
         if not ticks:
             continue
-        texts = [plain(shorten(event.text, 90)) for event in ticks]
+        texts = [plain(shorten(event.text, 90)) for _, event in ticks]
         marker = {"symbol": symbol, "size": 6, "color": colours.alarm if kind in ALARMS else colours.muted}
         yield {
             "type": "scatter",
             "mode": "markers",
             "name": label,
-            "x": typed(np.array([event.step for event in ticks], dtype=np.int64)),
+            "x": typed(np.array([timeline.at(step, event.time) for step, event in ticks])),
             "y": typed(np.full(len(ticks), 0.5)),
             "yaxis": yaxis,
             "marker": marker,

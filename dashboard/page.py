@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from cockpit.dashboard.panels import draw
+from cockpit.dashboard.panels import DEFAULT, draw
+from cockpit.dashboard.scene import Manner
 from cockpit.dashboard.source import Source, Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.drawing.arrange import Arrangement, arrange, expected, keys_of
+from cockpit.drawing.timeline import MEASURES
 from cockpit.panel import Panel, Screen
 from cockpit.store import RunSummary, UnreadableLog
 
@@ -27,7 +29,8 @@ class Choice:
         step: The selected step; by default the latest is followed.
         scheme: ``"dark"`` or ``"light"``.
         log: Panels by name whose value axis was switched.
-        zoom: Steps that a panel is zoomed to, by its name.
+        zoom: Stretches of the axis of steps or time that a panel is zoomed to, by its name, as the axis states them.
+        manner: How curves are drawn.
         more: What else the address says, for the view to read: ``{"panel": "loss"}``.
     """
 
@@ -36,8 +39,9 @@ class Choice:
     step: int | None = None
     scheme: str = "light"
     log: Mapping[str, bool] = field(default_factory=dict)
-    zoom: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    zoom: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)
+    manner: Manner = DEFAULT
 
     @classmethod
     def from_page(cls, data: object) -> Choice:
@@ -56,13 +60,19 @@ class Choice:
             {str(name): value for name, value in more.items() if isinstance(value, str)}
             if isinstance(more, dict)
             else {},
+            _manner(entries.get("x"), entries.get("smooth")),
         )
 
 
-def _ranges(zoom: Mapping[object, object]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _manner(measure: object, smooth: object) -> Manner:
+    weight = float(smooth) if _is_step(smooth) and 0 <= smooth < 1 else None
+    return Manner(next((known for known in MEASURES if known == measure), "step"), weight)
+
+
+def _ranges(zoom: Mapping[object, object]) -> Iterator[tuple[str, tuple[float, float]]]:
     for name, ends in zoom.items():
         if isinstance(ends, list) and len(ends) == 2 and all(map(_is_step, ends)):
-            low, high = sorted(int(end) for end in ends)
+            low, high = sorted(map(float, ends))
             yield str(name), (low, high)
 
 
@@ -122,11 +132,12 @@ class Page:
 
     def drawing(self, name: str) -> Drawing:
         """The panel called ``name`` at the selected step; one that cannot be drawn says so and spares the others."""
-        zoom, colours = self.choice.zoom.get(name), palette(self.choice.scheme)
+        choice, panel, log = self.choice, self.panel(name), self.log(name)
         try:
             drawing = draw(
-                name, self.panel(name), self.source, step=self.step, colours=colours, log=self.log(name), zoom=zoom
-            )
+                name, panel, self.source, step=self.step, colours=palette(choice.scheme), log=log,
+                zoom=choice.zoom.get(name), manner=choice.manner,
+            )  # fmt: skip
         except UnreadableLog:
             raise  # no panel can be drawn
         except Exception as error:  # a panel is a run's own data, which may hold anything
@@ -169,7 +180,7 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
     by_name = {screen.name: screen for screen in header.screens}
     screen = by_name.get(choice.view or "", next(iter(header.screens), None))
     panels = expected(header.panels, header.instruments, source.keys(), source.keys("user"), source.defined())
-    return Page(run, source, screen, arrange(screen, panels), choice)
+    return Page(run, source, screen, arrange(screen, panels, header.screens), choice)
 
 
 def explain(error: KeyError | UnreadableLog | ConnectionError) -> str:

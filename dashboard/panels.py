@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from cockpit.dashboard.density import draw_density
+from cockpit.dashboard.gather import gather, reads
 from cockpit.dashboard.gauge import draw_gauge
-from cockpit.dashboard.histogram import ZEROS, draw_histogram
+from cockpit.dashboard.heatmap import draw_heatmap
+from cockpit.dashboard.histogram import draw_histogram
 from cockpit.dashboard.histogram2d import draw_histogram2d
 from cockpit.dashboard.lines import draw_lines, empty_figure
 from cockpit.dashboard.parabola import draw_parabola
-from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.ridgelines import draw_ridgelines
+from cockpit.dashboard.scene import STEPS, Manner, Scene
 from cockpit.dashboard.source import Source
 from cockpit.dashboard.theme import Drawing, Palette
 from cockpit.drawing.arrange import keys_of
-from cockpit.drawing.bars import SAMPLES
-from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
-from cockpit.store import Column
 
 DRAW: Mapping[str, Callable[[Scene], Drawing]] = {
     "lines": draw_lines,
@@ -24,15 +25,18 @@ DRAW: Mapping[str, Callable[[Scene], Drawing]] = {
     "histogram2d": draw_histogram2d,
     "gauge": draw_gauge,
     "parabola": draw_parabola,
+    "heatmap": draw_heatmap,
+    "ridgelines": draw_ridgelines,
+    "density": draw_density,
 }
-HISTOGRAMS = ("histogram", "histogram2d")  # what these read is called as they are; all others draw scalars
-OVER_STEPS = ("lines", "gauge")  # drawings with a step axis, on which events stand
-LOGARITHMIC = ("lines", *HISTOGRAMS)  # drawings whose value axis the reader may switch
+OVER_STEPS = ("lines", "gauge", "heatmap", "density")  # drawings with an axis of steps or time, on which events stand
+LOGARITHMIC = ("lines", "histogram", "histogram2d", "heatmap")  # whose values the reader may switch
+DEFAULT = Manner()
 
 
 def draw(
     name: str, panel: Panel, source: Source, *, step: int | None, colours: Palette, log: bool,
-    zoom: tuple[int, int] | None = None,
+    zoom: tuple[float, float] | None = None, manner: Manner = DEFAULT,
 ) -> Drawing:  # fmt: skip
     """Panel ``name`` of a run at ``step`` (the latest for ``None``).
 
@@ -43,41 +47,29 @@ def draw(
         step: The selected step.
         colours: The colour scheme.
         log: Whether the value axis is logarithmic.
-        zoom: Steps that are looked at closely, for which curves come in full detail.
+        zoom: A stretch of the axis of steps or time that is looked at closely; there curves come in full detail.
+        manner: How curves are drawn.
     """
     keys = keys_of(name, panel)
     if panel.kind not in DRAW:
         scene = Scene(panel, keys, colours=colours)
         return Drawing(empty_figure(scene), empty=f"This version of Cockpit cannot draw panels of kind “{panel.kind}”.")
-    columns = _columns(panel, keys, source, step, zoom)
+    timeline = source.timeline(manner.measure) if panel.kind in OVER_STEPS else STEPS
+    columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None)
     clock = "" if columns else _promise(panel, keys, source)
     events = source.events if panel.kind in OVER_STEPS else ()
-    return DRAW[panel.kind](Scene(panel, keys, columns, step, events, colours, log, clock))
-
-
-def _columns(
-    panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, zoom: tuple[int, int] | None
-) -> dict[str, Column]:
-    if panel.kind in HISTOGRAMS:
-        found = {key: source.histogram(key, panel.kind, step) for key in keys}
-        found |= {key + part: source.scalars(key + part) for key in keys for part in (ZEROS, SAMPLES)}
-    elif panel.kind == "parabola":
-        companions = [key + suffix for key in keys for suffix in (CONCAVE, UPHILL)]
-        found = {key: source.scalars(key, exact=True) for key in (*keys, *companions)}
-    else:
-        users = source.keys("user") if panel.user_metrics else []
-        found = {key: source.closeup(key, zoom) if zoom else source.scalars(key) for key in (*keys, *users)}
-    return {key: column for key, column in found.items() if column is not None and len(column.steps)}
+    return DRAW[panel.kind](Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth))
 
 
 def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     """Why nothing is drawn, and when something will be."""
-    read = panel.kind if panel.kind in HISTOGRAMS else "scalar"
-    others = sorted({kind for key in keys for kind in source.kinds(key) if kind != read})
-    if others:
-        return f"{', '.join(keys)} is logged as {' and '.join(others)}, which a “{panel.kind}” panel does not draw."
-    if read in {kind for key in keys for kind in source.kinds(key)}:
+    kinds = {kind for key in keys for kind in source.kinds(key)}
+    if reads(panel) in kinds:
         return "Nothing was logged at or before this step."
+    if kinds:
+        return (
+            f"{', '.join(keys)} is logged as {' and '.join(sorted(kinds))}, which a “{panel.kind}” panel does not draw."
+        )
     errors = [event.text for event in source.events if event.kind == "error"]
     reported = f" The run reports: {errors[-1]}" if errors else ""
     if source.state != "running":

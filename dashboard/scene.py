@@ -9,8 +9,24 @@ from cockpit.dashboard.theme import LIGHT, Palette
 from cockpit.drawing.columns import drawable as drawable
 from cockpit.drawing.columns import row_at as row_at
 from cockpit.drawing.columns import value_at as value_at
+from cockpit.drawing.timeline import Measure, Timeline
 from cockpit.panel import Panel
 from cockpit.store import Column, Event
+
+STEPS = Timeline()
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the reader wants curves drawn.
+
+    Args:
+        measure: What axes of steps or time show.
+        smooth: Weight of the past in averages; ``None``: noisy curves are averaged as suits them.
+    """
+
+    measure: Measure = "step"
+    smooth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,8 @@ class Scene:
         colours: The colour scheme.
         log: Whether the value axis is logarithmic.
         clock: What can be said while there are no points: when the first are expected.
+        timeline: What an axis of time shows.
+        smooth: Weight of the past in the averages of curves; ``None``: noisy curves are averaged as suits them.
     """
 
     panel: Panel
@@ -37,8 +55,16 @@ class Scene:
     colours: Palette = LIGHT
     log: bool = False
     clock: str = ""
+    timeline: Timeline = STEPS
+    smooth: float | None = None
 
     def column(self, key: str) -> Column | None:
         """The points of ``key``, ``None`` if there are none."""
         column = self.columns.get(key)
         return column if column is not None and len(column.steps) else None
+
+    def belongs(self, key: str) -> bool:
+        """Whether a key is the panel's own or is drawn beside one of these: then it is no metric of the user's."""
+        panel = self.panel
+        beside = (*panel.thresholds, *panel.shares)
+        return key in (*self.keys, *(panel.band or ()), panel.error, *(name for name, _ in beside))

@@ -10,6 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.drawing.cells import columns_for
+from cockpit.drawing.timeline import Measure, Timeline
 from cockpit.store import Column, Event, Header, Reader, Series, Store
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
@@ -30,6 +32,7 @@ class Source:
 
     def _forget(self) -> None:
         self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
+        self._layers: dict[str, tuple[int, Column]] = {}
         self.header: Header = self._reader.header
         self.cursor = -1
         self._overtaken: tuple[tuple[int, int | None], ...] = ()
@@ -152,6 +155,36 @@ class Source:
             return None
         with self._lock:
             return self._reader.at(key, entry.last_step if step is None else step, kind)
+
+    def first(self, key: str, kind: str) -> Column | None:
+        """The first point of ``key``: one row, or ``None``."""
+        entry = self.series.get((key, kind))
+        if entry is None:
+            return None
+        with self._lock:
+            return self._reader.at(key, entry.first_step, kind)
+
+    def layers(self, key: str) -> Column | None:
+        """The values of ``key`` by layer, at even distances so many that a drawing holds them; ``None`` without any."""
+        if (key, "layers") not in self.series:
+            return None
+        with self._lock:
+            cursor, column = self._layers.get(key, (-1, None))
+            if column is None or cursor != self.cursor:
+                latest = self.latest(key, "layers")
+                width = len(latest.layers) if latest is not None else 0
+                column = self._reader.column(key, "layers", max_points=columns_for(width))
+                self._layers[key] = self.cursor, column
+            return column
+
+    def timeline(self, measure: Measure) -> Timeline:
+        """What an axis of steps or time shows; the time of a step is that of the longest curve there."""
+        scalars = [entry for entry in self.series.values() if entry.kind == "scalar"]
+        longest = max(scalars, key=lambda entry: entry.points, default=None)
+        column = self.scalars(longest.key) if longest is not None and measure != "step" else None
+        if column is None:
+            return Timeline(measure, created=self.header.created)
+        return Timeline(measure, column.steps.astype(np.float64), column.times, self.header.created)
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""

@@ -20,6 +20,16 @@ ROW_HEIGHT = 180  # pixels of a figure in a panel that is one row high
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
+# Cividis, from dark to bright: it reads the same with every kind of colour vision.
+SCALE = tuple(
+    zip(
+        (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
+        ("#00224e", "#223a6b", "#45506c", "#61676f", "#7c7b78", "#9a9177", "#b9aa6d", "#dac659", "#fee838"),
+        strict=True,
+    )
+)
+
+
 @dataclass(frozen=True)
 class Palette:
     """Colours of one colour scheme; each stands out from the paper and from the others for colour-blind readers too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cockpit.instrument import Instrument, register
@@ -10,10 +11,14 @@ from cockpit.probes.optimizer_input import LossScale
 from cockpit.reading import Reading
 from cockpit.step import Step
 
+FLOAT16 = (-24.0, math.log2(65504))
+"""Binary logarithms of the smallest and the largest magnitude that float16 holds."""
+
 
 @register
 class Amp(Instrument):
-    """The loss scale; whether the step was skipped as a part. Missing where no scaler is in use."""
+    """The loss scale; as parts, whether the step was skipped, and the binary logarithms of the smallest and the largest
+    unscaled gradient that float16 holds at this scale. Missing where no scaler is in use."""
 
     name = "amp"
     configuration = "economy"
@@ -40,4 +45,7 @@ class Amp(Instrument):
         scaled = step[LossScale]
         if scaled is None:
             return Reading(None)
-        return Reading(scaled.scale, parts={"skipped": float(scaled.skipped)})
+        parts = {"skipped": float(scaled.skipped)}
+        if 0 < scaled.scale < math.inf:
+            parts["smallest"], parts["largest"] = (power - math.log2(scaled.scale) for power in FLOAT16)
+        return Reading(scaled.scale, parts=parts)

@@ -15,6 +15,9 @@ from cockpit.step import Step
 _ROUNDING = 1e-5
 """A gradient that is unscaled, or whose norm is summed in another order, comes out shorter by less than this share."""
 
+_ALIKE = 1e-3
+"""Clipped norms that differ by less are cut to the same threshold."""
+
 
 def share_left(given: float, before: float, loss_scale: float, eps: float) -> float:
     """Share of the gradient's norm that reaches the optimizer.
@@ -42,7 +45,8 @@ def share_left(given: float, before: float, loss_scale: float, eps: float) -> fl
 @register
 class Clip(Instrument):
     """1 where the optimizer is given a shorter gradient than the backward pass left, else 0: the mean over steps is the
-    share of steps clipped. How much of the norm is left, and the norm itself, as parts.
+    share of steps clipped. How much of the norm is left, and the norm itself, as parts; so is the norm that gradients
+    are cut to, once two in a row were cut to the same.
 
     Missing until something is done to the gradients of a step for the first time.
     """
@@ -70,6 +74,8 @@ class Clip(Instrument):
     def __init__(self, *, track: int | Schedule | None = None) -> None:
         super().__init__(track=track)
         self._in_use = False
+        self._cut_to: float | None = None  # the norm of the last gradient that was clipped
+        self._threshold: float | None = None
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
@@ -84,4 +90,10 @@ class Clip(Instrument):
             return Reading(None, reason="the gradient is zero")
         left = share_left(given.norm, before, given.loss_scale, given.eps)
         clipped = left if left != left else float(left < 1)
-        return Reading(clipped, parts={"left": left, "norm": given.norm})
+        parts = {"left": left, "norm": given.norm}
+        if clipped == 1:
+            agrees = self._cut_to is not None and abs(given.norm - self._cut_to) <= _ALIKE * given.norm
+            self._cut_to, self._threshold = given.norm, given.norm if agrees else None
+        if self._threshold is not None:
+            parts["threshold"] = self._threshold
+        return Reading(clipped, parts=parts)

@@ -20,7 +20,8 @@ def _enough(tol: float) -> int:
 
 @register
 class HessMaxEV(Instrument):
-    r"""The largest algebraic eigenvalue, :math:`\max_v v^\top H v / v^\top v`, and the smallest beside it.
+    r"""The largest algebraic eigenvalue, :math:`\max_v v^\top H v / v^\top v`, and the smallest beside it; also,
+    where it alone decides, how large it may be for the optimizer not to diverge.
 
     Eq. (C.34) of Schneider et al., *Cockpit: a practical debugging tool for the training of deep neural networks*
     (2021); from Lanczos' method instead of power iteration, which finds the eigenvalue of largest magnitude.
@@ -62,12 +63,12 @@ class HessMaxEV(Instrument):
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
         found = step[self._probe]
-        return Reading(
-            found.largest,
-            parts={
-                "residual": found.residual,
-                "smallest": found.smallest,
-                "smallest_residual": found.smallest_residual,
-                "products": float(found.products),
-            },
-        )
+        parts = {
+            "residual": found.residual,
+            "smallest": found.smallest,
+            "smallest_residual": found.smallest_residual,
+            "products": float(found.products),
+        }
+        if step.stable_below is not None:
+            parts["stable"] = step.stable_below
+        return Reading(found.largest, parts=parts)

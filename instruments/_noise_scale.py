@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cockpit.instrument import Instrument, register
 from cockpit.panel import Panel
@@ -46,27 +49,75 @@ def noise_and_signal(mean_sq_norm: float, grad_sq_norm: float, samples: int) -> 
 
 
 @dataclass
-class Smoothed:
-    """Exponential moving average that starts unbiased.
+class SmoothedPair:
+    """Exponential moving averages of two numbers that start unbiased, and how sure they are.
 
     Args:
         decay: Weight of the past, between 0 and 1.
     """
 
     decay: float
-    _sum: float = 0.0
     _weight: float = 0.0
+    _squared_weights: float = 0.0
+    _sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    _products: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 2)))
 
-    def add(self, value: float) -> float:
-        """Takes a value and returns the average with it."""
-        self._sum = self.decay * self._sum + (1 - self.decay) * value
-        self._weight = self.decay * self._weight + (1 - self.decay)
-        return self._sum / self._weight
+    def add(self, first: float, second: float) -> tuple[float, float]:
+        """Takes a pair and returns the averages with it."""
+        pair, new = np.array([first, second]), 1 - self.decay
+        self._weight = self.decay * self._weight + new
+        self._squared_weights = self.decay**2 * self._squared_weights + new**2
+        self._sums = self.decay * self._sums + new * pair
+        self._products = self.decay * self._products + new * np.outer(pair, pair)
+        means = self._sums / self._weight
+        return float(means[0]), float(means[1])
+
+    def covariance(self) -> NDArray[np.float64] | None:
+        """Covariance of the averages, shape ``[2, 2]``, as of independent readings; ``None`` for a single one."""
+        share = self._squared_weights / self._weight**2 if self._weight else 1.0
+        if share >= 1:
+            return None
+        means = self._sums / self._weight
+        spread = self._products / self._weight - np.outer(means, means)
+        return spread * share / (1 - share)
+
+
+def ratio_band(
+    noise: float, signal: float, covariance: NDArray[np.float64] | None, errors: float = 2.0
+) -> tuple[float, float] | None:
+    r"""Band around ``noise / signal``, so many standard errors of its logarithm wide to either side.
+
+    .. math::
+        \operatorname{Var} \ln \frac{S}{|G|^2} \approx \frac{\operatorname{Var} S}{S^2}
+        + \frac{\operatorname{Var} |G|^2}{|G|^4} - 2 \frac{\operatorname{Cov}(S, |G|^2)}{S |G|^2}
+
+    Args:
+        noise: ``S``.
+        signal: ``|G|²``.
+        covariance: Of both. Shape ``[2, 2]``.
+        errors: How many.
+
+    Returns:
+        Lower and upper edge; ``None`` where one of them is not that far from 0: the ratio may then be anything.
+
+    Example:
+        >>> ratio_band(2.0, 1.0, np.zeros((2, 2)))
+        (2.0, 2.0)
+    """
+    if covariance is None:
+        return None
+    scaled = covariance / np.outer((noise, signal), (noise, signal)) if noise > 0 and signal > 0 else None
+    if scaled is None or not max(scaled[0, 0], scaled[1, 1]) * errors**2 < 1:
+        return None
+    spread = math.sqrt(max(0.0, scaled[0, 0] + scaled[1, 1] - 2 * scaled[0, 1]))
+    ratio = noise / signal
+    return ratio * math.exp(-errors * spread), ratio * math.exp(errors * spread)
 
 
 @register
 class NoiseScale(Instrument):
-    """``S / |G|²`` in samples, both smoothed before they are divided; their raw values as parts.
+    """``S / |G|²`` in samples, both smoothed before they are divided; their raw values as parts, and as ``low`` and
+    ``high`` a band of two standard errors, where the readings so far allow one.
 
     Args:
         decay: Weight of the past in the moving averages.
@@ -100,7 +151,7 @@ class NoiseScale(Instrument):
         super().__init__(track=track)
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
-        self._noise, self._signal = Smoothed(decay), Smoothed(decay)
+        self._smoothed = SmoothedPair(decay)
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps
@@ -111,9 +162,12 @@ class NoiseScale(Instrument):
         parts = {"noise": noise, "signal": signal}
         if not (math.isfinite(noise) and math.isfinite(signal)):
             return Reading(float("nan"), parts=parts)
-        smooth_noise, smooth_signal = self._noise.add(noise), self._signal.add(signal)
+        smooth_noise, smooth_signal = self._smoothed.add(noise, signal)
         if smooth_signal <= 0:
             return Reading(
                 None, parts=parts, reason="not resolvable: the signal drowns in the noise of this batch size"
             )
+        band = ratio_band(smooth_noise, smooth_signal, self._smoothed.covariance())
+        if band is not None:
+            parts["low"], parts["high"] = band
         return Reading(smooth_noise / smooth_signal, parts=parts)

@@ -17,6 +17,8 @@ from cockpit.screens import PANELS, SCREENS
 from cockpit.store import Header, Writer
 
 SAMPLES, PARAMETERS = 128, 10_000
+LAYERS = tuple(f"{module}.{part}" for module in ("conv1", "conv2", "fc1", "fc2") for part in ("weight", "bias"))
+POWERS = np.arange(-40.0, 41.0)
 EDGES = np.linspace(-1, 1, 61)
 INTERVAL = "every 10th step and the next"
 
@@ -45,6 +47,13 @@ INSTRUMENTS: dict[str, Panel] = {
         yscale="log",
         how_to_read="One narrow peak at 0 is healthy; mass in the end bins means badly scaled data.",
     ),
+    "update_weight_ratio": lines("Update over weight", yscale="log"),
+    "grad_log_hist": Panel(
+        title="Gradient magnitudes", kind="histogram", how_to_read="Left is vanishing.", xlabel="log₂ |element|"
+    ),
+    "noise_scale": lines("Noise scale", yscale="log"),
+    "sample_grad_norm": lines("Gradient norm by sample", yscale="log"),
+    "clip": lines("Clipping", optional=True),
     "alpha": Panel(
         title="Alpha",
         kind="parabola",
@@ -86,7 +95,7 @@ class Training:
         along, across = 0.25 + 0.0006 * step * noise, 0.55 + 0.0004 * step * noise
         ortho = None if step % 130 == 0 else across
         return {
-            "loss": Reading(loss),
+            "loss": Reading(loss, parts={"chance": float(np.log(10))}),
             "time": Reading(0.03 * step),
             "distance": Reading(self.distance),
             "update_size": Reading(update),
@@ -96,6 +105,8 @@ class Training:
             "ortho_test": Reading(ortho, reason=None if ortho is not None else "a batch of one sample"),
             "grad_hist_1d": Reading(self.histogram(step)),
             "alpha": self.alpha(step),
+            **self.layered(step),
+            **self.noise(step, noise),
             "learning_rate": Reading(0.1 if step < 150 else 0.01),
             "batch_size": Reading(SAMPLES),
             "cockpit": Reading(None, parts={"overhead": 0.07 + 0.01 * noise}),
@@ -105,6 +116,37 @@ class Training:
         width = 0.35 if self.fault else 0.05 * np.exp(-step / 400) + 0.004
         counts, _ = np.histogram(np.clip(self.random.standard_t(3, 4000) * width, -1, 1), EDGES)
         return Histogram(counts.astype(np.int64) * (SAMPLES * PARAMETERS // 4000), EDGES)
+
+    def layered(self, step: int) -> dict[str, Reading]:
+        """What is read layer by layer; biases are zero before the first step."""
+        ratios: dict[str, float | None] = {
+            name: float(10 ** (-3.4 + 0.35 * place + self.random.normal(0, 0.15))) for place, name in enumerate(LAYERS)
+        }
+        if step == 0:
+            ratios |= dict.fromkeys((name for name in LAYERS if name.endswith("bias")), None)
+        drift = -12 - step / 100
+        logs = {name: self.logs(drift - 1.5 * place) for place, name in enumerate(LAYERS)}
+        zeros = {name: 0.5 if "conv" in name else 0.1 for name in LAYERS}
+        whole = Histogram(sum((h.counts for h in logs.values()), np.zeros(80, np.int64)), POWERS)
+        return {
+            "update_weight_ratio": Reading(1e-3, ratios),
+            "grad_log_hist": Reading(whole, logs, parts={"zeros": 0.3, "layer_zeros": zeros}),
+        }
+
+    def logs(self, centre: float) -> Histogram:
+        counts, _ = np.histogram(np.clip(self.random.normal(centre, 2.5, 2000), -40, 39), POWERS)
+        return Histogram(counts.astype(np.int64), POWERS)
+
+    def noise(self, step: int, noise: float) -> dict[str, Reading]:
+        scale, norm = 40 * float(np.exp(step / 150)) * noise, 1.4 * float(np.exp(-step / 200)) * noise
+        known: dict[str, float | None] = {} if step < 20 else {"low": 0.6 * scale, "high": 1.7 * scale}
+        quantiles: dict[str, float | None] = {"q05": 2 * norm, "q95": 6 * norm}
+        clipped: dict[str, float | None] = {"norm": min(norm, 1.0), "threshold": 1.0}
+        return {
+            "noise_scale": Reading(scale, parts=known),
+            "sample_grad_norm": Reading(3 * norm, parts=quantiles),
+            "clip": Reading(float(norm > 1), parts=clipped),
+        }
 
     def alpha(self, step: int) -> Reading:
         fate = self.random.random()
@@ -119,7 +161,11 @@ class Training:
 
     def metrics(self, step: int) -> dict[str, float]:
         learned = 1 - float(np.exp(-step / 90))
-        return {"valid/accuracy": 0.1 + 0.86 * learned, "train/accuracy": 0.1 + 0.89 * learned}
+        return {
+            "valid/accuracy": 0.1 + 0.86 * learned,
+            "train/accuracy": 0.1 + 0.89 * learned,
+            "valid/loss": 2.4 * (1 - 0.9 * learned),
+        }
 
 
 def tracked(steps: int) -> Iterator[int]:

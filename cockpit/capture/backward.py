@@ -238,6 +238,21 @@ def pooled_loss(passes: Sequence[BackwardPass]) -> float:
     return sum(unit * number for unit, number in zip(units, numbers, strict=True)) / max(units, key=abs)
 
 
+def pooled_chance(passes: Sequence[BackwardPass]) -> float | None:
+    """The number of the whole mini-batch where all classes are held for equally likely; a mean or a sum as it was.
+
+    ``None`` unless each pass comes from one loss alone whose classes are known.
+    """
+    if any(len(backward.losses) != 1 or backward.severed or not backward.explained() for backward in passes):
+        return None
+    calls = [backward.losses[0] for backward in passes]
+    guesses = {call.guessing for call in calls}
+    guess = guesses.pop() if len(guesses) == 1 else None
+    if guess is None or not any(call.summed for call in calls):
+        return guess
+    return guess * sum(call.total for call in calls) if all(call.reduced and call.summed for call in calls) else None
+
+
 def _share(call: LossCall) -> tuple[Tensor, Tensor]:
     """Each sample's part of the numerator and of the denominator of the mean, both float64 of shape ``[N]``."""
     if call.problem is not None:

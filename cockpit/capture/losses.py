@@ -102,6 +102,8 @@ class LossCall:
         arrangement: How the entries belong to samples; ``None`` where no batch was found.
         superseded: Whether individual losses of the user's own took its place.
         origin: Where it hangs in the graph, as long as somebody may want second derivatives.
+        guessing: What an entry is, and so their mean, where all classes are held for equally likely; ``None`` where
+            there are no classes.
     """
 
     name: str
@@ -115,6 +117,7 @@ class LossCall:
     problem: str | None = None
     arrived: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = field(default=None, repr=False)
+    guessing: float | None = None
     # Asked for again and again, by every parameter and every instrument.
     _amount: float | None = field(default=None, init=False, repr=False)
     _scale: float | None = field(default=None, init=False, repr=False)
@@ -178,6 +181,7 @@ def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     counts = _counts(name, arguments, entries)
     call = LossCall(name, output.detach().clone(), entries, counts, 1.0, reduction != "none")
     call.origin = Origin(arguments, get_gradient_edge(output), entries)
+    call.guessing = _guessing(name, arguments)
     if reduction == "none":
         return call
     values = entries.detach()
@@ -236,6 +240,20 @@ def beside(loss: Tensor, per_sample: Tensor) -> LossCall:
     elif torch.isfinite(value) and not torch.isclose(values.mean(), value, rtol=1e-3):
         call.problem = "the loss is neither the mean nor the sum of the individual losses that were given beside it"
     return call
+
+
+def _guessing(name: str, arguments: Mapping[str, Any]) -> float | None:
+    """``ln C`` of a loss over ``C`` classes; ``None`` for other losses, and where weights make it another number."""
+    weight, target = arguments.get("weight"), arguments.get("target")
+    if name in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
+        return math.log(2) if weight is None and arguments.get("pos_weight") is None else None
+    if name not in ("cross_entropy", "nll_loss"):
+        return None
+    blurred = arguments.get("label_smoothing") or (isinstance(target, Tensor) and target.is_floating_point())
+    if weight is not None and blurred:
+        return None
+    scores: Tensor = arguments["input"]
+    return math.log(scores.shape[1] if scores.dim() > 1 else scores.shape[0])
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cockpit.panel import Panel, Place, Screen
@@ -65,20 +65,41 @@ def expected(
     return {name: panel for name, panel in panels.items() if wanted(name, panel)}
 
 
-def arrange(screen: Screen | None, panels: Mapping[str, Panel]) -> Arrangement:
+def arrange(screen: Screen | None, panels: Mapping[str, Panel], screens: Iterable[Screen] = ()) -> Arrangement:
     """``panels`` as ``screen`` places them; without a screen all stand in the grid below.
 
     A place whose panel is not among them stays out and its column closes up; the lowest panel of a column reaches down
-    to the last row. A panel that no place names is left out if the placed ones draw all of its keys already.
+    to the last row. A panel that no place names stands below, unless one of the run's ``screens`` has a place for it or
+    draws all of its keys: there it is found. The user's metrics stand below every screen that does not place them.
     """
-    places = _closed_up([place for place in screen.places if place.panel in panels]) if screen else []
+    own = screen.places if screen else ()
+    places = _closed_up(_first_of_each_cell(own, panels))
     placed = {place.panel for place in places}
-    drawn = {key for name in placed for key in keys_of(name, panels[name])}
-    rest = [name for name, panel in panels.items() if name not in placed and not drawn.issuperset(keys_of(name, panel))]
+    pushed_out = {place.panel for place in own} - placed
+    found = placed | {
+        place.panel for other in screens if other != screen for place in other.places if place.panel in panels
+    }
+    drawn = {key for name in found - pushed_out for key in keys_of(name, panels[name])}
+
+    def remains(name: str, panel: Panel) -> bool:
+        if panel.user_metrics or name in pushed_out:
+            return True
+        return name not in found and not drawn.issuperset(keys_of(name, panel))
+
+    rest = [name for name, panel in panels.items() if name not in placed and remains(name, panel)]
     groups = list(dict.fromkeys(panels[name].group for name in rest))
     rest.sort(key=lambda name: groups.index(panels[name].group))
     columns = max((place.column + place.width for place in places), default=0)
     return Arrangement(columns, tuple(places), tuple(rest), _headings(screen, panels))
+
+
+def _first_of_each_cell(places: Iterable[Place], panels: Mapping[str, Panel]) -> list[Place]:
+    """The places that have panels; of several with the same cell the first."""
+    cells: dict[tuple[int, int], Place] = {}
+    for place in places:
+        if place.panel in panels:
+            cells.setdefault((place.column, place.row), place)
+    return list(cells.values())
 
 
 def _headings(screen: Screen | None, panels: Mapping[str, Panel]) -> tuple[str, ...]:

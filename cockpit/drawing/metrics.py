@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -28,3 +29,13 @@ def strips_of(keys: Iterable[str]) -> dict[str, dict[str, str]]:
         key, *others = curves.values()
         strips[tail if others else key] = curves if others else {"": key}
     return strips
+
+
+def alike(keys: Iterable[str], word: str) -> list[str]:
+    """Those keys that have ``word`` in their last part, sorted.
+
+    Example:
+        >>> alike(["valid/loss", "train/val_loss", "lossless", "loss/scale"], "loss")
+        ['train/val_loss', 'valid/loss']
+    """
+    return sorted(key for key in keys if word and word in re.split(r"[^0-9a-z]+", key.rpartition("/")[2].lower()))

@@ -100,15 +100,15 @@ def densities(everything: Steps, last: Steps) -> dict[str, NDArray[np.float64]]:
     return {name: curve / top for name, curve in curves.items()}
 
 
-def words_of(steps: Steps, label: str) -> str:
-    """What the density leaves out, and its middle."""
+def words_of(steps: Steps, label: str, reach: float = REACH) -> str:
+    """What the density leaves out, and its middle; the axis shows ``-reach`` to ``reach``."""
     if steps.total == 0:
         return ""
     counts = {fate: getattr(steps, fate) for fate in ("concave", "uphill", "missing")}
     parts = [f"{share(count, steps.total)} {fate}" for fate, count in counts.items() if count]
     parts = parts or ["none concave, uphill or missing"]
-    beyond = int(np.count_nonzero(np.abs(steps.minima) > REACH))
+    beyond = int(np.count_nonzero(np.abs(steps.minima) > reach))
     if beyond:
-        parts.append(f"{share(beyond, steps.total)} beyond {number(REACH)}")
+        parts.append(f"{share(beyond, steps.total)} beyond {number(reach)}")
     middle = f"median {number(float(np.median(steps.minima)))}, " if len(steps.minima) else ""
     return f"{label.format(f'{steps.total:,}')}: {middle}{', '.join(parts)}."

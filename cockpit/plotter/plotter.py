@@ -140,7 +140,10 @@ def _page_of(run: Run, until: int | None, log_steps: bool, secondary: bool) -> P
     header = run.header
     log = Log(run.reader, until)
     scenes = scenes_of(log, header.panels, log_steps)
-    arrangement = arrange(next(iter(header.screens), None), {name: scene.panel for name, scene in scenes.items()})
+    screen = next((screen for screen in header.screens if screen.paper), None)
+    unprinted = {place.panel for other in header.screens if not other.paper for place in other.places}
+    panels = {name: scene.panel for name, scene in scenes.items() if name not in unprinted}
+    arrangement = arrange(screen, panels)
     if not secondary and arrangement.places:
         arrangement = replace(arrangement, rest=())
     return Page.of(arrangement, scenes, log.span[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cockpit.instrument import Instrument
 from cockpit.reading import Reading
@@ -11,6 +11,7 @@ from cockpit.schedule import Auto, Schedule, describe, describe_intervals
 from cockpit.step import Step
 from cockpit.tracking.budget import Budget
 from cockpit.tracking.coverage import Coverage
+from cockpit.tracking.occasions import Evaluations, RateChanges
 from cockpit.tracking.open_step import OpenStep
 from cockpit.tracking.places import OpenedLog
 from cockpit.tracking.plan import Plan
@@ -46,6 +47,7 @@ class Bookkeeping:
         self._coverage: Coverage | None = None
         self.plan: Plan | None = None
         self._measured = False
+        self._rate_changes, self._evaluations = RateChanges(), Evaluations()
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:
         """Readings under :data:`KEYS`.
@@ -61,6 +63,16 @@ class Bookkeeping:
         if step.samples is not None:
             entries["batch_size"] = Reading(float(step.samples))
         return entries
+
+    def tell_rates(self, step: Step, rates: Sequence[float]) -> None:
+        """Logs an event where the learning rate changes, see :class:`RateChanges`."""
+        if words := self._rate_changes.told(rates):
+            self._log.writer.event(step.index, step.time, "learning_rate", words)
+
+    def tell_evaluation(self, step: int, seconds: float, names: Iterable[str]) -> None:
+        """Logs an event where metrics of an evaluation are logged, see :class:`Evaluations`."""
+        if words := self._evaluations.told(step, names):
+            self._log.writer.event(step, seconds, "evaluation", words)
 
     def announce(self, step: OpenStep) -> None:
         """Logs coverage whenever it changes; and says once, in one line, what is on."""

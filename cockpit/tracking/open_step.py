@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.assemble import Source, sample_gradients
-from cockpit.capture.backward import pooled_loss, pooled_shares
+from cockpit.capture.backward import pooled_chance, pooled_loss, pooled_shares
 from cockpit.capture.capture import Capture
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
@@ -24,6 +24,7 @@ from cockpit.probes.collection import ProbeCollection
 from cockpit.probes.probe import Surroundings
 from cockpit.step import Step
 from cockpit.tracking.costs import MOVEMENT, Part
+from cockpit.tracking.stability import stable_below
 from cockpit.tracking.windows import Audience
 
 
@@ -83,6 +84,7 @@ class OpenStep:
         )
         self._handles: list[RemovableHandle] = []
         self._rates: dict[Optimizer, list[float]] = {}
+        self._stable_below: float | None = None
         self._stepped: set[Optimizer] = set()
         self._after: Callable[[], None] | None = None
         self.movement: Movement | None = None
@@ -162,7 +164,11 @@ class OpenStep:
                 self._collection.moved(self.movement)
             results = self._collection.results()
             rates = self._rates_by_parameter()
-            return Step(self.index, seconds, self._loss(), self._samples(), rates, self._individual(), results)
+            loss, chance = self._loss(), pooled_chance(self.capture.passes)
+            individual = self._individual()
+            return Step(
+                self.index, seconds, loss, self._samples(), rates, individual, results, chance, self._stable_below
+            )
 
     def learning_rates(self) -> list[float]:
         """One for each group of parameters, as the optimizers found them when they stepped."""
@@ -177,7 +183,9 @@ class OpenStep:
         return found
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
-        self._rates.setdefault(optimizer, _rates(optimizer))
+        if optimizer not in self._rates:
+            self._rates[optimizer] = _rates(optimizer)
+            self._stable_below = stable_below(self._optimizers)
         with aside():
             self._collection.before_optimizer(optimizer, self.capture.accumulation)
         self.capture.optimizer_steps(inside=True)

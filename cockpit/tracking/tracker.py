@@ -10,7 +10,7 @@ import atexit
 import functools
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,10 @@ class Tracker:
     def overhead(self) -> float | None:
         """Extra time over plain time so far; ``None`` before there is a yardstick."""
         return self._budget.overhead()
+
+    def logged(self, names: Iterable[str]) -> None:
+        """Told of the user's own metrics, whose names tell an evaluation."""
+        self._books.tell_evaluation(self.latest, self.seconds(), names)
 
     @property
     def latest(self) -> int:
@@ -276,7 +280,9 @@ class Tracker:
             self._previous = step.movement
             readings = self._windows.add(done)
             if readings:
-                readings.setdefault(done.index, {}).update(self._books.readings(done, step.learning_rates()))
+                rates = step.learning_rates()
+                readings.setdefault(done.index, {}).update(self._books.readings(done, rates))
+                self._books.tell_rates(done, rates)
             for index, by_name in readings.items():
                 self._writer.put(index, done.time, by_name)
             self._books.announce(step)

@@ -7,7 +7,9 @@
   const FRAME = 40; // ms between an answer and the next frame of a replay
   const SCHEME = "cockpit-scheme";
 
-  const choice = {run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}, more: {}};
+  const choice = {
+    run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}, more: {}, x: "step", smooth: null,
+  };
   let shown = null;
   let serial = 0;
   let busyUntil = 0;
@@ -44,25 +46,34 @@
     set("choice", {data: {...choice, serial}});
   }
 
-  /* The address: ?run=…&view=…&step=… opens the same view again. Whatever else it says is the view's own. */
+  /* The address: ?run=…&view=…&step=…&x=…&smooth=… opens the same view again. Whatever else it says is the view's own. */
 
-  const COMMON = ["run", "view", "step"];
+  const COMMON = ["run", "view", "step", "x", "smooth"];
 
   function fromAddress() {
     const query = new URLSearchParams(window.location.search);
     const step = query.get("step");
+    const smooth = query.get("smooth");
     return {
       run: query.get("run"),
       view: query.get("view"),
       step: step !== null && /^-?\d+$/.test(step) ? Number(step) : null,
+      x: query.get("x") || "step",
+      smooth: smooth !== null && /^0(\.\d+)?$/.test(smooth) ? Number(smooth) : null,
       more: Object.fromEntries([...query].filter(([name]) => !COMMON.includes(name))),
     };
   }
 
-  function address({run, view, step, more}) {
+  function address({run, view, step, more, x, smooth}) {
     const query = new URLSearchParams(run ? {run, view} : {view});
     if (step !== null && step !== undefined) {
       query.set("step", String(step));
+    }
+    if (x && x !== "step") {
+      query.set("x", x);
+    }
+    if (smooth !== null && smooth !== undefined) {
+      query.set("smooth", String(smooth));
     }
     Object.entries(more || {}).forEach(([name, value]) => query.set(name, value));
     return "?" + query.toString();
@@ -203,7 +214,10 @@
     const graph = entered.target.closest(".js-plotly-plot");
     if (graph && isOverSteps(graph) && !graph.dataset.leads) {
       graph.dataset.leads = "yes";
-      graph.on("plotly_hover", (event) => lead(graph, (other) => hover(other, event.points[0].x)));
+      graph.on("plotly_hover", (event) => {
+        const {x, xaxis} = event.points[0];
+        lead(graph, (other) => hover(other, xaxis ? xaxis.d2c(x) : x)); // of a time of day, the number
+      });
       graph.on("plotly_unhover", () => lead(graph, (other) => window.Plotly.Fx.unhover(other)));
     }
   });
@@ -270,8 +284,16 @@
     const step = shown.step === null ? shown.last : shown.step;
     const still = shown.last <= shown.first;
     paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still});
+    paintControl("measure", {value: shown.x});
+    paintControl("smooth", {value: shown.smooth === null ? 0 : shown.smooth});
+    paintControl("smooth-auto", {variant: shown.smooth === null ? "light" : "subtle"});
     paintControl("follow", {checked: shown.step === null});
     paintControl("step", {children: "step " + step.toLocaleString("en")});
+  }
+
+  /* Plotly tells the end of a time axis as text, in universal time. */
+  function plainNumber(end) {
+    return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") : end;
   }
 
   const functions = {
@@ -342,6 +364,24 @@
       functions.chooseMore(update);
     },
 
+    chooseMeasure(x) {
+      if (x && shown && x !== choice.x) {
+        commit({x, zoom: {}});
+      }
+    },
+
+    smooth(weight) {
+      if (shown && weight !== (choice.smooth === null ? 0 : choice.smooth)) {
+        commit({smooth: weight});
+      }
+    },
+
+    smoothAsSuits(clicks) {
+      if (clicks && choice.smooth !== null) {
+        commit({smooth: null});
+      }
+    },
+
     slide(step) {
       if (!shown || !shown.run || step === (choice.step === null ? shown.last : choice.step)) {
         return;
@@ -409,7 +449,7 @@
       ids.forEach((id, index) => {
         const move = moves[index] || {};
         if ("xaxis.range[0]" in move) {
-          zoom[id.panel] = [Math.floor(move["xaxis.range[0]"]), Math.ceil(move["xaxis.range[1]"])];
+          zoom[id.panel] = [move["xaxis.range[0]"], move["xaxis.range[1]"]].map(plainNumber);
         } else if (move["xaxis.autorange"]) {
           delete zoom[id.panel];
         }

@@ -11,7 +11,7 @@ def points(page, title):
 
 def test_points_of_a_real_training_arrive_by_themselves(page, server, start):
     start("training")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     page.until(lambda: points(page, "Performance") > 2)
     before, step = points(page, "Performance"), page.step()
     page.until(lambda: points(page, "Performance") > before and page.step() > step)
@@ -20,7 +20,7 @@ def test_points_of_a_real_training_arrive_by_themselves(page, server, start):
 
 def test_the_users_metric_joins_the_loss(page, server, start):
     start("training")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     page.until(lambda: "valid/accuracy" in page.panel("Performance").inner_text())
 
 
@@ -34,7 +34,7 @@ def test_a_run_that_starts_later_appears_by_itself(page, server, start):
 
 def test_zoom_survives_a_refresh(page, server, start):
     start("training")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     page.until(lambda: points(page, "Performance") > 5)
     page.panel("Performance").scroll_into_view_if_needed()
     plot = page.panel("Performance").locator(".nsewdrag").first.bounding_box()
@@ -51,7 +51,7 @@ def test_zoom_survives_a_refresh(page, server, start):
 
 def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_followed_again(page, server, start):
     start("training")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     page.until(lambda: page.step() > 20)
     page.page.locator("#slider [role=slider]").press("Home")
     page.until(lambda: page.step() == 0)
@@ -66,7 +66,7 @@ def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_follow
 
 def test_a_killed_training_is_seen_as_crashed(page, server, start):
     process = start("training")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     page.until(lambda: page.step() > 5)
     process.kill()
     page.until(lambda: "CRASHED" in page.page.locator("#status").inner_text(), timeout=30)
@@ -74,7 +74,7 @@ def test_a_killed_training_is_seen_as_crashed(page, server, start):
 
 def test_looking_ends_with_the_run(page, server, start):
     process = start("training", "--steps", "60")
-    page.open(server.url)
+    page.open(f"{server.url}/?view=Classic")
     assert process.wait(60) == 0
     page.until(lambda: "FINISHED" in page.page.locator("#status").inner_text())
     page.page.wait_for_timeout(1500)

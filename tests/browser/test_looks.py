@@ -22,7 +22,7 @@ OVERLAPS = """() => {
 @pytest.mark.parametrize("width", [400, 1024, 1440])
 def test_the_page_fits_its_window(new_page, server, finished, width):
     finished("digits")
-    page = new_page(width=width).open(server.url).settled()
+    page = new_page(width=width).open(f"{server.url}/?view=Classic").settled()
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.page.evaluate(OVERLAPS) is False
     sizes = page.page.evaluate(
@@ -33,7 +33,7 @@ def test_the_page_fits_its_window(new_page, server, finished, width):
 
 def test_the_colour_scheme_is_the_systems_until_switched_and_then_kept(new_page, server, finished):
     finished("digits")
-    page = new_page(scheme="dark").open(server.url).settled()
+    page = new_page(scheme="dark").open(f"{server.url}/?view=Classic").settled()
 
     def scheme():
         return page.page.evaluate("document.documentElement.dataset.mantineColorScheme")
@@ -62,7 +62,7 @@ def test_nothing_stored_is_rendered_as_html(page, server, runs):
     writer.event(2, 0.2, "error", HOSTILE, HOSTILE)
     writer.document("coverage", {"share": 0.5, "left_out": {HOSTILE: HOSTILE}, "coupled": False})
     writer.close()
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     page.page.locator("#run").click()
     page.page.locator("#alerts summary").click()
     assert page.page.locator("img").count() == 0
@@ -77,7 +77,7 @@ def metrics_panel():
 
 def test_a_picture_of_a_panel_can_be_saved(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     page.panel("Gradient norm").hover()
     with page.page.expect_download() as download:
         page.panel("Gradient norm").locator('[data-title*="Download"]').click()

@@ -20,7 +20,7 @@ def drawn(page):
 
 def test_the_slider_moves_every_panel(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     before = drawn(page)
     thumb = page.page.locator("#slider [role=slider]")
     thumb.press("Home")
@@ -60,14 +60,14 @@ def test_the_slider_moves_a_histogram_of_pairs_and_its_axes(page, server, runs):
 
 def test_the_keyboard_moves_the_slider_by_one_step(page, server, finished):
     finished("digits")
-    page.open(f"{server.url}/?step=100").settled()
+    page.open(f"{server.url}/?view=Classic&step=100").settled()
     page.page.locator("#slider [role=slider]").press("ArrowRight")
     page.until(lambda: page.step() == 101)
 
 
 def test_the_thumb_can_be_dragged(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     thumb = page.page.locator("#slider [role=slider]").bounding_box()
     track = page.page.locator("#slider").bounding_box()
     page.page.mouse.move(thumb["x"] + thumb["width"] / 2, thumb["y"] + thumb["height"] / 2)
@@ -82,7 +82,7 @@ def test_the_thumb_can_be_dragged(page, server, finished):
 
 def test_play_replays_the_run_and_stops_at_its_end(page, server, finished):
     finished("digits")
-    page.open(f"{server.url}/?step=200").settled()
+    page.open(f"{server.url}/?view=Classic&step=200").settled()
     page.page.get_by_role("textbox", name="Duration of the replay").click()
     page.page.get_by_role("option", name="in 10 s").click()
     page.page.get_by_role("button", name="Play").click()
@@ -95,7 +95,7 @@ def test_play_replays_the_run_and_stops_at_its_end(page, server, finished):
 
 def test_pause_stops_where_it_is(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     page.page.get_by_role("button", name="Play").click()
     page.until(lambda: 0 < page.step() < 300)
     page.page.get_by_role("button", name="Pause").click()
@@ -107,7 +107,7 @@ def test_pause_stops_where_it_is(page, server, finished):
 
 def test_another_run_is_one_choice_away_and_back_leads_back(page, server, finished):
     finished("first", "second")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     assert "run=second" in page.page.url
     page.page.locator("#run").click()
     page.page.get_by_role("option", name="first").click()
@@ -121,7 +121,7 @@ def test_another_run_is_one_choice_away_and_back_leads_back(page, server, finish
 
 def test_a_link_opens_the_same_view_again(page, new_page, server, finished):
     finished("first", "second")
-    page.open(f"{server.url}/?run=first").settled()
+    page.open(f"{server.url}/?run=first&view=Classic").settled()
     page.page.locator("#slider [role=slider]").press("Home")
     page.until(lambda: page.step() == 0)
     for _ in range(3):
@@ -146,7 +146,7 @@ def test_a_link_to_no_run_is_answered_in_words(page, server, finished):
 
 def test_a_logarithmic_axis_is_one_click_away(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     assert page.plot("Performance", "graph._fullLayout.yaxis.type") == "linear"
     page.panel("Performance").get_by_label("log").click()
     page.until(lambda: page.plot("Performance", "graph._fullLayout.yaxis.type") == "log")
@@ -154,7 +154,7 @@ def test_a_logarithmic_axis_is_one_click_away(page, server, finished):
 
 def test_the_pointer_shows_the_same_step_in_all_panels(page, server, finished):
     finished("digits")
-    page.open(server.url).settled()
+    page.open(f"{server.url}/?view=Classic").settled()
     for x in (200, 205, 210):
         page.panel("Gradient norm").locator(".nsewdrag").first.hover(position={"x": x, "y": 40})
     for title, labels in (("Gradient norm", 1), ("Distance and update size", 2), ("Gradient tests", 3)):

@@ -33,6 +33,21 @@ def pairs(key: str, counts: Any, x: Sequence[float], y: Sequence[float], step: i
     return Column(key, "histogram2d", at, at * 0.1, table, np.array([False]), (), *edges)
 
 
+def layers(key: str, values: Any, names: Sequence[str], steps: Sequence[int] | None = None) -> Column:
+    """A layer-wise column, ``values[step][layer]``, ``nan`` where missing."""
+    table = np.array(values, dtype=np.float64)
+    at = np.array(range(0, 10 * len(table), 10) if steps is None else steps, dtype=np.int64)
+    return Column(key, "layers", at, at * 0.1, table, np.isnan(table), tuple(names))
+
+
+def layer_histograms(key: str, counts: Any, names: Sequence[str], edges: Sequence[float], step: int = 0) -> Column:
+    at, table = np.array([step], dtype=np.int64), np.array([counts], dtype=np.int64)
+    missing = np.zeros(table.shape[:2], dtype=bool)
+    return Column(
+        key, "layer_histograms", at, at * 0.1, table, missing, tuple(names), np.array(edges, dtype=np.float64)
+    )
+
+
 def panel(kind: Any = "lines", **settings: Any) -> Panel:
     return Panel(title="A panel", kind=kind, how_to_read="Read it.", **settings)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from synthetic import INSTRUMENTS, header, write_run
 
 from cockpit.dashboard.callbacks import IDLE, PARTS, TICK, answer
 from cockpit.dashboard.page import Choice, choose_run
+from cockpit.dashboard.scene import Manner
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.views import VIEWS, View
 from cockpit.panel import Panel
 from cockpit.reading import Reading
+from cockpit.screens import CLASSIC
 from cockpit.store import RunSummary, Store, Writer
 
 SINGLES = ("view", "status", "runs", "views", "shown", "interval", "max_intervals")
@@ -28,8 +31,10 @@ class Browser:
         self.shown: dict[str, Any] = {}
         self.on_page: list[str] = []
 
-    def ask(self, list_runs=True, **choice) -> dict[str, Any]:
-        outputs = answer(self.sources, Choice.from_page(choice), self.shown, self.on_page, list_runs=list_runs)
+    def ask(self, list_runs=True, view="Classic", **choice) -> dict[str, Any]:
+        outputs = answer(
+            self.sources, Choice.from_page({"view": view, **choice}), self.shown, self.on_page, list_runs=list_runs
+        )
         found = dict(zip((*PARTS, *SINGLES), outputs, strict=True))
         self.shown = json.loads(json.dumps(found["shown"]))
         if found["view"] is not no_update:
@@ -75,9 +80,9 @@ def test_a_run_is_drawn_as_its_header_says(tmp_path):
     found = browser.ask()
     assert browser.on_page == [
         "alpha", "gradient_tests", "distances", "grad_hist_1d", "grad_norm", "performance", "hyperparameters", "time",
-        "overhead",
+        "sample_grad_norm", "clip", "overhead",
     ]  # fmt: skip
-    assert found["views"] == ["Classic", *VIEWS]
+    assert found["views"] == ["Now", "Classic", *VIEWS]
     assert found["runs"] == [{"value": "digits", "label": "digits · finished"}]
 
 
@@ -345,7 +350,8 @@ def test_a_view_of_its_own_takes_the_place_of_the_panels(tmp_path, monkeypatch, 
     monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(of_run))
     write_run(tmp_path / "digits", 20)
     browser = Browser(tmp_path)
-    assert browser.ask()["views"] == ["Classic", *VIEWS]
+    assert browser.ask()["views"] == ["Now", "Classic", *VIEWS]
+    assert "Elsewhere" in VIEWS
     found = browser.ask(view="Elsewhere", more={"panel": "loss"})
     assert words(found["view"]) == f"loss of {run}"
     assert (found["shown"]["view"], found["shown"]["more"]) == ("Elsewhere", {"panel": "loss"})
@@ -357,3 +363,65 @@ def test_a_view_of_its_own_takes_the_place_of_the_panels(tmp_path, monkeypatch, 
 def test_a_view_of_no_single_run_needs_none(tmp_path, monkeypatch):
     monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(False))
     assert words(Browser(tmp_path).ask(view="Elsewhere")["view"]) == "None of no run"
+
+
+NOW = ["loss_curves", "layer_updates", "layer_gradients", "batch_and_noise", "gradient_sizes", "alpha_strip"]
+
+
+def test_now_is_the_first_view_and_has_six_panels(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    found = browser.ask(view=None)
+    assert found["shown"]["view"] == "Now"
+    assert sorted(browser.on_page[:6]) == sorted(NOW)
+    assert "cannot be drawn" not in words(found["view"])
+
+
+def test_a_run_of_an_older_version_opens_in_the_screen_it_has(tmp_path):
+    old = replace(header("old"), screens=(CLASSIC,), panels={**INSTRUMENTS})
+    writer = Writer(tmp_path / "old", old, flush_interval=0.05)
+    writer.put(0, 0.0, {"loss": Reading(1.0), "alpha": Reading(0.1), "grad_norm": Reading(1.0)})
+    writer.close()
+    browser = Browser(tmp_path)
+    found = browser.ask(view=None)
+    assert found["views"] == ["Classic", *VIEWS]
+    assert [name for name in browser.on_page if name in NOW] == []
+
+
+@pytest.mark.parametrize("measure", ["log", "wall", "relative"])
+def test_another_axis_of_time_redraws_every_panel_whole(tmp_path, measure):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask(view="Now")
+    found = browser.ask(view="Now", x=measure, list_runs=False)
+    figures = redrawn(found)
+    assert len(figures) == len(browser.on_page)
+    assert all(
+        isinstance(figure, dict) for figure in figures
+    )  # no changes to the figure there, which would keep its zoom
+    assert found["shown"]["x"] == measure
+    assert redrawn(browser.ask(view="Now", x=measure, list_runs=False)) == []
+
+
+def test_smoothing_redraws_and_is_told(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask(view="Now")
+    found = browser.ask(view="Now", smooth=0.9, list_runs=False)
+    assert len(redrawn(found)) == len(browser.on_page)
+    assert found["shown"]["smooth"] == 0.9
+
+
+@pytest.mark.parametrize(
+    "data", [{"x": "hour"}, {"x": 3}, {"smooth": 1.0}, {"smooth": -1}, {"smooth": "x"}, {"smooth": float("nan")}]
+)
+def test_an_unknown_manner_is_the_usual_one(data):
+    assert Choice.from_page(data).manner == Manner()
+
+
+def test_a_zoom_is_a_stretch_of_the_axis_that_is_shown(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    for measure, ends in (("step", [3, 9]), ("log", [0.5, 1.5]), ("relative", [0.1, 0.9]), ("wall", [1e12, 2e12])):
+        found = browser.ask(view="Now", x=measure, zoom={"loss_curves": ends}, list_runs=False)
+        assert not any(found["empty"]), measure

@@ -5,7 +5,6 @@ import json
 import pytest
 from dash import html, no_update
 from layered import FROZEN, MODULES, write_layered
-from synthetic import write_run
 from test_answer import Browser, words
 
 from cockpit.dashboard.layer_data import LayerData
@@ -107,7 +106,9 @@ def test_an_unknown_layer_is_said(browser):
 
 
 def test_a_run_without_layers_says_so(tmp_path):
-    write_run(tmp_path / "digits", 20)
+    writer = Writer(tmp_path / "whole", Header("whole", 0.0), flush_interval=0.05)
+    writer.put(0, 0.0, {"loss": Reading(1.0)})
+    writer.close()
     assert "Nothing was logged layer by layer" in words(Browser(tmp_path).ask(view="Layers")["view"])
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from cockpit.drawing.arrange import arrange, expected, keys_of
 from cockpit.panel import Panel, Place, Screen
-from cockpit.screens import CLASSIC, PANELS
+from cockpit.screens import CLASSIC, NOW, PANELS, SCREENS
 
 ECONOMY = ("loss", "time", "distance", "update_size", "grad_norm", "norm_test", "inner_test", "ortho_test",
            "grad_hist_1d", "alpha")  # fmt: skip
@@ -55,9 +55,28 @@ def test_the_whole_classic_screen_stands_as_published():
 
 
 def test_what_a_place_already_draws_is_not_drawn_again():
-    arrangement = arrange(CLASSIC, declared(*ECONOMY))
+    arrangement = arrange(CLASSIC, declared(*ECONOMY), SCREENS)
     assert "norm_test" not in arrangement.names
     assert arrangement.rest == ("time", "overhead")
+
+
+def test_what_another_screen_places_stays_there_except_the_users_metrics():
+    panels = expected(declared(*ECONOMY, "my_instrument"), (*ECONOMY, "my_instrument"), BOOKKEEPING)
+    arrangement = arrange(NOW, panels, SCREENS)
+    assert set(arrangement.rest) == {"time", "overhead", "performance", "my_instrument"}
+
+
+def test_now_has_two_rows_of_three_panels():
+    arrangement = arrange(NOW, declared(*ECONOMY), SCREENS)
+    assert sorted(cells(arrangement)) == [(column, row) for column in range(3) for row in range(2)]
+
+
+def test_of_panels_in_the_same_cell_the_first_with_data_takes_it():
+    both = arrange(NOW, declared(*ECONOMY, "hess_max_ev"), SCREENS)
+    assert "sharpness" in {place.panel for place in both.places}
+    assert "alpha_strip" in both.rest
+    without = {name: panel for name, panel in declared(*ECONOMY).items() if name != "sharpness"}
+    assert "alpha_strip" in {place.panel for place in arrange(NOW, without, SCREENS).places}
 
 
 def test_a_users_own_instrument_stands_below():
@@ -86,7 +105,7 @@ def test_before_the_first_point_every_panel_is_expected():
 
 def test_later_only_panels_with_points_or_instruments_are_expected():
     found = expected(declared("alpha"), ("alpha",), ("learning_rate",))
-    assert set(found) == {"alpha", "hyperparameters"}
+    assert set(found) == {"alpha", "hyperparameters", "alpha_strip", "loss_curves"}
 
 
 def test_a_part_belongs_to_its_instrument():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cockpit.drawing.smoothing import is_noisy, moving_average
+from cockpit.drawing.smoothing import envelope, is_noisy, moving_average, stands_still
 
 
 def test_noise_is_noisy():
@@ -60,3 +60,30 @@ def test_values_without_a_logarithm_are_gaps_on_a_log_axis():
 
 def test_no_values_have_no_average():
     assert moving_average(np.zeros(0)).shape == (0,)
+
+
+def test_a_given_weight_of_the_past_is_that_of_the_average():
+    values = np.array([1.0, 3.0, 2.0])
+    expected = [1.0, (0.5 * 1 + 3) / 1.5, (0.25 * 1 + 0.5 * 3 + 2) / 1.75]
+    np.testing.assert_allclose(moving_average(values, past=0.5), expected)
+    np.testing.assert_allclose(moving_average(values, past=0.0), values)
+
+
+def test_the_envelope_holds_every_value_of_its_stretches():
+    values = np.random.default_rng(0).normal(size=1003)
+    values[17] = np.nan
+    middles, (least, most) = envelope(values, 200)
+    assert len(middles) == 200
+    assert (least <= most).all()
+    assert (least.min(), most.max()) == (np.nanmin(values), np.nanmax(values))
+
+
+def test_a_stretch_without_values_has_no_envelope():
+    assert np.isnan(envelope(np.array([1.0, 2.0, np.nan, np.nan]), 2)[1][:, 1]).all()
+
+
+def test_a_schedule_of_steps_stands_still_and_a_decay_does_not():
+    assert stands_still(np.repeat([0.1, 0.01, 0.001], 50))
+    assert stands_still(np.array([1.0, np.nan]))
+    assert not stands_still(np.exp(-np.arange(100) / 10))
+    assert not stands_still(np.random.default_rng(0).normal(size=100))

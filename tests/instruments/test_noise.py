@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from cockpit.instruments import NoiseScale
 from cockpit.instruments._cabs import cabs_batch_size
-from cockpit.instruments._noise_scale import noise_and_signal
+from cockpit.instruments._noise_scale import SmoothedPair, noise_and_signal, ratio_band
 from cockpit.instruments._update_weight_ratio import ratio
 from cockpit.run import Run
 
@@ -203,3 +205,61 @@ def test_update_weight_ratio_is_measured(setting: Setting) -> None:
 def test_zero_weights_have_no_ratio() -> None:
     assert ratio(1.0, 0.0) is None
     assert ratio(1.0, 2.0) == 0.5
+
+
+def band_by_hand(pairs: list[tuple[float, float]], decay: float) -> tuple[float, float]:
+    """From normalised weights, in plain sums."""
+    weights = [decay ** (len(pairs) - 1 - i) for i in range(len(pairs))]
+    weights = [w / sum(weights) for w in weights]
+    means = [sum(w * pair[k] for w, pair in zip(weights, pairs, strict=True)) for k in (0, 1)]
+    squared = sum(w * w for w in weights)
+
+    def covariance(i: int, j: int) -> float:
+        spread = sum(w * (p[i] - means[i]) * (p[j] - means[j]) for w, p in zip(weights, pairs, strict=True))
+        return spread / (1 - squared) * squared
+
+    noise, signal = means
+    variance = covariance(0, 0) / noise**2 + covariance(1, 1) / signal**2 - 2 * covariance(0, 1) / (noise * signal)
+    return noise / signal * math.exp(-2 * variance**0.5), noise / signal * math.exp(2 * variance**0.5)
+
+
+def test_the_band_of_the_noise_scale_is_that_of_plain_sums() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pairs = [(3 + 0.3 * a, 1 + 0.1 * b) for a, b in torch.randn(12, 2, generator=generator).tolist()]
+    smoothed = SmoothedPair(0.9)
+    for pair in pairs:
+        noise, signal = smoothed.add(*pair)
+    assert ratio_band(noise, signal, smoothed.covariance()) == pytest.approx(band_by_hand(pairs, 0.9), rel=1e-9)
+
+
+def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(1)
+    held = []
+    for _ in range(400):
+        smoothed = SmoothedPair(0.95)
+        for noise, signal in (torch.randn(60, 2, generator=generator) * 0.2 + torch.tensor([2.0, 1.0])).tolist():
+            means = smoothed.add(noise, signal)
+        band = ratio_band(*means, smoothed.covariance())
+        assert band is not None
+        held.append(band[0] <= 2.0 <= band[1])
+    assert 0.9 < sum(held) / len(held) < 0.99  # two standard errors: 0.95
+
+
+def test_a_single_reading_has_no_band() -> None:
+    smoothed = SmoothedPair(0.9)
+    assert ratio_band(*smoothed.add(2.0, 1.0), smoothed.covariance()) is None
+
+
+def test_a_signal_that_may_be_zero_has_no_band() -> None:
+    assert ratio_band(2.0, 1.0, np.diag([0.01, 0.26])) is None
+    assert ratio_band(2.0, 1.0, np.diag([0.01, 0.24])) is not None
+    assert ratio_band(2.0, -1.0, np.diag([0.01, 0.01])) is None
+
+
+def test_the_noise_scale_lies_in_its_band(tmp_path: Path) -> None:
+    model = network().double()
+    slow = torch.optim.SGD(model.parameters(), lr=1e-3)  # else four steps change the signal by more than its own size
+    agreeing = batch()[0], torch.zeros(N, dtype=torch.long)
+    run = record(tmp_path, model, [agreeing] * 4, loss, slow, instruments=["noise_scale"])
+    value = run["noise_scale"].values[-1]
+    assert run["noise_scale.low"].values[-1] <= value <= run["noise_scale.high"].values[-1]

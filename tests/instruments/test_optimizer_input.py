@@ -189,3 +189,35 @@ def test_without_a_scaler_the_loss_scale_is_missing_without_a_word(tmp_path: Pat
     assert run["amp"].missing.all()
     assert np.isnan(run["amp"].values).all()
     assert reasons(run) == {}
+
+
+def test_the_threshold_is_known_once_two_gradients_were_cut_to_the_same_norm(tmp_path: Path) -> None:
+    thresholds = [0.1, 0.1, 10.0, 0.05, 0.05]
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, index: int) -> None:
+        optimizer.zero_grad()
+        loss(model).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), thresholds[index])
+        optimizer.step()
+
+    run = train(tmp_path, step, steps=5)
+    threshold = run["clip.threshold"]
+    assert list(threshold.steps) == [1, 2, 4]
+    assert threshold.values == pytest.approx([0.1, 0.1, 0.05], rel=1e-4)
+
+
+def test_the_range_of_float16_is_that_of_the_scaled_gradient(tmp_path: Path) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, index: int) -> None:
+        optimizer.zero_grad()
+        scaler.scale(loss(model)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    run = train(tmp_path, step, steps=1)
+    largest = 2.0 ** run["amp.largest"].values[0]
+    assert float(torch.tensor(1024 * largest).half()) == torch.finfo(torch.float16).max
+    smallest = 2.0 ** run["amp.smallest"].values[0]
+    assert float(torch.tensor(1024 * smallest).half()) > 0
+    assert float(torch.tensor(1024 * smallest / 4).half()) == 0

@@ -1,0 +1,106 @@
+"""What the horizontal axis of a training shows: steps, their logarithm, the time of day, or time since its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.store import Column
+
+Measure: TypeAlias = Literal["step", "log", "wall", "relative"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+FIRST = 0.5  # where a logarithmic axis shows step 0
+UNITS = ((300.0, 1.0, "seconds"), (5 * 3600.0, 60.0, "minutes"), (float("inf"), 3600.0, "hours"))
+VEIL_BEYOND = 0.02  # of the run: what is drawn at the last step is veiled in full
+
+
+def _nothing() -> NDArray[np.float64]:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where steps stand on the axis.
+
+    Args:
+        measure: What the axis shows.
+        steps: Steps whose time is known, increasing. Shape ``[n]``.
+        times: Seconds since the run began, at these steps. Shape ``[n]``.
+        created: When the run began, in seconds since 1970.
+    """
+
+    measure: Measure = "step"
+    steps: NDArray[np.float64] = field(default_factory=_nothing)
+    times: NDArray[np.float64] = field(default_factory=_nothing)
+    created: float = 0.0
+
+    @property
+    def length(self) -> float:
+        """How long the run has lasted, in seconds."""
+        known = self.times[np.isfinite(self.times)]
+        return float(known.max()) if len(known) else 0.0
+
+    @property
+    def _unit(self) -> tuple[float, str]:
+        """Seconds in the unit that suits the run's length, and its name."""
+        return next((size, name) for most, size, name in UNITS if self.length < most)
+
+    @property
+    def title(self) -> str:
+        """The axis' name."""
+        names = {"step": "step", "log": "step", "wall": "time of day, UTC", "relative": f"{self._unit[1]} of training"}
+        return names[self.measure]
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the axis is."""
+        return self.measure == "log"
+
+    def of(self, column: Column) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Where the points of a column stand. Shape ``[n]``."""
+        return self._placed(column.steps, column.times)
+
+    def at(self, step: int, time: float | None = None) -> float:
+        """Where a step stands; its time, if it is not given, is that of the steps around it."""
+        seconds = self._time_of(float(step)) if time is None else time
+        return float(self._placed(np.array([step]), np.array([seconds]))[0])
+
+    def _placed(self, steps: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
+        if self.measure == "step":
+            return steps
+        if self.measure == "log":
+            return np.maximum(steps.astype(np.float64), FIRST)
+        if self.measure == "wall":
+            return 1000 * (self.created + times)  # as browsers count
+        relative: NDArray[np.float64] = times / self._unit[0]
+        return relative
+
+    def _time_of(self, step: float) -> float:
+        return float(np.interp(step, self.steps, self.times)) if len(self.steps) else 0.0
+
+    def beyond(self, start: float, first: float, last: float) -> float:
+        """A little right of ``last``, where what is drawn there is seen in full.
+
+        Args:
+            start: Never less than right of this.
+            first: Where the axis begins.
+            last: Where it ends.
+        """
+        if self.measure == "log":
+            return float(max(start, last * max(last / first, 1.0) ** VEIL_BEYOND) * 1.001)
+        least = {"step": 1.0, "wall": 1000.0}.get(self.measure, 1e-3)
+        return max(start, last) + max(least, VEIL_BEYOND * (last - first))
+
+    def steps_between(self, low: float, high: float) -> tuple[int, int]:
+        """First and last step of a stretch of the axis, as the axis states its own range."""
+        if self.measure == "log":
+            low, high = (10 ** min(end, 18.0) for end in (low, high))
+        elif self.measure != "step" and len(self.steps):
+            unit = 1000.0 if self.measure == "wall" else 1 / self._unit[0]
+            origin = self.created if self.measure == "wall" else 0.0
+            low, high = (float(np.interp(end / unit - origin, self.times, self.steps)) for end in (low, high))
+        return int(np.floor(low)), int(np.ceil(high))

@@ -1,0 +1,85 @@
+"""What a panel needs of a run: which of its keys, in which kinds, at which steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from cockpit.dashboard.histogram import ZEROS
+from cockpit.dashboard.source import Source
+from cockpit.drawing import ridges
+from cockpit.drawing.bars import SAMPLES
+from cockpit.drawing.metrics import alike
+from cockpit.drawing.positions import CONCAVE, UPHILL
+from cockpit.panel import Panel
+from cockpit.store import Column
+
+Found: TypeAlias = "Iterator[tuple[str, Column | None]]"
+
+READS = {"histogram": "histogram", "histogram2d": "histogram2d", "heatmap": "layers", "ridgelines": "layer_histograms"}
+
+
+def reads(panel: Panel) -> str:
+    """The kind of series that the panel's keys are read as."""
+    return READS.get(panel.kind, "scalar")
+
+
+def gather(
+    panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, steps: tuple[int, int] | None
+) -> dict[str, Column]:
+    """The points that a panel shows, by key; keys without points are absent.
+
+    Args:
+        panel: The panel.
+        keys: Its keys.
+        source: The run.
+        step: The selected step; ``None`` for the latest.
+        steps: First and last of the steps for which curves come in full detail, if some are looked at closely.
+    """
+    own = {
+        "histogram": _histograms,
+        "histogram2d": _histograms,
+        "ridgelines": _ridges,
+        "heatmap": _layers,
+        "parabola": _positions,
+        "density": _positions,
+    }.get(panel.kind)
+    entries = _curves(panel, keys, source, steps) if own is None else own(panel, keys, source, step)
+    return {key: column for key, column in entries if column is not None and len(column.steps)}
+
+
+def _histograms(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
+    for key in keys:
+        yield key, source.histogram(key, panel.kind, step)
+        for part in (ZEROS, SAMPLES):
+            yield key + part, source.scalars(key + part)
+
+
+def _ridges(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
+    for key in keys:
+        yield key, source.histogram(key, "layer_histograms", step)
+        yield key + ridges.FIRST, source.first(key, "layer_histograms")
+        yield key + ridges.ZEROS, source.histogram(key + ridges.ZEROS, "layers", step)
+    for key, _ in panel.thresholds:
+        yield key, source.scalars(key)
+
+
+def _layers(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
+    for key in keys:
+        yield key, source.layers(key)
+
+
+def _positions(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
+    for key in keys:
+        for name in (key, key + CONCAVE, key + UPHILL):
+            yield name, source.scalars(name, exact=True)
+
+
+def _curves(panel: Panel, keys: tuple[str, ...], source: Source, steps: tuple[int, int] | None) -> Found:
+    """Curves with what stands beside them, and the user's metrics where the panel asks for all of them or some."""
+    beside = [*(panel.band or ()), *([panel.error] if panel.error else []), *(key for key, _ in panel.thresholds)]
+    users = source.keys("user") if panel.user_metrics else alike(source.keys("user"), panel.like)
+    for key in (*keys, *beside, *users):
+        yield key, source.closeup(key, steps) if steps else source.scalars(key)
+    for key, _ in panel.shares:  # a share of thinned points would be another
+        yield key, source.scalars(key, exact=True)

@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+from drawn import checked, event, layers, panel, plain_array
+
+from cockpit.dashboard.heatmap import draw_heatmap
+from cockpit.dashboard.scene import Scene
+from cockpit.drawing.timeline import MEASURES, Timeline
+
+NAMES = ("conv.weight", "conv.bias", "fc.weight")
+VALUES = [[1e-3, math.nan, 1e-2], [2e-3, 1e-5, 1e-1], [3e-3, 0.0, 1.0]]
+
+
+def scene(values=VALUES, step=None, log=True, names=NAMES, events=(), measure="step", **settings):
+    columns = {"ratio": layers("ratio", values, names)} if len(values) else {}
+    steps = np.arange(0, 10 * max(1, len(values)), 10)
+    timeline = Timeline(measure, steps.astype(float), steps * 0.1, 1000.0)
+    shown = panel("heatmap", **{"limits": (1e-5, 1e-1), **settings})
+    return Scene(shown, ("ratio",), columns, step, events, log=log, clock="Later.", timeline=timeline)
+
+
+def colours(figure):
+    (trace,) = [trace for trace in figure["data"] if trace["type"] == "heatmap"]
+    return trace
+
+
+def test_no_points_say_when_some_are_expected():
+    drawing = draw_heatmap(scene([]))
+    assert checked(drawing.figure)["data"] == []
+    assert drawing.empty == "Later."
+
+
+def test_one_point_is_a_column_of_cells():
+    figure = checked(draw_heatmap(scene(VALUES[:1])).figure)
+    assert plain_array(colours(figure)["z"]).shape == (3, 1)
+    assert plain_array(colours(figure)["x"]).tolist() == [-0.5, 0.5]
+
+
+def test_layers_stand_in_the_models_order_from_the_top():
+    figure = checked(draw_heatmap(scene()).figure)
+    assert colours(figure)["y"] == list(NAMES)
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low > high
+    assert figure["layout"]["yaxis"]["categoryarray"] == list(NAMES)
+
+
+def test_colours_are_powers_of_ten_between_the_panels_limits():
+    trace = colours(checked(draw_heatmap(scene()).figure))
+    np.testing.assert_allclose(plain_array(trace["z"])[0], np.log10([1e-3, 2e-3, 3e-3]), rtol=1e-6)
+    assert (trace["zmin"], trace["zmax"]) == (-5, -1)
+    assert trace["colorbar"]["ticktext"] == [f"10<sup>{power}</sup>" for power in range(-5, 0)]
+
+
+def test_without_limits_the_values_make_the_colours():
+    trace = colours(checked(draw_heatmap(scene([[1.0, 2.0, 3.0]], log=False, limits=None)).figure))
+    assert (trace["zmin"], trace["zmax"]) == (1, 3)
+
+
+def test_what_is_missing_or_has_no_logarithm_is_a_gap():
+    z = plain_array(colours(draw_heatmap(scene()).figure)["z"])
+    assert np.isnan(z[1]).tolist() == [True, False, True]
+
+
+def test_hidden_names_are_no_markup_and_keep_their_ends():
+    names = ("<b>a</b>.weight", "encoder.layers.11.self_attention.projection.weight", "c")
+    axis = checked(draw_heatmap(scene(names=names)).figure)["layout"]["yaxis"]
+    assert axis["categoryarray"][0] == "&lt;b&gt;a&lt;/b&gt;.weight"
+    assert axis["labelalias"][names[1]].startswith("…")
+    assert axis["labelalias"][names[1]].endswith("projection.weight"[-16:])
+
+
+def test_axes_have_names():
+    layout = draw_heatmap(scene(ylabel="‖s‖ / ‖θ‖")).figure["layout"]
+    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("step", "layer")
+    assert colours(draw_heatmap(scene(ylabel="size")).figure)["colorbar"]["title"]["text"] == "size"
+
+
+def test_the_extreme_layers_of_the_selected_step_are_said():
+    assert draw_heatmap(scene()).words == "Step 20: 0.003 in conv.weight to 1 in fc.weight"
+    assert draw_heatmap(scene(step=15)).words == "Step 10: 1e−5 in conv.bias to 0.1 in fc.weight".replace(
+        "1e−5", "1.00e−5"
+    )
+    assert draw_heatmap(scene(step=-5)).words == ""
+
+
+def test_a_step_that_is_missing_in_all_layers_is_said():
+    assert draw_heatmap(scene([[math.nan] * 3])).words == "Step 0: missing in all layers"
+
+
+def test_a_selected_step_has_a_line_and_a_veil():
+    shapes = checked(draw_heatmap(scene(step=10)).figure)["layout"]["shapes"]
+    assert {(shape["type"], shape["x0"]) for shape in shapes} == {("rect", 10), ("line", 10)}
+
+
+def test_events_stand_below():
+    figure = checked(draw_heatmap(scene(events=[event("learning_rate", 10, "0.1 → 0.01")])).figure)
+    assert [trace["text"] for trace in figure["data"] if trace.get("name") == "learning rate"] == [["0.1 → 0.01"]]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_axis_of_time_can_be_drawn(measure):
+    figure = checked(draw_heatmap(scene(measure=measure, step=10)).figure)
+    edges = plain_array(colours(figure)["x"])
+    assert (np.diff(edges) > 0).all()
+    assert measure != "log" or (edges > 0).all()
+
+
+def test_the_shared_pointer_finds_the_median_of_the_layers():
+    figure = draw_heatmap(scene()).figure
+    (pointer,) = [trace for trace in figure["data"] if trace.get("mode") == "lines"]
+    assert pointer["text"][0] == "median of the layers 0.0055"
+    assert plain_array(pointer["x"]).tolist() == [0, 10, 20]
+    assert figure["layout"]["meta"] == {"cursor": ["xy"]}

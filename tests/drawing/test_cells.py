@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cockpit.drawing.cells import MOST_CELLS, cells_of, columns_for, edges_between, short_names
+from cockpit.store import Column
+
+
+def layers(values, missing=None, steps=None):
+    values = np.array(values, float)
+    steps = np.arange(len(values)) if steps is None else np.array(steps)
+    missing = np.isnan(values) if missing is None else np.array(missing)
+    names = tuple(f"layer{place}" for place in range(values.shape[1]))
+    return Column("ratio", "layers", steps, steps * 0.1, values, missing, names)
+
+
+def test_rows_are_layers_and_columns_are_steps():
+    cells = cells_of(layers([[1, 2, 3], [4, 5, 6]], steps=[10, 20]), np.array([10, 20]), log=False)
+    assert cells.values.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert cells.edges.tolist() == [5, 15, 25]
+    assert cells.layers == ("layer0", "layer1", "layer2")
+
+
+def test_what_has_no_logarithm_is_a_gap_only_where_logarithms_are_drawn():
+    column = layers([[0.0, -1.0, 2.0]])
+    assert np.isnan(cells_of(column, np.array([0]), log=True).values[:, 0]).tolist() == [True, True, False]
+    assert np.isfinite(cells_of(column, np.array([0]), log=False).values).all()
+
+
+def test_missing_and_infinite_values_are_gaps():
+    column = layers([[1.0, np.inf, 3.0]], missing=[[True, False, False]])
+    assert np.isnan(cells_of(column, np.array([0]), log=False).values[:, 0]).tolist() == [True, True, False]
+
+
+@given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=30, unique=True), st.booleans())
+def test_each_place_lies_between_its_edges(places, log):
+    at = np.sort(np.array(places))
+    at = at[np.append(True, np.diff(at) > 1e-6 * at[1:])]
+    edges = edges_between(at, log)
+    assert len(edges) == len(at) + 1
+    assert (edges[:-1] < at).all()
+    assert (at < edges[1:]).all()
+    assert not log or (edges > 0).all()
+
+
+@pytest.mark.parametrize("number", [1, 10, 100, 1000])
+def test_the_cells_of_a_panel_are_bounded(number):
+    assert 40 <= columns_for(number) <= max(40, MOST_CELLS // number)
+
+
+def test_long_names_keep_their_ends():
+    assert short_names(["fc.bias", "encoder.layers.0.weight"], 10) == ["fc.bias", "….0.weight"]

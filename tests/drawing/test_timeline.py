@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cockpit.drawing.timeline import MEASURES, Timeline
+from cockpit.store import Column
+
+STEPS = np.array([0, 10, 20, 50], np.int64)
+TIMES = np.array([0.0, 60.0, 120.0, 600.0])
+
+
+def column():
+    return Column("loss", "scalar", STEPS, TIMES, np.ones(4), np.zeros(4, bool))
+
+
+def timeline(measure):
+    return Timeline(measure, STEPS.astype(float), TIMES, created=1000.0)
+
+
+def test_steps_are_themselves():
+    assert timeline("step").of(column()).tolist() == [0, 10, 20, 50]
+    assert timeline("step").title == "step"
+
+
+def test_a_logarithmic_axis_has_a_place_for_step_zero():
+    assert timeline("log").of(column()).tolist() == [0.5, 10, 20, 50]
+
+
+def test_the_time_of_day_counts_milliseconds_since_1970():
+    assert timeline("wall").of(column()).tolist() == [1e6, 1.06e6, 1.12e6, 1.6e6]
+
+
+def test_time_since_the_beginning_has_a_unit_that_suits_it():
+    assert timeline("relative").of(column()).tolist() == [0, 1, 2, 10]
+    assert timeline("relative").title == "minutes of training"
+    assert Timeline("relative", STEPS.astype(float), TIMES / 100).title == "seconds of training"
+    assert Timeline("relative", STEPS.astype(float), TIMES * 100).title == "hours of training"
+
+
+def test_the_time_of_a_step_without_a_reading_lies_between_its_neighbours():
+    assert timeline("relative").at(15) == pytest.approx(1.5)
+    assert timeline("relative").at(15, time=90.0) == pytest.approx(1.5)
+
+
+def test_a_run_without_points_has_axes_too():
+    assert [Timeline(measure).at(0) for measure in MEASURES] == [0, 0.5, 0, 0]
+
+
+@given(measure=st.sampled_from(MEASURES), low=st.integers(0, 49), width=st.integers(1, 40))
+def test_a_stretch_of_the_axis_holds_the_steps_it_was_made_of(measure, low, width):
+    axis = timeline(measure)
+    ends = axis.at(low), axis.at(min(low + width, 50))
+    first, last = axis.steps_between(*(np.log10(ends) if measure == "log" else ends))
+    assert first <= low < min(low + width, 50) <= last
+    assert first >= low - 1
+    assert last <= min(low + width, 50) + 1
+
+
+@given(measure=st.sampled_from(MEASURES), step=st.integers(0, 50))
+def test_what_lies_beyond_the_last_step_lies_right_of_it(measure, step):
+    axis = timeline(measure)
+    first, last = axis.at(0), axis.at(50)
+    assert axis.beyond(axis.at(step), first, last) > last
+    assert axis.beyond(last, first, last) - last < 0.2 * (last - first) + 2000
