@@ -72,11 +72,12 @@ class History:
         before = sa.select(chunk.c.id, reach).where(
             *self._mine, *self._sight.among_chunks(), chunk.c.first_step <= step
         )
-        for each in self._connection.execute(before.order_by(sa.desc("reach"), chunk.c.id.desc())).all():
-            if len(best) and each.reach < best.steps[0]:
-                break
-            inside = self._decoded(_DATA.where(*self._mine, chunk.c.id == each.id))
-            best = joined([best, inside[inside.steps <= step]]).in_order()[-1:]
+        with self._connection.execute(before.order_by(sa.desc("reach"), chunk.c.id.desc())) as candidates:
+            for each in candidates:  # nearly always the first one has it
+                if len(best) and each.reach < best.steps[0]:
+                    break
+                inside = self._decoded(_DATA.where(*self._mine, chunk.c.id == each.id))
+                best = joined([best, inside[inside.steps <= step]]).in_order()[-1:]
         return best
 
     def extent(self) -> tuple[int, int, Points]:
