@@ -113,7 +113,7 @@ def rank(a: Reader, b: Reader) -> Ranking:
             apart.append(min(parted, key=_order))
         else:
             together += 1
-    keys = [{entry.key for entry in reader.series() if _compared(entry.key)} for reader in (a, b)]
+    keys = [{entry.key for entry in reader.series() if of_training(entry.key)} for reader in (a, b)]
     only = tuple(sorted(keys[0] - keys[1])), tuple(sorted(keys[1] - keys[0]))
     return Ranking(tuple(sorted(apart, key=_order)), together, tuple(untold), only, until)
 
@@ -122,7 +122,8 @@ def _order(finding: Finding) -> tuple[int, float, str, str]:
     return finding.step, -finding.verdict.noises, finding.key, finding.layer
 
 
-def _compared(key: str) -> bool:
+def of_training(key: str) -> bool:
+    """Whether a key tells of the training, and not of the machine or of the cockpit itself."""
     return key not in OF_THE_MACHINE and key.split(".", 1)[0] != OF_THE_COCKPIT
 
 
@@ -131,7 +132,7 @@ def _shared(a: Reader, b: Reader) -> Iterator[tuple[str, str, list[tuple[Points,
     others = {(entry.key, entry.kind): entry for entry in b.series()}
     for entry in a.series():
         other = others.get((entry.key, entry.kind))
-        if other is None or not _compared(entry.key) or entry.kind not in _READINGS:
+        if other is None or not of_training(entry.key) or entry.kind not in _READINGS:
             continue
         steps = max(entry.first_step, other.first_step), min(entry.last_step, other.last_step)
         most = None if entry.kind == "scalar" else MOST_READ
@@ -229,4 +230,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         for part, entry in value.items():
             yield from _flat(entry, f"{name} {part}".strip())
     elif name:
-        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        yield name, value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)

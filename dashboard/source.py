@@ -30,6 +30,11 @@ class Source:
         self._forget()
         self.refresh()
 
+    @property
+    def reader(self) -> Reader:
+        """The log itself, for what wants all of its points."""
+        return self._reader
+
     def _forget(self) -> None:
         self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
         self._layers: dict[str, tuple[int, Column]] = {}
@@ -198,6 +203,17 @@ class Source:
             return {}
         values = zip(column.layers, column.values[0], column.missing[0], strict=True)
         return {name: float(value) for name, value, missing in values if not missing}
+
+    def layer(self, key: str, layer: str) -> Column | None:
+        """The values of one layer over the run, as a column of scalars; ``None`` if there is no such layer."""
+        if (key, "layers") not in self.series:
+            return None
+        with self._lock:
+            whole = self._reader.column(key, "layers", max_points=MOST_POINTS)
+        if layer not in whole.layers:
+            return None
+        at = whole.layers.index(layer)
+        return replace(whole, kind="scalar", values=whole.values[:, at], missing=whole.missing[:, at], layers=())
 
     def document(self, name: str) -> object:
         """The latest document called ``name``, or ``None``."""

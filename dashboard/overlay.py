@@ -1,0 +1,127 @@
+"""One quantity of several runs over one axis: colour tells the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.dashboard.theme import Drawing, Json, Palette, axis, base_layout, plain, shorten, typed
+from cockpit.drawing.columns import broken, drawable, lone
+from cockpit.drawing.smoothing import is_noisy, moving_average
+from cockpit.store import Column
+
+HEIGHT = 210  # pixels
+GHOST = 0.35  # opacity of readings behind their average
+_TICKS = {"step": ",~d", "samples": ",~s", "relative": ",~g", "wall": None}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's readings.
+
+    Args:
+        run: The run's name.
+        colour: Its colour.
+        column: The readings; at least one.
+        x: Where they stand on the axis. Shape ``[n]``.
+    """
+
+    run: str
+    colour: str
+    column: Column
+    x: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Across:
+    """The horizontal axis.
+
+    Args:
+        measure: ``step``, ``samples``, ``relative`` (time since a run began) or ``wall`` (time of day).
+        title: Its name and unit.
+    """
+
+    measure: str
+    title: str
+
+
+def draw_overlay(
+    key: str, curves: Sequence[Curve], across: Across, colours: Palette, *, log: bool, parting: int | None = None
+) -> Drawing:
+    """All runs' readings of ``key``.
+
+    Args:
+        key: Names the value axis.
+        curves: Of each run that has readings.
+        across: The horizontal axis.
+        colours: The colour scheme.
+        log: Whether the value axis is logarithmic, unless that could show nothing.
+        parting: The step from which on two runs stay apart, where a line is drawn on an axis of steps.
+    """
+    log = log and any(bool((drawable(curve.column) > 0).any()) for curve in curves)
+    layout = base_layout(colours, left=58, bottom=38)
+    layout |= {"hovermode": "x", "meta": {"cursor": ["xy"]}, "shapes": list(_line(parting, across, colours))}
+    spikes = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1, "spikedash": "dot"}
+    kind = {"type": "date"} if across.measure == "wall" else {"type": "linear", "tickformat": _TICKS[across.measure]}
+    manner = {"nticks": 6, "spikecolor": colours.muted, "uirevision": across.measure}
+    layout["xaxis"] = axis(colours, across.title, **kind, **manner, **spikes)
+    scale = {"type": "log", "dtick": _distance(curves), "tickformat": "~g"} if log else {"type": "linear", "nticks": 5}
+    layout["yaxis"] = axis(colours, shorten(key, 34), uirevision=scale["type"], tickfont={"size": 10}, **scale)
+    traces = [trace for curve in curves for trace in _traces(curve, log)]
+    return Drawing({"data": traces, "layout": layout}, _words(curves, log), height=HEIGHT)
+
+
+def _line(parting: int | None, across: Across, colours: Palette) -> Iterator[Json]:
+    if parting is not None and across.measure == "step":
+        place = {"x0": parting, "x1": parting, "yref": "paper", "y0": 0, "y1": 1}
+        yield {"type": "line", "line": {"color": colours.ink, "width": 1, "dash": "dash"}, **place}
+
+
+def _distance(curves: Sequence[Curve]) -> str | int:
+    """Plotly's distance of ticks on a logarithmic axis: powers of ten, or 1, 2 and 5 of each where those are few."""
+    values = np.concatenate([drawable(curve.column) for curve in curves])
+    positive = values[values > 0]
+    decades = float(np.log10(positive.max() / positive.min()))
+    return "D2" if decades < 2 else max(1, round(decades / 5))
+
+
+def _traces(curve: Curve, log: bool) -> Iterator[Json]:
+    """The curve (faint, behind its average, where it is noisy) and the points that a line cannot show."""
+    values = drawable(curve.column)
+    name = plain(shorten(curve.run, 30)).replace("%{", "% {")  # plotly would look up what stands in %{…}
+    line: Json = {"type": "scatter", "mode": "lines", "name": name, "x": typed(curve.x), "y": typed(values)}
+    noisy = is_noisy(values, log)
+    thin = {"color": curve.colour, "width": 1 if noisy else 1.8}
+    yield line | {"line": thin, "opacity": GHOST if noisy else 1, "hovertemplate": f"{name} %{{y:.4~g}}<extra></extra>"}
+    if noisy:
+        thick = {"color": curve.colour, "width": 2}
+        yield line | {"y": typed(moving_average(values, log)), "line": thick, "hoverinfo": "skip"}
+    alone, crosses = lone(values), broken(curve.column)
+    finite = values[np.isfinite(values)]
+    ceiling = np.full(len(values), finite.max() if len(finite) else 1.0)
+    marks = ((alone, values, {"size": 4}), (crosses, ceiling, {"size": 8, "symbol": "x-thin", "line": {"width": 2}}))
+    for which, heights, marker in marks:
+        if which.any():
+            place = {"x": typed(curve.x[which]), "y": typed(heights[which])}
+            coloured = {"color": curve.colour, **marker}
+            if "line" in coloured:
+                coloured["line"] = {"width": 2, "color": curve.colour}
+            yield {"type": "scatter", "mode": "markers", "name": name, "marker": coloured, "hoverinfo": "skip", **place}
+
+
+def _words(curves: Sequence[Curve], log: bool) -> str:
+    """What the curves cannot show."""
+    said = []
+    for curve in curves:
+        run, values = shorten(curve.run, 30), drawable(curve.column)
+        hidden = int(np.count_nonzero(values <= 0)) if log else 0
+        counts = (
+            (hidden, "at or below 0, which a log axis cannot show"),
+            (int(np.count_nonzero(curve.column.missing)), "missing"),
+            (int(np.count_nonzero(broken(curve.column))), "not finite, shown as crosses"),
+        )
+        said += [f"{run}: {count} {what}" for count, what in counts if count]
+    return "; ".join(said)

@@ -1,0 +1,224 @@
+"""Several runs side by side, as the view Compare needs them: which runs, which keys, over which axis."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cockpit.comparison import Ranking, of_training, rank
+from cockpit.dashboard.overlay import Across, Curve
+from cockpit.dashboard.page import explain
+from cockpit.dashboard.source import MOST_RUNS, Source, Sources
+from cockpit.store import Column, UnreadableLog
+
+RUNS = {
+    "light": ("#0060a8", "#b34700", "#627660", "#bb01ff", "#400600", "#130060"),
+    "dark": ("#62b5f0", "#f2a65a", "#adffa1", "#d06396", "#ea5f02", "#29fffb"),
+}  # by a run's place among those compared; each stands out from the paper, for colour-blind readers from the others too
+MEASURES = {"step": "Step", "samples": "Samples", "relative": "Time since start", "wall": "Time of day"}
+FIRST_KEYS = 6  # shown where none was asked for
+LOSS, SAMPLES = "loss", "batch_size"
+UNITS = ((300.0, 1.0, "seconds"), (5 * 3600.0, 60.0, "minutes"), (float("inf"), 3600.0, "hours"))
+FRESH = 5.0  # seconds that a ranking of live runs is kept at least
+PATIENCE = 20.0  # times what it costs
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared.
+
+    Args:
+        names: All runs that were asked for, each once.
+        runs: Those that can be read, by name.
+        trouble: Why the others cannot, by name.
+        keys: What is shown of them; ``key`` or ``key[layer]``.
+        available: Keys that all of them have.
+        measure: One of :data:`MEASURES`.
+        scheme: ``"dark"`` or ``"light"``.
+    """
+
+    names: tuple[str, ...]
+    runs: Mapping[str, Source]
+    trouble: Mapping[str, str]
+    keys: tuple[str, ...]
+    available: tuple[str, ...]
+    measure: str
+    scheme: str
+
+    @classmethod
+    def of(cls, sources: Sources, shown: Mapping[str, Any]) -> Compared:
+        """From what the page shows: ``more`` holds ``runs``, ``key`` and ``over`` of the address."""
+        more = shown.get("more") or {}
+        names = split(more.get("runs") or shown.get("run") or "", lambda name: _known(sources, name))[:MOST_RUNS]
+        runs, trouble = {}, {}
+        for name in names:
+            try:
+                runs[name] = sources.get(name)
+            except (KeyError, UnreadableLog) as error:
+                trouble[name] = explain(error)
+        available = shared_keys(list(runs.values()))
+        asked = split(more.get("key") or "", available.__contains__)
+        keys = tuple(key for key in asked if key in available) or available[:FIRST_KEYS]
+        measure = more.get("over") if more.get("over") in MEASURES else "step"
+        scheme = "dark" if shown.get("scheme") == "dark" else "light"
+        return cls(names, runs, trouble, keys, available, str(measure), scheme)
+
+    def colour(self, name: str) -> str:
+        """The run's colour, the same everywhere in the view."""
+        return RUNS[self.scheme][self.names.index(name)]
+
+    def version(self) -> list[Any]:
+        """Differs when anything that is drawn does; JSON."""
+        return [[name, source.cursor, source.state] for name, source in self.runs.items()]
+
+    def across(self) -> Across:
+        """The horizontal axis; its unit suits the longest run."""
+        longest = max((_duration(source) for source in self.runs.values()), default=0.0)
+        unit = next(name for most, _, name in UNITS if longest < most)
+        titles = {"step": "step", "samples": "samples seen", "wall": "time of day, UTC"}
+        return Across(self.measure, titles.get(self.measure, f"{unit} since the run began"))
+
+    def curves(self, key: str) -> list[Curve]:
+        """The runs' readings of ``key``; a run that does not know where they stand on the axis is left out."""
+        longest = max((_duration(source) for source in self.runs.values()), default=0.0)
+        unit = next(size for most, size, _ in UNITS if longest < most)
+        found = []
+        for name, source in self.runs.items():
+            column = column_of(source, key)
+            if column is not None and len(column.steps):
+                x = _places(source, column, self.measure, unit)
+                if x is not None:
+                    found.append(Curve(name, self.colour(name), column, x))
+        return found
+
+    def log(self, key: str) -> bool:
+        """Whether the run that declares a panel for the key draws it on a logarithmic axis."""
+        bare = key.partition("[")[0]
+        panels = [panel for source in self.runs.values() for panel in source.header.panels.values()]
+        return any(panel.yscale == "log" and panel.kind == "lines" and bare in panel.keys for panel in panels)
+
+
+def split(text: str, known: Callable[[str], bool]) -> tuple[str, ...]:
+    """Names with ``|`` between them, each once; a name with a ``|`` in it is found where its parts are not known."""
+    parts, found = text.split("|"), []
+    while parts:
+        lengths = [1, *range(2, len(parts) + 1)] if known(parts[0]) else range(len(parts), 0, -1)
+        length = next((length for length in lengths if known("|".join(parts[:length]))), 1)
+        found.append("|".join(parts[:length]))
+        parts = parts[length:]
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _known(sources: Sources, name: str) -> bool:
+    try:
+        sources.get(name)
+    except (KeyError, UnreadableLog):
+        return False
+    return True
+
+
+def shared_keys(sources: Sequence[Source]) -> tuple[str, ...]:
+    """What all runs have as numbers, as the first of them orders it: the loss, the user's metrics, what instruments
+    tell of the network, their further numbers, and ``key[layer]``.
+    """
+    if not sources:
+        return ()
+    first = sources[0]
+    scalars = [key for (key, kind), entry in first.series.items() if kind == "scalar" and entry.defined]
+    user = set(first.keys("user"))
+    scalars.sort(key=lambda key: (key != LOSS, key not in user, not of_training(key), "." in key))
+    others = [{*_scalar_keys(source), *_layer_keys(source)} for source in sources[1:]]
+    return tuple(key for key in (*scalars, *_layer_keys(first)) if all(key in found for found in others))
+
+
+def _scalar_keys(source: Source) -> list[str]:
+    return [key for key, kind in source.series if kind == "scalar"]
+
+
+def _layer_keys(source: Source) -> list[str]:
+    keys = [key for key, kind in source.series if kind == "layers"]
+    return [f"{key}[{layer}]" for key in keys for layer in source.layers_at(key, None)]
+
+
+def column_of(source: Source, key: str) -> Column | None:
+    """The points of ``key`` or ``key[layer]``."""
+    bare, bracket, layer = key.partition("[")
+    return source.layer(bare, layer.removesuffix("]")) if bracket else source.scalars(key)
+
+
+def _duration(source: Source) -> float:
+    column = source.scalars(LOSS)
+    return float(column.times.max(initial=0.0)) if column is not None else 0.0
+
+
+def _places(source: Source, column: Column, measure: str, unit: float) -> NDArray[np.float64] | None:
+    """Where readings stand; ``None`` if that is not known."""
+    if measure == "relative":
+        return np.asarray(column.times / unit)
+    if measure == "wall":
+        return np.asarray(1000 * (source.header.created + column.times))  # as browsers count
+    if measure == "samples":
+        sizes = source.scalars(SAMPLES)
+        return None if sizes is None else samples_at(column.steps, sizes)
+    return column.steps.astype(np.float64)
+
+
+def samples_at(steps: NDArray[np.int64], sizes: Column) -> NDArray[np.float64] | None:
+    """Samples seen when a step is over: a batch size holds until another is logged.
+
+    Args:
+        steps: Shape ``[n]``.
+        sizes: Batch sizes.
+
+    Returns:
+        Shape ``[n]``; ``None`` if no batch size is known.
+    """
+    known = ~sizes.missing & np.isfinite(sizes.values)
+    if not known.any():
+        return None
+    at, size = sizes.steps[known].astype(np.float64), sizes.values[known].astype(np.float64)
+    before = np.concatenate([[0.0], np.cumsum(size[:-1] * np.diff(at))])  # seen before each of these steps
+    index = np.maximum(np.searchsorted(at, steps, side="right") - 1, 0)
+    seen: NDArray[np.float64] = size[0] * at[0] + before[index] + size[index] * (steps + 1 - at[index])
+    return seen
+
+
+class Rankings:
+    """First divergences of pairs of runs, found at most as often as their cost allows."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], tuple[int, list[Any], float, Ranking]] = OrderedDict()
+        self._serial = itertools.count(1)
+        self._busy = threading.Lock()
+
+    def known(self, pair: tuple[str, str]) -> tuple[int, Ranking] | None:
+        """The last ranking of a pair and its number, as it is."""
+        found = self._known.get(pair)
+        return None if found is None else (found[0], found[3])
+
+    def refresh(self, compared: Compared, pair: tuple[str, str]) -> None:
+        """Rank a pair anew where one of its runs has grown and some time has passed; not while another is ranked."""
+        a, b = (compared.runs[name] for name in pair)
+        version = [a.cursor, b.cursor, a.header.created, b.header.created]
+        found = self._known.get(pair)
+        if found is not None and (found[1] == version or time.monotonic() < found[2]):
+            return
+        if not self._busy.acquire(blocking=False):
+            return  # the page asks again with its next look
+        try:
+            began = time.monotonic()
+            ranking = rank(a.reader, b.reader)
+            now = time.monotonic()
+            self._known[pair] = next(self._serial), version, now + max(FRESH, PATIENCE * (now - began)), ranking
+            while len(self._known) > MOST_RUNS:
+                self._known.popitem(last=False)
+        finally:
+            self._busy.release()
