@@ -118,8 +118,8 @@ def rank(a: Reader, b: Reader) -> Ranking:
     return Ranking(tuple(sorted(apart, key=_order)), together, tuple(untold), only, until)
 
 
-def _order(finding: Finding) -> tuple[int, float, str, str]:
-    return finding.step, -finding.verdict.noises, finding.key, finding.layer
+def _order(finding: Finding) -> tuple[int, float, bool, str, str]:
+    return finding.step, -finding.verdict.noises, finding.layer != "", finding.key, finding.layer
 
 
 def of_training(key: str) -> bool:

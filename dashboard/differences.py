@@ -14,7 +14,8 @@ from cockpit.comparison import Finding, Ranking, Setting, settings_of
 from cockpit.dashboard.side_by_side import Compared
 from cockpit.dashboard.theme import number, shorten
 
-MOST_ROWS = 40  # of a ranking
+FIRST_ROWS = 12  # of a ranking, which are seen at once
+MOST_ROWS = 200  # which unfold
 MOST_NOISES = 1000.0  # beyond which a number says no more
 LONGEST = 200  # characters of a value
 
@@ -46,9 +47,18 @@ def _ranking(compared: Compared, ranking: Ranking) -> list[Component]:
     rows = [_row(compared, finding) for finding in ranking.apart[:MOST_ROWS]]
     more = len(ranking.apart) - len(rows)
     cut = f" {more} more are in the text of: cockpit diff A B --top 0." if more else ""
+    content = [_partings(rows[:FIRST_ROWS])]
+    if len(rows) > FIRST_ROWS:
+        content.append(
+            html.Details([html.Summary(f"{len(rows) - FIRST_ROWS} later ones"), _partings(rows[FIRST_ROWS:])])
+        )
+    return [*content, html.P(rest + cut, className="words")]
+
+
+def _partings(rows: Sequence[Component]) -> Component:
     head = html.Tr([html.Th(name) for name in ("from step", "quantity", "layer", "times the noise")])
-    table = html.Table([html.Thead(head), html.Tbody(rows)], className="partings")
-    return [html.Div(table, className="scrolling"), html.P(rest + cut, className="words")]
+    table = html.Table([html.Thead(head), html.Tbody(list(rows))], className="partings")
+    return html.Div(table, className="scrolling")
 
 
 def _row(compared: Compared, finding: Finding) -> Component:

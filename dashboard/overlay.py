@@ -99,7 +99,8 @@ def _traces(curve: Curve, log: bool) -> Iterator[Json]:
     if noisy:
         thick = {"color": curve.colour, "width": 2}
         yield line | {"y": typed(moving_average(values, log)), "line": thick, "hoverinfo": "skip"}
-    alone, crosses = lone(values), broken(curve.column)
+    alone, lost = lone(values), broken(curve.column)
+    crosses = lost & ~np.concatenate([[False], lost[:-1]])  # one for each stretch: a row of them would hide the others
     finite = values[np.isfinite(values)]
     ceiling = np.full(len(values), finite.max() if len(finite) else 1.0)
     marks = ((alone, values, {"size": 4}), (crosses, ceiling, {"size": 8, "symbol": "x-thin", "line": {"width": 2}}))
@@ -121,7 +122,7 @@ def _words(curves: Sequence[Curve], log: bool) -> str:
         counts = (
             (hidden, "at or below 0, which a log axis cannot show"),
             (int(np.count_nonzero(curve.column.missing)), "missing"),
-            (int(np.count_nonzero(broken(curve.column))), "not finite, shown as crosses"),
+            (int(np.count_nonzero(broken(curve.column))), "not finite, from each cross on"),
         )
         said += [f"{run}: {count} {what}" for count, what in counts if count]
     return "; ".join(said)

@@ -48,11 +48,11 @@ def test_a_missing_value_is_a_gap_and_counted():
 
 @pytest.mark.parametrize("value", [nan, inf, -inf])
 def test_what_is_not_finite_is_a_cross_in_the_runs_colour(value):
-    drawing = drawn(curve("a", [3.0, 2.0, value], "#b34700"))
+    drawing = drawn(curve("a", [3.0, 2.0, value, value], "#b34700"))
     (cross,) = curves(drawing.figure, "markers")
     assert (plain_array(cross["x"]).tolist(), plain_array(cross["y"]).tolist()) == ([20], [3.0])
     assert cross["marker"]["color"] == "#b34700"
-    assert drawing.words == "a: 1 not finite, shown as crosses"
+    assert drawing.words == "a: 2 not finite, from each cross on"
 
 
 def test_one_reading_is_visible():

@@ -1,0 +1,110 @@
+"""Two trainings beside each other, as a person compares them."""
+
+import time
+
+import pytest
+import synthetic
+
+from cockpit.reading import Reading
+from cockpit.store import Header, Writer
+
+pytestmark = pytest.mark.browser
+
+BOTH = "?view=Compare&runs=one|two"
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def points(page, title):
+    return page.plot(title, "graph._fullData.map(trace => trace.x.length)")
+
+
+def choose(page, label, option):
+    page.page.get_by_role("textbox", name=label).click()
+    page.page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_two_trainings_grow_in_one_figure_and_zoom_survives(page, server, start, runs):
+    for name in ("one", "two"):
+        start(name)
+    page.until(lambda: all((runs / name / "rank0.db").exists() for name in ("one", "two")))
+    page.page.goto(server.url + BOTH + "&key=loss")
+    page.panel("loss").locator(".main-svg").first.wait_for()
+    page.until(lambda: len(points(page, "loss")) >= 2 and min(points(page, "loss")) > 3)
+    plot = page.panel("loss").locator(".nsewdrag").first.bounding_box()
+    page.page.mouse.move(plot["x"] + 30, plot["y"] + 10)
+    page.page.mouse.down()
+    page.page.mouse.move(plot["x"] + 150, plot["y"] + plot["height"] - 10, steps=5)
+    page.page.mouse.up()
+    ranges = "[graph._fullLayout.xaxis.range, graph._fullLayout.yaxis.range]"
+    page.until(lambda: page.plot("loss", "graph._fullLayout.xaxis.autorange") is False)
+    zoomed, before = page.plot("loss", ranges), points(page, "loss")
+    page.until(lambda: points(page, "loss") != before)
+    assert page.plot("loss", ranges) == zoomed
+
+
+def test_what_is_chosen_stands_in_the_address_and_opens_again(page, server, finished):
+    finished("one", "two", "three")
+    page.page.goto(server.url + BOTH)
+    page.panel("loss").locator(".main-svg").first.wait_for()
+    choose(page, "Runs", "three")
+    page.until(lambda: "three" in page.page.locator(".compare-legend").inner_text())
+    choose(page, "Over", "Samples")
+    page.until(lambda: page.plot("loss", "graph._fullLayout.xaxis.title.text") == "samples seen")
+    assert "over=samples" in page.page.url
+    page.page.reload()
+    page.panel("loss").locator(".main-svg").first.wait_for()
+    assert page.plot("loss", "graph._fullLayout.xaxis.title.text") == "samples seen"
+    colours = page.plot("loss", "graph._fullData.filter(trace => trace.hovertemplate).map(trace => trace.line.color)")
+    assert len(set(colours)) == 3
+
+
+def test_the_step_from_which_a_run_is_apart_is_told_and_a_click_draws_the_quantity(page, server, start):
+    assert start("one", script=synthetic.__file__).wait(60) == 0
+    assert start("two", "--fault", script=synthetic.__file__).wait(60) == 0
+    page.page.goto(server.url + BOTH)
+    ranking = page.panel("First divergence of one and two")
+    ranking.get_by_role("link", name="grad_norm").first.wait_for()
+    ranking.get_by_role("link", name="grad_norm").first.click()
+    page.panel("grad_norm").locator(".main-svg").first.wait_for()
+    page.until(lambda: "apart for good from step 2" in page.panel("grad_norm").inner_text())
+    assert page.plot("grad_norm", "graph._fullLayout.shapes.length") == 1
+
+
+def test_pointing_at_one_figure_shows_the_values_in_all(page, server, finished):
+    finished("one", "two")
+    page.page.goto(server.url + BOTH + "&key=loss|grad_norm")
+    page.panel("grad_norm").locator(".main-svg").first.wait_for()
+    page.settled()
+    plot = page.panel("loss").locator(".nsewdrag").first.bounding_box()
+    page.page.mouse.move(plot["x"] + 100, plot["y"] + 60)
+    page.page.mouse.move(plot["x"] + 110, plot["y"] + 60, steps=3)
+    page.until(lambda: page.panel("grad_norm").locator(".hovertext").count() == 2)
+
+
+@pytest.mark.parametrize("width", [400, 1024, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_view_fits_its_window(new_page, server, finished, width, scheme):
+    finished("one", "two")
+    page = new_page(width=width, scheme=scheme)
+    page.page.goto(server.url + BOTH)
+    page.panel("loss").locator(".main-svg").first.wait_for()
+    page.settled()
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_names_and_settings_are_no_markup(page, server, runs):
+    for name in ("one", HOSTILE.replace("/", "-")):
+        writer = Writer(runs / name, Header(name, time.time(), config={HOSTILE: HOSTILE + name}))
+        for step in range(20):
+            writer.put(step, 0.1 * step, {HOSTILE: Reading(1.0, layers={HOSTILE: 1.0 + len(name) * step})})
+        writer.close()
+    page.page.goto(server.url + "?view=Compare&runs=one|" + HOSTILE.replace("/", "-"))
+    page.panel(HOSTILE).locator(".main-svg").first.wait_for()
+    page.settled()
+    assert page.page.locator("#view img").count() == 0
+    assert HOSTILE in page.page.locator(".compare-legend").inner_text()
+
+
+def test_without_runs_the_page_says_what_to_do(page, server):
+    page.page.goto(server.url + "?view=Compare")
+    page.page.get_by_text("Choose two runs or more above").wait_for()
