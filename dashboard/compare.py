@@ -10,10 +10,10 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html,
 from dash.development.base_component import Component
 
 from cockpit.dashboard.changes import changes
-from cockpit.dashboard.side_by_side import MEASURES, Compared, Rankings
 from cockpit.dashboard.differences import card, parting_table, settings_table
 from cockpit.dashboard.layout import graph_config, plot_style
 from cockpit.dashboard.overlay import draw_overlay
+from cockpit.dashboard.side_by_side import MEASURES, Compared, Rankings
 from cockpit.dashboard.source import MOST_RUNS, Sources
 from cockpit.dashboard.theme import Drawing, Json, palette
 from cockpit.dashboard.view import Look, View

@@ -8,8 +8,8 @@ from synthetic import write_run
 from test_theme import luminance
 
 from cockpit.dashboard.compare import Compare, pairs_of
-from cockpit.dashboard.side_by_side import RUNS, Compared, samples_at, split
 from cockpit.dashboard.page import Choice
+from cockpit.dashboard.side_by_side import RUNS, Compared, samples_at, split
 from cockpit.dashboard.source import MOST_RUNS, Sources
 from cockpit.dashboard.theme import DARK, LIGHT
 from cockpit.dashboard.view import Look
