@@ -132,7 +132,7 @@ class Alpha(Instrument):
         bad="Everything near −1: steps are much too short, raise the learning rate. A median near 1 or above: the "
         "steps end as high on the other side as they began, lower it.",
         source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural networks "
-        "(2021), eqs. (C.1) to (C.5), with slopes in units of the loss and variances of the means.",
+        "(2021), eqs. (C.1) to (C.4), with slopes in units of the loss and variances of the means.",
     )
 
     def __init__(self, *, start: bool = True, track: int | Schedule | None = None) -> None:

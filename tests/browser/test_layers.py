@@ -1,13 +1,20 @@
 """The views Layers and Panel, as a person uses them."""
 
+import time
 from pathlib import Path
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import parse_qs, quote, urlparse
 
+import numpy as np
 import pytest
+
+from cockpit.panel import LayerColumn, Panel
+from cockpit.reading import Histogram, Reading
+from cockpit.store import Header, Writer
 
 pytestmark = pytest.mark.browser
 
 LAYERED = Path(__file__).parent.parent / "layered.py"
+HOSTILE = '<img src=x onerror=alert(1)><b>bold"'
 OVERFLOWS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
@@ -162,3 +169,31 @@ def test_the_views_fit_their_window(new_page, server, layered, width, address):
     page.page.locator(".panel .main-svg").first.wait_for()
     page.settled()
     assert page.page.evaluate(OVERFLOWS) is False
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["view=Panel&panel={}", "view=Layers", "view=Layers&layer={}", "view=Panel&panel=<i>", "view=Layers&layer=<i>"],
+)
+def test_nothing_stored_is_rendered_as_html(page, server, runs, address):
+    words = dict.fromkeys(("formula", "good", "bad", "source"), HOSTILE)
+    column = LayerColumn(HOSTILE, HOSTILE, how_to_read=HOSTILE)
+    panel = Panel(HOSTILE, "lines", HOSTILE, layers=(column,), **words)
+    tex = Panel("TeX", "lines", HOSTILE, (HOSTILE,), formula=r"\text{<img src=x onerror=alert(1)>} < \text{[a](b)}")
+    layer = f"{HOSTILE}.layer"
+    instruments = {HOSTILE: {"interval": HOSTILE, "settings": {HOSTILE: HOSTILE}}}
+    writer = Writer(
+        runs / "run", Header("run", time.time(), panels={HOSTILE: panel, "tex": tex}, instruments=instruments),
+        flush_interval=0.05,
+    )  # fmt: skip
+    counts = Histogram(np.array([1, 2]), np.array([0.0, 1.0, 2.0]))
+    for step in range(3):
+        writer.put(step, 0.1, {HOSTILE: Reading(1.0, {layer: 1.0}), "h": Reading(counts, {layer: counts})})
+    writer.event(1, 0.1, "warning", HOSTILE, HOSTILE)
+    writer.close()
+    for name in ("tex", layer if "layer=" in address else HOSTILE):
+        page.page.goto(f"{server.url}?run=run&{address.format(quote(name))}")
+        page.page.locator("#view .bar, #view .panel").first.wait_for()
+        page.settled()
+        assert page.page.locator("#view img, #view b:text-is('bold'), #view i").count() == 0
+    assert ("<i>" if "<i>" in address else "<img src=x") in page.page.locator("#view").inner_text()
