@@ -9,12 +9,14 @@ import pytest
 
 from cockpit.panel import LayerColumn, Panel
 from cockpit.reading import Histogram, Reading
+from cockpit.screens import SCREENS
 from cockpit.store import Header, Writer
 
 pytestmark = pytest.mark.browser
 
 LAYERED = Path(__file__).parent.parent / "layered.py"
 HOSTILE = '<img src=x onerror=alert(1)><b>bold"'
+FIRST = SCREENS[0].name
 OVERFLOWS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
