@@ -14,6 +14,11 @@ PANELS: dict[str, Panel] = {
         like="loss",
         thresholds=(("loss.chance", "guessing, ln C"),),
         how_to_read="Below the dashed line the network knows more than chance; train and valid part where it overfits.",
+        formula=r"L = \frac{1}{N} \sum_n l_n, \qquad L_{\text{guess}} = \ln C",
+        good="The mini-batch curve falls below the dashed line within the first steps, and validation follows it.",
+        bad="At the dashed line for long: nothing is learned; look at the gradients and the input. "
+        "Validation that rises while the mini-batch loss falls: the network overfits.",
+        source="As the training computed it; ln C is the loss of equal scores for C classes.",
     ),
     "layer_updates": Panel(
         title="Update over weight, by layer",
@@ -24,6 +29,11 @@ PANELS: dict[str, Panel] = {
         ylabel="‖s‖ / ‖θ‖",
         limits=(1e-5, 1e-1),
         how_to_read="Around 0.001 is often healthy; a dark row is a layer that stands still, a bright one jumps.",
+        formula=r"\frac{\lVert \theta(t+1) - \theta(t) \rVert_2}{\lVert \theta(t) \rVert_2}",
+        good="All rows of much the same colour, a little darker as the learning rate falls.",
+        bad="A dark row: a layer that nothing trains, or that its learning rate does not reach. A "
+        "bright one: weights that are replaced rather than adjusted.",
+        source="The measured step of each parameter over its norm before the step, whatever optimizer made it.",
     ),
     "layer_gradients": Panel(
         title="Gradients by layer",
@@ -33,6 +43,11 @@ PANELS: dict[str, Panel] = {
         xlabel="log₂ |element|",
         thresholds=(("amp.smallest", "float16 rounds to 0"), ("amp.largest", "float16 overflows")),
         how_to_read="Ridges that drift left from layer to layer are gradients that vanish; outlined: the first step.",
+        formula=r"\log_2 |g_{nj}|",
+        good="Ridges above each other, far from the limits of the number format.",
+        bad="Ridges that move left from the last layer to the first: gradients vanish on their way. A "
+        "growing share of zeros: units that are dead, or numbers too small for the format.",
+        source="Elements of all individual gradients by floating-point exponent; zeros are counted apart.",
     ),
     "batch_and_noise": Panel(
         title="Batch size and noise",
@@ -45,6 +60,13 @@ PANELS: dict[str, Panel] = {
         thresholds=(("batch_size", "batch"),),
         caption="The batch is {} × the noise scale",
         how_to_read="A batch below the noise scale gains from more samples; one far above it wastes computation.",
+        formula=r"\frac{S}{|G|^2}, \quad S = \frac{N}{N-1} "
+        r"\left( \frac{1}{N} \sum_n \lVert g_n \rVert^2 - \lVert g \rVert^2 \right)",
+        good="A noise scale that crosses the batch size during training: small batches early, larger ones later.",
+        bad="A batch far above it from the beginning: most samples are wasted. Far below it at the end:"
+        " the loss stalls in noise; take a larger batch or a smaller learning rate.",
+        source="McCandlish et al., An empirical model of large-batch training (2018), appendix A.1; the "
+        "band is two standard errors.",
     ),
     "gradient_sizes": Panel(
         title="Gradient norm and its samples",
@@ -57,6 +79,11 @@ PANELS: dict[str, Panel] = {
         thresholds=(("clip.threshold", "clipped here"),),
         shares=(("clip", "of the steps clipped"),),
         how_to_read="The band holds 90 % of the samples' norms; a mean far below it is what noise leaves over.",
+        formula=r"\lVert g \rVert_2, \quad \lVert g_n \rVert_2",
+        good="A norm that changes slowly, below the band of its samples.",
+        bad="A jump: look at the batch of that step. Clipped at most steps: the threshold sets the step"
+        " size, not the gradient.",
+        source="The gradient before clipping and at loss scale 1; 5 and 95 percent quantiles of the samples' norms.",
     ),
     "alpha_strip": Panel(
         title="Alpha over time",
@@ -65,6 +92,12 @@ PANELS: dict[str, Panel] = {
         group="now",
         ylabel="normalised step",
         how_to_read="Below 0 steps end before the valley's floor, above it beyond: good runs lie a little above.",
+        formula=r"\alpha = \frac{1}{u_{\min}} - 1",
+        good="A median at or a little above 0: steps that reach the valley's floor and go on.",
+        bad="A median near −1: the learning rate is too small. Far above 0, or above 1: steps that "
+        "climb the other side; the learning rate is too large.",
+        source="Schneider et al., Cockpit: a practical debugging tool for the training of deep neural "
+        "networks (2021), section 7.2.2 and appendix C.3.1.",
     ),
     "sharpness": Panel(
         title="Largest curvature and stability",
@@ -76,6 +109,11 @@ PANELS: dict[str, Panel] = {
         error="hess_max_ev.residual",
         thresholds=(("hess_max_ev.stable", "stable below"),),
         how_to_read="Above the dashed line gradient descent diverges; adaptive optimizers have no such line.",
+        formula=r"\lambda_{\max}(H) < \frac{2 (1 + \beta)}{\eta}",
+        good="A curvature that rises to the dashed line and stays there, or well below it.",
+        bad="Above the line for long: the loss is about to rise; lower the learning rate.",
+        source="Lanczos' method; the limit of SGD with momentum after Cohen et al., Gradient descent on "
+        "neural networks typically occurs at the edge of stability (2021).",
     ),
     "distances": Panel(
         title="Distance and update size",

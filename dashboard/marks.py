@@ -8,7 +8,7 @@ import numpy as np
 
 from cockpit.dashboard.scene import STEPS, Scene
 from cockpit.dashboard.theme import Json, Palette, axis, plain, shorten, typed
-from cockpit.drawing.timeline import Timeline
+from cockpit.drawing.timeline import DAY, Timeline
 from cockpit.store import Event
 
 EVENTS_HEIGHT = 0.05  # the events' own strip above the step axis, as a share of the plot
@@ -59,11 +59,12 @@ def time_axis(scene: Scene) -> Json:
     """The axis of steps or of time, with a line under the pointer that other figures show too."""
     crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
     style = {"spikedash": "dot", "spikecolor": scene.colours.muted}
-    brief = scene.timeline.length < BRIEF
+    length = scene.timeline.length
+    clock = "%H:%M:%S" if length < BRIEF else "%H:%M" if length < DAY else "%-d %b %H:%M"
     kinds: dict[str, Json] = {
         "step": {"type": "linear", "tickformat": ",~d"},
         "log": {"type": "log", "tickformat": ",~d", "dtick": 1},
-        "wall": {"type": "date", "nticks": 5, "tickformat": "%H:%M:%S\n%-d %b" if brief else "%H:%M\n%-d %b"},
+        "wall": {"type": "date", "nticks": 5, "tickformat": clock},
         "relative": {"type": "linear", "tickformat": ",~r"},
     }
     kind = {"nticks": 7, "dtick": None, "tickformat": None, "tickangle": 0} | kinds[scene.timeline.measure]

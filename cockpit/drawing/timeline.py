@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -13,6 +14,7 @@ from cockpit.store import Column
 Measure: TypeAlias = Literal["step", "log", "wall", "relative"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
+DAY = 86_400.0  # seconds
 FIRST = 0.5  # where a logarithmic axis shows step 0
 UNITS = ((300.0, 1.0, "seconds"), (5 * 3600.0, 60.0, "minutes"), (float("inf"), 3600.0, "hours"))
 VEIL_BEYOND = 0.02  # of the run: what is drawn at the last step is veiled in full
@@ -52,7 +54,9 @@ class Timeline:
     @property
     def title(self) -> str:
         """The axis' name."""
-        names = {"step": "step", "log": "step", "wall": "time of day, UTC", "relative": f"{self._unit[1]} of training"}
+        began = datetime.fromtimestamp(self.created, timezone.utc)
+        day = f"{began:%Y-%m-%d}, UTC" if self.length < DAY else "time of day, UTC"
+        names = {"step": "step", "log": "step", "wall": day, "relative": f"{self._unit[1]} of training"}
         return names[self.measure]
 
     @property

@@ -63,3 +63,8 @@ def test_what_lies_beyond_the_last_step_lies_right_of_it(measure, step):
     first, last = axis.at(0), axis.at(50)
     assert axis.beyond(axis.at(step), first, last) > last
     assert axis.beyond(last, first, last) - last < 0.2 * (last - first) + 2000
+
+
+def test_the_time_of_day_is_that_of_a_named_day():
+    assert timeline("wall").title == "1970-01-01, UTC"
+    assert Timeline("wall", STEPS.astype(float), TIMES * 1000).title == "time of day, UTC"
