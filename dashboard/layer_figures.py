@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 from cockpit.dashboard.lines import Curve, Strip, strips_figure
 from cockpit.dashboard.marks import step_marks
 from cockpit.dashboard.scene import Scene
-from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, number, plain, shorten, typed
+from cockpit.dashboard.theme import (
+    ROW_HEIGHT,
+    SCALE,
+    Drawing,
+    Json,
+    Palette,
+    axis,
+    base_layout,
+    number,
+    plain,
+    shorten,
+    typed,
+)
 from cockpit.drawing.quantiles import on_one_axis, quantiles
 from cockpit.store import Column
 
@@ -56,7 +68,7 @@ def draw_map(
         "hoverongaps": False,
         "zmin": low,
         "zmax": high,
-        "colorscale": shades(colours),
+        "colorscale": [list(stop) for stop in SCALE],
         "colorbar": _legend(shade, (low, high), log, title, colours),
     }
     layout = base_layout(colours, top=TOP, bottom=BOTTOM, left=8, right=8)
@@ -69,11 +81,6 @@ def draw_map(
     hidden = int(np.count_nonzero(values <= 0)) if log else 0
     words = f"{hidden} values at or below 0 have no colour on a logarithmic scale." if hidden else ""
     return Drawing({"data": [trace], "layout": layout}, words=words, height=height)
-
-
-def shades(colours: Palette) -> list[list[float | str]]:
-    """From the paper's colour to the ink's: darker is more on light paper, lighter on dark."""
-    return [[0, colours.grid], [0.55, colours.run], [1, colours.ink]]
 
 
 def _ends(shade: NDArray[np.float64]) -> tuple[float, float]:

@@ -135,18 +135,18 @@ def test_a_heading_opens_its_panel_in_full_and_escape_and_back_return(page, serv
     page.settled()
     assert query(page) == {"run": "net", "view": "Panel", "panel": "update"}
     page.page.keyboard.press("Escape")
-    page.until(lambda: query(page)["view"] == "Now")
+    page.until(lambda: query(page)["view"] == FIRST)
     page.settled()
     page.page.get_by_role("link", name="Update over weight").click()
     page.page.locator(".explained").wait_for()
     page.page.go_back()
-    page.until(lambda: query(page)["view"] == "Now")
+    page.until(lambda: query(page)["view"] == FIRST)
     page.settled()  # what is asked for when the page is left would count as failed
     page.page.goto(server.url + "?run=net&view=Panel&panel=update&step=40")
     page.page.locator(".explained").wait_for()
     page.settled()
     page.page.keyboard.press("Escape")
-    page.until(lambda: query(page) == {"run": "net", "view": "Now", "step": "40"})
+    page.until(lambda: query(page) == {"run": "net", "view": FIRST, "step": "40"})
 
 
 def test_the_log_box_and_the_slider_work_in_full_too(page, server, layered):
