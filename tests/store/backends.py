@@ -1,16 +1,18 @@
 """The databases that hold logs, as a test sees them: where runs go, and what somebody else may do to them."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from private_postgres import Server
 
 from cockpit.store import Writer
 
 NAMES = ("file", "postgresql")
+
+Somewhere: TypeAlias = Callable[[], AbstractContextManager[str]]
 
 
 class Backend(Protocol):

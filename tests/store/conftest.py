@@ -1,7 +1,9 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> backends.Backend:
     if getattr(request, "param", "file") == "file":
         return backends.Files(tmp_path)
     return backends.Postgres(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="session", params=backends.NAMES)
+def somewhere(request: pytest.FixtureRequest) -> backends.Somewhere:
+    """``with somewhere() as place:`` is a place for one run that is not there yet, as often as a test needs one."""
+    if request.param == "file":
+        return tempfile.TemporaryDirectory
+    server = request.getfixturevalue("postgres")
+    return lambda: nullcontext(f"{server.empty()}/run")
 
 
 @pytest.fixture

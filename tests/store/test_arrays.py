@@ -1,12 +1,11 @@
 """Arrays of any shape come back from the log as they were, bit for bit, and take no more room than their bits."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
-from backends import Backend
+from backends import Backend, Somewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
@@ -35,15 +34,15 @@ def assert_same_bits(found: Mapping[str, np.ndarray], given: Mapping[str, np.nda
         assert found[name].tobytes() == array.tobytes()
 
 
-@given(st.dictionaries(st.integers(-3, 9), by_name, min_size=1))
+@given(log=st.dictionaries(st.integers(-3, 9), by_name, min_size=1))
 @settings(max_examples=40, deadline=None)
-def test_arrays_come_back_bit_for_bit(log: dict[int, dict[str, np.ndarray]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        writer = Writer(directory, Header("run", 0.0))
+def test_arrays_come_back_bit_for_bit(log: dict[int, dict[str, np.ndarray]], somewhere: Somewhere) -> None:
+    with somewhere() as place:
+        writer = Writer(place, Header("run", 0.0))
         for step, given_ in log.items():
             writer.put(step, 0.5 * step, {"theta": Reading(1.0, arrays=given_)})
         writer.close()
-        run = load_run(directory)
+        run = load_run(place)
         assert run.reader.events() == []
         held = run["theta"].arrays
         assert held is not None

@@ -1,13 +1,15 @@
 """Runs that go on, and at an earlier step than they had reached."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
+from backends import Backend
 
 from cockpit.reading import Reading
 from cockpit.store import Reader, Store, Writer
+
+EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
 
@@ -25,7 +27,7 @@ def begun(start: Start) -> Writer:
     return writer
 
 
-def test_what_an_attempt_overtakes_is_seen_only_on_request(start: Start, tmp_path: Path) -> None:
+def test_what_an_attempt_overtakes_is_seen_only_on_request(start: Start, backend: Backend) -> None:
     begun(start)
     writer = start(resume=3000)
     reader = Reader(writer.path)
@@ -44,7 +46,7 @@ def test_what_an_attempt_overtakes_is_seen_only_on_request(start: Start, tmp_pat
     assert [(each.number, each.first_step) for each in reader.attempts()] == [(1, 0), (2, 3000)]
     warnings = [event.text for event in reader.events() if event.kind == "warning"]
     assert warnings == [f"{1.0 if step < 3000 else 2.0} at {step}" for step in range(3500)]
-    (summary,) = Store(tmp_path).runs()
+    (summary,) = Store(backend.logs).runs()
     assert (summary.last_step, summary.last_loss, summary.latest) == (3499, 2.0, {"loss": 2.0, "norm": 2.0})
 
 

@@ -11,7 +11,18 @@ from cockpit.store import Header, Store, Writer
 EVERY_DATABASE = True
 
 Start = Callable[..., Writer]
-NAMES = ("plain", "with blank", 'it\'s "quoted"', "ünïcødé-日本", "deep/er/run", "50% off?#&;", "-rf", "...", "a\nb")
+NAMES = (
+    "plain",
+    "<b>bold</b> & \N{ROCKET}",
+    "with blank",
+    'it\'s "quoted"',
+    "ünïcødé-日本",
+    "deep/er/run",
+    "50% off?#&;",
+    "-rf",
+    "...",
+    "a\nb",
+)
 
 
 def finished(start: Start, name: str, created: float = 1.7e9, loss: float | None = 1.0) -> Path:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from backends import Somewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,7 +145,7 @@ def ask(reader: Reader, model: Model, cursors: list[tuple[int, int]]) -> None:
 class Play:
     """A log that is written, and its model."""
 
-    directory: Path
+    place: str
     model: Model = field(default_factory=Model)
     cursors: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
     clock: float = 0.0
@@ -155,7 +154,7 @@ class Play:
         self.writer = self.begun(False)
 
     def begun(self, resume: bool | int) -> Writer:
-        return Writer(self.directory, Header("run", 0.0), resume=resume, flush_interval=60.0)
+        return Writer(self.place, Header("run", 0.0), resume=resume, flush_interval=60.0)
 
     def put(self, step: int, norm: Value, layers: Value, hist: Value) -> None:
         self.clock += 0.25
@@ -187,11 +186,11 @@ class Play:
         assert [event.text for event in reader.events() if event.kind == "error"] == []
 
 
-@given(operations)
+@given(actions=operations)
 @settings(max_examples=25, deadline=None)
-def test_a_log_answers_as_a_list_of_all_points_would(actions: list[tuple[Any, ...]]) -> None:
-    with tempfile.TemporaryDirectory() as directory, short_tails():
-        play = Play(Path(directory))
+def test_a_log_answers_as_a_list_of_all_points_would(actions: list[tuple[Any, ...]], somewhere: Somewhere) -> None:
+    with somewhere() as place, short_tails():
+        play = Play(place)
         try:
             for what, *arguments in actions:
                 getattr(play, what)(*arguments)

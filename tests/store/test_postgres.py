@@ -12,7 +12,7 @@ from private_postgres import PASSWORD, Absent, Server, private_server
 
 from cockpit.reading import Reading
 from cockpit.run import list_runs, load_run
-from cockpit.store import Header, Reader, Store, UnreadableLog, Writer, drain
+from cockpit.store import Header, Reader, RunIsLive, Store, UnreadableLog, Writer, drain
 
 Start = Callable[..., Writer]
 Child = Callable[..., Any]
@@ -203,6 +203,98 @@ def test_runs_do_not_see_each_other(start: Start) -> None:
         assert len(reader.column("loss", "layers")) == 50
         assert {event.text for event in reader.events()} == {f"{number}"}
         assert reader.document("number") == number
+
+
+KILLED = """
+import sys, time
+from cockpit.reading import Reading
+from cockpit.store import Header, Writer
+writer = Writer(sys.argv[1], Header("run", time.time()))
+for step in range(10**9):
+    writer.put(step, 0.01 * step, {"loss": Reading(float(step), {"a": float(step)})})
+    print(step, time.time(), flush=True)
+    time.sleep(0.005)
+"""
+
+
+def test_a_killed_process_loses_at_most_a_second_and_its_run_goes_on(child: Child, backend: backends.Backend) -> None:
+    where = f"{backend.logs}/run"
+    process = child(KILLED, where)
+    handed = [process.stdout.readline().split() for _ in range(300)]
+    with pytest.raises(RunIsLive, match=f"process {process.pid} on"):
+        begun(where, resume=True)
+    process.kill()
+    killed = time.time()
+    handed += [line.split() for line in process.stdout]
+    process.wait()
+    reader = Reader(where)
+    assert reader.state() == "crashed"
+    safe = max(int(step) for step, moment in handed if float(moment) < killed - 1.0)
+    for kind in ("scalar", "layers"):
+        column = reader.column("loss", kind)
+        assert list(column.steps) == list(range(len(column)))
+        assert len(column) > safe
+    writer = begun(where, resume=True)
+    writer.put(len(column), 9.0, {"loss": Reading(-1.0)})
+    writer.close()
+    assert reader.column("loss").values[-1] == -1.0
+
+
+def test_two_readers_beside_a_writing_process_see_every_step(child: Child, backend: backends.Backend) -> None:
+    where = f"{backend.logs}/run"
+    process = child(KILLED, where)
+    process.stdout.readline()
+    readers = Reader(where), Store(backend.logs).open("run")
+    seen: list[list[int]] = [[], []]
+    cursors, deadline = [0, 0], time.monotonic() + 30
+    while min(map(len, seen)) < 200 and time.monotonic() < deadline:
+        for number, reader in enumerate(readers):
+            cursor = reader.cursor()
+            if any(series.key == "loss" for series in reader.series()):
+                new = reader.column("loss", since=cursors[number]).steps.tolist()
+                seen[number] += [step for step in new if step not in seen[number]]
+            cursors[number] = cursor
+        time.sleep(0.05)
+    for steps in seen:
+        assert steps == list(range(len(steps)))
+        assert len(steps) >= 200
+
+
+def test_a_silent_writer_on_another_machine_counts_as_crashed_by_the_servers_clock(
+    start: Start, backend: backends.Backend
+) -> None:
+    writer = start()
+    writer.close()
+    reader = Reader(writer.path)
+    for age, state in ((2, "running"), (30, "crashed")):
+        then = f"extract(epoch FROM clock_timestamp()) - {age}"
+        backend.tamper(writer, f"UPDATE run SET host = 'elsewhere', state = 'running', heartbeat = {then}")
+        assert reader.state() == state
+        assert [summary.state for summary in Store(backend.logs).runs()] == [state]
+
+
+def test_runs_are_annotated_and_deleted(start: Start, backend: backends.Backend) -> None:
+    for name in ("a", "a/below"):
+        writer = start(name, header=Header(name, 1.0, tags=("begun with",)))
+        writer.put(0, 0.0, {"loss": Reading(1.0)})
+    store = Store(backend.logs)
+    store.annotate("a", notes="diverges <b>late</b>")
+    store.annotate("a", tags=["good"])
+    assert {(each.name, each.tags, each.notes) for each in store.runs()} == {
+        ("a", ("good",), "diverges <b>late</b>"),
+        ("a/below", ("begun with",), ""),
+    }
+    store.annotate("a", notes="")
+    assert load_run(f"{backend.logs}/a").notes == ""
+    assert {(each.name, each.notes) for each in store.runs()} == {("a", ""), ("a/below", "")}
+    writer.close()
+    store.delete("a/below")
+    with pytest.raises(RunIsLive, match="'a' is being written"):
+        store.delete("a")
+    assert [each.name for each in store.runs()] == ["a"]
+    assert backend.tamper(writer, "SELECT count(DISTINCT run) FROM point") == [(1,)]
+    with pytest.raises(KeyError, match="there is no run 'a/below'"):
+        store.annotate("a/below", notes="gone")
 
 
 def test_a_server_is_required_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Whatever an instrument may return comes back from the log as it was."""
 
 import math
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import Somewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,13 +50,13 @@ logs = st.lists(st.tuples(steps, st.fixed_dictionaries({}, optional=series)), ma
 
 
 @contextmanager
-def written(log: list[tuple[int, dict[str, Reading]]]) -> Iterator[Reader]:
-    with tempfile.TemporaryDirectory() as directory:
-        writer = Writer(directory, Header("run", 0.0))
+def written(log: list[tuple[int, dict[str, Reading]]], somewhere: Somewhere) -> Iterator[Reader]:
+    with somewhere() as place:
+        writer = Writer(place, Header("run", 0.0))
         for step, readings in log:
             writer.put(step, 0.5, readings)
         writer.close()
-        yield Reader(directory)
+        yield Reader(place)
 
 
 def expected(log: list[tuple[int, dict[str, Reading]]], key: str) -> dict[str, dict[int, Any]]:
@@ -97,11 +97,11 @@ def check_histogram(column: Column, value: Value, *where: int) -> None:
         assert (at[len(edges) :] == edges[-1]).all()
 
 
-@given(logs)
+@given(log=logs)
 @settings(max_examples=40, deadline=None)
-def test_numbers_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]]) -> None:
+def test_numbers_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]], somewhere: Somewhere) -> None:
     values = expected(log, "norm")
-    with written(log) as reader:
+    with written(log, somewhere) as reader:
         assert [event for event in reader.events() if event.kind == "error"] == []
         if values["norm"]:
             column = reader.column("norm")
@@ -123,9 +123,11 @@ def test_numbers_come_back_as_they_were(log: list[tuple[int, dict[str, Reading]]
 @pytest.mark.parametrize(("key", "kind"), [("hist", "histogram"), ("pairs", "histogram2d")])
 @given(log=logs)
 @settings(max_examples=40, deadline=None)
-def test_histograms_come_back_as_they_were(key: str, kind: str, log: list[tuple[int, dict[str, Reading]]]) -> None:
+def test_histograms_come_back_as_they_were(
+    key: str, kind: str, log: list[tuple[int, dict[str, Reading]]], somewhere: Somewhere
+) -> None:
     values = expected(log, key)
-    with written(log) as reader:
+    with written(log, somewhere) as reader:
         assert [event for event in reader.events() if event.kind == "error"] == []
         kinds = {series.kind for series in reader.series() if series.key == key}
         if any(value is not None for value in values[key].values()):
@@ -147,15 +149,15 @@ def test_histograms_come_back_as_they_were(key: str, kind: str, log: list[tuple[
                     check_histogram(column, layers[step].get(name), at, place)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.floats()), min_size=1, max_size=8))
+@given(log=st.lists(st.tuples(st.integers(0, 3), st.floats()), min_size=1, max_size=8))
 @settings(max_examples=20, deadline=None)
-def test_user_metrics_come_back_as_they_were(log: list[tuple[int, float]]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        writer = Writer(directory, Header("run", 0.0))
+def test_user_metrics_come_back_as_they_were(log: list[tuple[int, float]], somewhere: Somewhere) -> None:
+    with somewhere() as place:
+        writer = Writer(place, Header("run", 0.0))
         for step, value in log:
             writer.scalars(step, 0.0, {"valid/accuracy": value})
         writer.close()
-        column = Reader(directory).column("valid/accuracy")
+        column = Reader(place).column("valid/accuracy")
     last = dict(log)
     assert list(column.steps) == sorted(last)
     np.testing.assert_array_equal(column.values, [last[step] for step in sorted(last)])
