@@ -76,7 +76,19 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 def _add_dashboard(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_dashboard)
     command.add_argument("logdir", nargs="?", default="runs", help="directory of runs, or a database (%(default)s)")
-    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="loopback address (%(default)s)")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on (%(default)s); others ask for a token",
+    )
+    command.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name that the page may be asked for by; again",
+    )
     command.add_argument("--port", type=_port, metavar="N", help="port (8765); 0 takes a free one")
 
 
@@ -178,7 +190,7 @@ def _dashboard(options: argparse.Namespace) -> None:
     place = _place(options.logdir)
     if isinstance(place, Path) and not place.is_dir():
         raise UsageError(f"there is no directory {place}; runs are where `Cockpit(..., run=...)` put them")
-    server = serve(Store(place), host=options.host, port=options.port)
+    server = serve(Store(place), host=options.host, port=options.port, allow_hosts=options.allow_host)
     with server, suppress(KeyboardInterrupt):  # it may come as soon as it is offered
         print(f"{server.announcement()}\nCtrl-C ends it.", flush=True)
         server.wait()

@@ -1,19 +1,16 @@
-"""The dashboard's application: page, callbacks, and what keeps it to this machine."""
+"""The dashboard's application: page, callbacks, and who may ask for them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dash import Dash
-from flask import Response, request
 
 from cockpit.dashboard.callbacks import register
+from cockpit.dashboard.guard import THIS_MACHINE, Access, protect
 from cockpit.dashboard.layout import skeleton
 from cockpit.dashboard.source import Sources
 from cockpit.store import Store
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="#0060a8"/>'
@@ -38,13 +35,12 @@ _INDEX = f"""<!DOCTYPE html>
 </html>"""
 
 
-def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK) -> Dash:
+def create_app(store: Store, access: Access = THIS_MACHINE) -> Dash:
     """The dashboard for the runs of ``store``; ``create_app(store).server`` is its WSGI application.
 
     Args:
         store: The runs. There may be none yet; they appear as they come.
-        hosts: Names under which the page may be asked for. A request with another ``Host`` is refused: a page elsewhere
-            could otherwise have its own name point to this machine and read the runs.
+        access: From where it may be asked for, and by whom; by default from this machine, by everybody on it.
     """
     app = Dash(
         __package__,
@@ -58,28 +54,5 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK) -> Dash:
     )
     app.layout = skeleton()
     register(app, Sources(store))
-    _keep_to_itself(app, hosts)
+    protect(app, access)
     return app
-
-
-def _keep_to_itself(app: Dash, hosts: Collection[str]) -> None:
-    """Refuse requests that name another host, and have the browser ask no other server for anything."""
-    scripts = " ".join(app.csp_hashes())
-    policy = (
-        f"default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-    )
-
-    def refuse_foreign_hosts() -> Response | None:
-        if urlsplit(f"//{request.host}").hostname in hosts:
-            return None
-        return Response(f"This dashboard answers to {', '.join(sorted(hosts))} only.", 403, mimetype="text/plain")
-
-    def restrict(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-    app.server.before_request(refuse_foreign_hosts)
-    app.server.after_request(restrict)

@@ -1,23 +1,26 @@
-"""Serving the dashboard on this machine's own address."""
+"""Serving the dashboard: on this machine's own address, on others only to who has the token."""
 
 from __future__ import annotations
 
 import errno
 import getpass
 import os
+import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from waitress import create_server, wasyncore
 
-from cockpit.dashboard.app import LOOPBACK, create_app
+from cockpit.dashboard.app import create_app
+from cockpit.dashboard.guard import LOOPBACK, Access
 from cockpit.store import Store
 
 PORT = 8765
+ANYWHERE = ("0.0.0.0", "::")  # all addresses of this machine
 THREADS = 8
 LARGEST = 64 * 1024 * 1024  # bytes of an answer that is kept in memory; larger ones go through a file
 
@@ -27,10 +30,14 @@ class Server:
 
     Attributes:
         url: Where it is; the port may differ from the one asked for.
+        token: What a browser must bring once, as ``?token=…``; ``None`` where everybody on this machine is let in.
     """
 
-    def __init__(self, app: Any, listener: socket.socket):
+    def __init__(self, app: Any, listener: socket.socket, token: str | None = None):
         host, self._port = listener.getsockname()[:2]
+        if host in ANYWHERE:
+            host = _own_address(listener.family)
+        self.token = token
         self._server = create_server(app, sockets=[listener], threads=THREADS, outbuf_overflow=LARGEST)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         self._thread = threading.Thread(target=self._server.run, name="cockpit-dashboard", daemon=True)
@@ -45,7 +52,12 @@ class Server:
         self.stop()
 
     def announcement(self, environment: Mapping[str, str] = os.environ) -> str:
-        """What to tell the user: the address and, in a remote session, how to reach it from their own machine."""
+        """What to tell the user: the address, this once with the token, and how to reach it from their own machine."""
+        if self.token:
+            return (
+                f"Dashboard: {self.url}/?token={self.token}\n"
+                "Whoever has this address sees the runs and may delete them. What is sent is not encrypted."
+            )
         lines = [f"Dashboard: {self.url}"]
         connection = environment.get("SSH_CONNECTION", "").split()
         if len(connection) == 4:  # client address and port, server address and port
@@ -70,16 +82,21 @@ class Server:
         wasyncore.close_all(self._server._map, ignore_all=True)
 
 
-def serve(store: Store | str | Path, *, host: str = "127.0.0.1", port: int | None = None) -> Server:
+def serve(
+    store: Store | str | Path, *, host: str = "127.0.0.1", port: int | None = None, allow_hosts: Sequence[str] = (),
+    frames: Sequence[str] = (),
+) -> Server:  # fmt: skip
     """Serve the dashboard in the background.
 
     Args:
         store: The runs, or the directory they are in.
-        host: A loopback address of this machine.
+        host: An address of this machine. One that others can reach asks for :attr:`Server.token`.
         port: By default 8765. A port that is taken is no error: a free one is used, see :attr:`Server.url`. 0: any.
+        allow_hosts: Further names that the page may be asked for by, such as one that a proxy has. Others then reach
+            it, so the token is asked for.
+        frames: Origins of pages that may show the dashboard within themselves.
 
     Raises:
-        PermissionError: For an address that other machines can reach.
         OSError: If no port can be opened.
 
     Example:
@@ -87,14 +104,25 @@ def serve(store: Store | str | Path, *, host: str = "127.0.0.1", port: int | Non
         ...     server.url.startswith("http://127.0.0.1:")
         True
     """
-    if host not in LOOPBACK:
-        raise PermissionError(
-            f"the dashboard is served on {' or '.join(LOOPBACK)}, not on {host!r}, where everybody in the network "
-            "could read your runs. From another machine use: ssh -L 8765:127.0.0.1:8765 USER@THIS_MACHINE"
-        )
+    private = host in LOOPBACK and not allow_hosts
+    token = None if private else secrets.token_urlsafe(32)
+    named = () if host in ANYWHERE else (host,)
+    hosts = [name.lower() for name in (*LOOPBACK, *named, *allow_hosts)]
     listener = _listen(host, PORT if port is None else port)
-    app = create_app(store if isinstance(store, Store) else Store(store))
-    return Server(app.server, listener)
+    access = Access(hosts, host in ANYWHERE, token, frames)
+    app = create_app(store if isinstance(store, Store) else Store(store), access)
+    return Server(app.server, listener, token)
+
+
+def _own_address(family: int) -> str:
+    """The address that others reach this machine by; its loopback address where it has no network."""
+    remote, own = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("192.0.2.1", "127.0.0.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((remote, 9))  # an address that nobody has: asks which way it would go, sends nothing
+        except OSError:
+            return own
+        return str(probe.getsockname()[0])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -108,9 +108,9 @@ class Drawing:
 
 
 def plain(text: str) -> str:
-    """Text that plotly shows as it is: plotly would read ``<b>`` and ``<a href=…>`` as markup."""
+    """Text that plotly shows as it is: plotly would read ``<b>`` and ``<a href=…>`` as markup, and fill in ``%{y}``."""
     visible = "".join(character if character.isprintable() else " " for character in text)
-    return visible.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return visible.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%&#123;")
 
 
 def typed(values: NDArray[Any]) -> Json:

@@ -5,6 +5,7 @@ import sys
 from datetime import datetime
 from math import nan
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_export_writes_json_to_a_file(logdir, capsys):
     [
         (["runs", "{}/nowhere"], "no directory"),
         (["dashboard", "{}/nowhere"], "no directory"),
-        (["dashboard", "{}", "--host", "0.0.0.0"], "ssh -L"),
+        (["dashboard", "{}", "--host", "192.0.2.5"], "assign"),
         (["export", "{}/frist", "--to", "csv"], "did you mean"),
         (["export", "{}/broken", "--to", "csv"], "broken"),
         (["export", "{}/first", "--to", "csv", "--output", "{}/nowhere/file"], "nowhere/file"),
@@ -118,6 +119,20 @@ def test_the_dashboard_serves_until_ctrl_c(logdir):
             assert page.status == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+
+
+def test_the_dashboard_on_all_addresses_prints_its_token_once(logdir):
+    command = [Path(sys.executable).with_name("cockpit"), "dashboard", logdir, "--port", "0", "--host", "0.0.0.0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        address, token = process.stdout.readline().split()[-1].split("/?token=")
+        port = address.rpartition(":")[2]
+        with pytest.raises(HTTPError, match="401"):
+            urlopen(f"http://127.0.0.1:{port}", timeout=30)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(timeout=30) == 0
+    assert "not encrypted" in rest
+    assert token not in rest
 
 
 def test_export_says_which_arrays_it_leaves_out(tmp_path, capsys):

@@ -39,9 +39,9 @@ def test_the_default_port_is_fixed():
     assert PORT == 8765
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org"])
-def test_addresses_that_others_can_reach_are_refused(tmp_path, host):
-    with pytest.raises(PermissionError, match="ssh -L"):
+@pytest.mark.parametrize("host", ["192.0.2.5", "nowhere.invalid"])
+def test_an_address_that_is_not_this_machines_is_an_error(tmp_path, host):
+    with pytest.raises(OSError, match=r"assign|resolution|known|address"):
         serve(tmp_path, host=host, port=0)
 
 

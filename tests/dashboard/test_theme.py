@@ -27,6 +27,10 @@ def test_markup_becomes_text():
     assert plain('<a href="x">&</a>') == '&lt;a href="x"&gt;&amp;&lt;/a&gt;'
 
 
+def test_what_plotly_would_fill_in_stays_as_it_is():
+    assert "%{" not in plain("%{y} %{customdata[0]}")
+
+
 def test_control_characters_become_spaces():
     assert plain("a\nb\0c\u202ed") == "a b c d"
 
