@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cockpit.instrument import Instrument as Instrument
     from cockpit.instrument import register as register
+    from cockpit.notebook import show as show
     from cockpit.panel import Panel as Panel
     from cockpit.plotter import CockpitPlotter as CockpitPlotter
     from cockpit.reading import Histogram as Histogram
@@ -41,6 +42,7 @@ _HOMES = {
     "load_run": "cockpit.run",
     "log_spaced": "cockpit.schedule",
     "register": "cockpit.instrument",
+    "show": "cockpit.notebook",
 }
 
 __all__ = sorted(_HOMES)

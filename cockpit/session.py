@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from cockpit.clash import check_for_clash
 from cockpit.instrument import Instrument, resolve
 from cockpit.json_log import output_of, write_json
+from cockpit.notebook import show
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule
@@ -151,6 +152,11 @@ class Cockpit(Dispatched):
         """Waits until what was read so far is in the log, five seconds at most."""
         if self.enabled:
             self._writer.flush()
+
+    def show(self, *, height: int = 900) -> None:
+        """Displays this run's dashboard, live, below the cell of a notebook, see :func:`cockpit.show`."""
+        if self.run is not None:
+            show(self.run, height=height)
 
     def write(self, logpath: str | Path) -> None:
         """Writes what was read so far as the JSON that f-dangel/cockpit's plotter reads.

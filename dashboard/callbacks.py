@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, callback_context, no_update
@@ -22,10 +23,25 @@ LIST_EVERY = 5  # ticks between looks at the list of runs
 PARTS = {"figure": "figure", "empty": "children", "words": "children", "notice": "children", "plot": "style"}
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The list of runs at one of its revisions."""
+
+    revision: int
+    all: Sequence[RunSummary]
+
+
 def register(app: Dash, sources: Sources) -> None:
     """Connect the page to the runs."""
     outputs = [Output({"part": kind, "panel": ALL}, prop) for kind, prop in PARTS.items()]
-    single = {"view": "children", "status": "children", "run": "data", "view-select": "data", "shown": "data"}
+    single = {
+        "view": "children",
+        "status": "children",
+        "run": "data",
+        "view-tabs": "data",
+        "view-select": "data",
+        "shown": "data",
+    }
     outputs += [Output(name, prop) for name, prop in single.items()]
     outputs += [Output("tick", "interval"), Output("tick", "max_intervals")]
 
@@ -40,6 +56,9 @@ def register(app: Dash, sources: Sources) -> None:
     )
     def refresh(ticks: int | None, choice: object, again: int, shown: dict[str, Any] | None) -> list[Any]:
         on_page = [entry["id"]["panel"] for entry in callback_context.outputs_list[0]]
+        by_hand = callback_context.triggered_id == "again"
+        if by_hand:
+            sources.listing.look(anew=True)
         list_runs = callback_context.triggered_id != "tick" or (ticks or 0) % LIST_EVERY == 0
         return answer(sources, Choice.from_page(choice), shown or {}, on_page, list_runs=list_runs)
 
@@ -56,7 +75,7 @@ def _register_clientside(app: Dash) -> None:
         "start": [Input("scheme-toggle", "id")],
         "reflect": [Input("shown", "data")],
         "chooseRun": [Input("run", "value")],
-        "chooseView": [Input("view-select", "value")],
+        "chooseView": [Input("view-select", "value"), Input("view-tabs", "value")],
         "chooseMore": [Input("more", "data")],
         "chooseMeasure": [Input("measure", "value")],
         "smooth": [Input("smooth", "value")],
@@ -66,6 +85,7 @@ def _register_clientside(app: Dash) -> None:
         "slide": [Input("slider", "value")],
         "follow": [Input("follow", "checked")],
         "play": [Input("play", "n_clicks"), State("speed", "value")],
+        "openKeys": [Input("keys-open", "n_clicks")],
         "toggleScheme": [Input("scheme-toggle", "n_clicks")],
         "switchLog": [Input(logs, "checked"), State(logs, "id")],
         "zoom": [Input(figures, "relayoutData"), State(figures, "id")],
@@ -88,13 +108,13 @@ def answer(
         list_runs: Whether to look for other runs.
     """
     try:
-        runs = sources.store.runs() if list_runs or not shown.get("run") else None
+        runs = _listed(sources, shown) if list_runs or not shown.get("run") else None
     except ConnectionError as error:  # a database that is away; the page asks again by itself
         return _without_run(shown, on_page, None, str(error))
     view = VIEWS.get(choice.view or "")
     if view is not None and not view.of_run:
         return _of_view(view, Look(sources, choice, None), shown, on_page, runs)
-    name = choice.run or shown.get("run") or choose_run(runs or [])
+    name = choice.run or shown.get("run") or choose_run(sources.listing.runs())
     if name is None:
         return _without_run(shown, on_page, runs, _no_runs(sources))
     try:
@@ -106,7 +126,14 @@ def answer(
         return _without_run(shown, on_page, runs, explain(error))
 
 
-def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None) -> list[Any]:
+def _listed(sources: Sources, shown: dict[str, Any]) -> Runs | None:
+    """The list of runs; ``None`` where the page has it already."""
+    listing = sources.listing
+    listing.look(anew=not listing.revision)  # as long as there are none, the first is waited for
+    return None if shown.get("listed") == listing.revision else Runs(listing.revision, listing.runs())
+
+
+def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None) -> list[Any]:
     """The outputs for a run: new cards where other panels stand on the page, else the panels that have changed."""
     state = _state(page, shown, runs, page.arrangement.names)
     parts: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
@@ -118,17 +145,15 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Seq
         parts = _parts(page, shown, on_page, redrawn)
     moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
-    top, views = (strip(page), _views(page)) if moved else (no_update, no_update)
-    return [*parts, children, top, _options(runs), views, state, *_pace(state)]
+    top, menu = (strip(page), _menu(page.views)) if moved else (no_update, no_update)
+    return [*parts, children, top, _options(runs), menu, menu, state, *_pace(state)]
 
 
-def _of_view(
-    view: View, at: Look, shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None
-) -> list[Any]:
+def _of_view(view: View, at: Look, shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None) -> list[Any]:
     """The outputs for a view of its own: its components where another one stands on the page, and what is shown."""
-    page, choice = at.page, at.choice
+    page = at.page
     held = view.panels(at) if page else ()
-    state = _state(page, shown, runs, held) if page else _state_without_page(choice, shown)
+    state = _state(page, shown, runs, held) if page else _state_without_page(at, shown, runs)
     state |= {"view": view.name, "identity": [view.name, *view.identity(at)]}
     parts: list[list[Any]] = [[no_update] * len(on_page) for _ in PARTS]
     children: Any = no_update
@@ -140,29 +165,44 @@ def _of_view(
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     top = strip(page) if page else []
     pace = _pace(state) if page else (IDLE, -1)
-    return [*parts, children, top, _options(runs), _views(page), state, *pace]
+    menu = _menu(state["screens"])
+    return [*parts, children, top, _options(runs), menu, menu, state, *pace]
 
 
-def _state_without_page(choice: Choice, shown: dict[str, Any]) -> dict[str, Any]:
+def _state_without_page(at: Look, shown: dict[str, Any], runs: Runs | None) -> dict[str, Any]:
     """What a view shows that is of no single run; the run that was looked at before is kept in mind."""
-    run = choice.run or shown.get("run")
-    return {"serial": shown.get("serial", 0) + 1, "run": run, "scheme": choice.scheme, "more": dict(choice.more)}
+    run = at.choice.run or shown.get("run")
+    return {
+        "serial": shown.get("serial", 0) + 1,
+        "run": run,
+        "listed": runs.revision if runs else shown.get("listed"),
+        "screens": shown.get("screens") or _screens(at, run),
+        "scheme": at.choice.scheme,
+        "more": dict(at.choice.more),
+    }
 
 
-def _views(page: Page | None) -> list[str]:
-    """The menu: screens of the run, then the views of their own."""
-    return [*(page.views if page else ()), *VIEWS]
+def _screens(at: Look, run: str | None) -> list[str]:
+    """The screens that lead back to a run; none where none can be read."""
+    name = run or choose_run(at.sources.listing.runs())
+    try:
+        return look(at.sources, at.choice, name).views if name else []
+    except (KeyError, UnreadableLog):
+        return []  # the view that is asked for says which runs cannot be read
 
 
-def _state(
-    page: Page, shown: dict[str, Any], runs: Sequence[RunSummary] | None, names: Sequence[str]
-) -> dict[str, Any]:
+def _menu(screens: Sequence[str]) -> list[str]:
+    """Screens of the run, then the views of their own."""
+    return [*screens, *VIEWS]
+
+
+def _state(page: Page, shown: dict[str, Any], runs: Runs | None, names: Sequence[str]) -> dict[str, Any]:
     """What the page will show, with the panels ``names``, as JSON keeps it."""
     first, last = page.span
     others = (
         shown.get("others", False)
         if runs is None
-        else any(run.state == "running" for run in runs if run.name != page.run)
+        else any(run.state == "running" for run in runs.all if run.name != page.run)
     )
     zoom = {name: list(ends) for name, ends in page.choice.zoom.items()}
     manner = [page.choice.manner.measure, page.choice.manner.smooth]
@@ -181,6 +221,8 @@ def _state(
         "x": page.choice.manner.measure,
         "smooth": page.choice.manner.smooth,
         "others": others,
+        "listed": runs.revision if runs else shown.get("listed"),
+        "screens": page.views,
         "scheme": page.choice.scheme,
         "more": dict(page.choice.more),
     }
@@ -213,21 +255,31 @@ def _pace(state: dict[str, Any]) -> tuple[Any, Any]:
     return WAITING, -1 if state["others"] else 0
 
 
-def _options(runs: Sequence[RunSummary] | None) -> Any:
+def _options(runs: Runs | None) -> Any:
     """The run selector's choices."""
     if runs is None:
         return no_update
-    return [{"value": run.name, "label": f"{run.name} · {run.state}"} for run in runs]
+    return [{"value": run.name, "label": f"{run.name} · {run.state}"} for run in runs.all]
 
 
-def _without_run(
-    shown: dict[str, Any], on_page: Sequence[str], runs: Sequence[RunSummary] | None, text: str
-) -> list[Any]:
+def _without_run(shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None, text: str) -> list[Any]:
     """The page where no run can be shown: a sentence, and a look for runs every other second."""
-    state = {"serial": shown.get("serial", 0) + 1, "identity": ["message", text]}
+    listed = runs.revision if runs else shown.get("listed")
+    state = {"serial": shown.get("serial", 0) + 1, "identity": ["message", text], "listed": listed}
+    elsewhere = [view.name for view in VIEWS.values() if not view.of_run]
     same = shown.get("identity") == state["identity"]
     children: Component | Any = no_update if same else message(text)
-    return [*([no_update] * len(on_page) for _ in PARTS), children, [], _options(runs), [], state, IDLE, -1]
+    return [
+        *([no_update] * len(on_page) for _ in PARTS),
+        children,
+        [],
+        _options(runs),
+        elsewhere,
+        elsewhere,
+        state,
+        IDLE,
+        -1,
+    ]
 
 
 def _no_runs(sources: Sources) -> str:

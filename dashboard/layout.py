@@ -19,6 +19,15 @@ SPEEDS = ("60", "30", "10")  # seconds for a replay of the whole run
 MEASURE_NAMES = {"step": "over steps", "log": "over log steps", "wall": "over time of day", "relative": "over time"}
 FILLING = 2  # rows of panels that share the window's height
 IN_FULL = "Panel"  # the view that shows one panel alone
+KEYS = (
+    ("← →", "One step back or on; with Shift a fiftieth of the run"),
+    ("Home, End", "The first step; the latest, which is then followed"),
+    ("Space", "Play and pause"),
+    ("1 … 9", "The views in their order"),
+    ("D", "Dark or light"),
+    ("?", "This list"),
+    ("Esc", "Closes what is open"),
+)
 TICK = 1000  # milliseconds between looks at a live log
 THEME = {"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"}
 
@@ -44,6 +53,7 @@ def skeleton() -> Component:
             html.Header([_brand(), html.Div(id="status", className="status")], className="strip"),
             html.Nav(_replay(), id="replay", className="replay", **labelled("Replay")),
             html.Main(html.P("Looking for runs …", className="message"), id="view"),
+            _keys(),
         ],
         id="theme",
         theme=THEME,
@@ -64,12 +74,23 @@ def _brand() -> Component:
         comboboxProps={"width": "max-content", "position": "bottom-start"},
         **labelled("Run"),
     )
+    tabs = dmc.SegmentedControl(id="view-tabs", data=[], size="xs", className="view-tabs", **labelled("View"))
     view = dmc.Select(id="view-select", allowDeselect=False, size="xs", className="view-select", **labelled("View"))
+    keys = dmc.ActionIcon("?", id="keys-open", variant="default", size="md", **labelled("Keyboard"), n_clicks=0)
     scheme = dmc.ActionIcon(
         "◐", id="scheme-toggle", variant="default", size="md", **labelled("Dark or light"), n_clicks=0
     )
     again = dmc.ActionIcon("↻", id="again", variant="default", size="md", **labelled("Look for new runs"), n_clicks=0)
-    return html.Div([html.H1("Cockpit"), run, again, view, scheme], className="brand")
+    return html.Div([html.H1("Cockpit"), run, again, tabs, view, scheme, keys], className="brand")
+
+
+def _keys() -> Component:
+    """What the keys do; ``assets/keys.js`` does it."""
+    rows = [html.Tr([html.Td(html.Kbd(keys)), html.Td(does)]) for keys, does in KEYS]
+    dialog: Component = dmc.Modal(
+        html.Table(html.Tbody(rows), className="keys"), id="keys", title="Keyboard", opened=False
+    )
+    return dialog
 
 
 def _replay() -> list[Component]:

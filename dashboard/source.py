@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.dashboard.listing import Listing
 from cockpit.drawing.cells import columns_for
 from cockpit.drawing.timeline import Measure, Timeline
 from cockpit.store import Column, Event, Header, Reader, Series, Store
@@ -228,10 +229,18 @@ class Source:
 
 
 class Sources:
-    """The runs of a store that are being looked at, the most recent few of them kept open."""
+    """The runs of a store that are being looked at, the most recent few of them kept open.
+
+    Args:
+        store: The runs.
+
+    Attributes:
+        listing: All of them.
+    """
 
     def __init__(self, store: Store):
         self.store = store
+        self.listing = Listing(store)
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Source] = OrderedDict()
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -20,7 +20,7 @@ from cockpit.store.databases import FILE
 from cockpit.store.look import latest_values
 from cockpit.store.reader import Reader
 from cockpit.store.schema import RunIsLive, UnreadableLog, run
-from cockpit.store.sqlite import File
+from cockpit.store.sqlite import Glance
 
 _RANK = re.compile(r"rank\d+\.db")
 _SILENCE = 10.0  # seconds after which nobody writes a file of which nothing else is known
@@ -41,6 +41,8 @@ class RunSummary:
         reason: Why it is unreadable.
         notes: What somebody wrote about it since.
         latest: The last value of each scalar, by key; ``None`` where it is missing.
+        elapsed: Seconds from its beginning to its last point.
+        config: The user's hyperparameters.
     """
 
     name: str
@@ -52,6 +54,8 @@ class RunSummary:
     reason: str = ""
     notes: str = ""
     latest: Mapping[str, float | None] = field(default_factory=dict)
+    elapsed: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Directory:
@@ -69,6 +73,14 @@ class Directory:
         """All runs, the newest first. Broken files are listed with the reason."""
         summaries = [self._summary(name, path) for name, path in self._files()]
         return sorted(summaries, key=lambda summary: (-summary.created, summary.name))
+
+    def summary(self, name: str) -> RunSummary:
+        """One line of :meth:`runs`, as the run is now.
+
+        Raises:
+            KeyError: As :meth:`open`.
+        """
+        return self._summary(name, self._file(name))
 
     def open(self, name: str) -> Reader:
         """A run by its name in :meth:`runs`.
@@ -185,15 +197,14 @@ def _refuse_if_live(name: str, path: Path) -> None:
 
 
 def _read_summary(name: str, path: Path) -> RunSummary:
-    log = File(path)
+    log = Glance(path)
     with log.reading() as snapshot:
         return summary_of(log, snapshot, name)
 
 
 def summary_of(log: Database, snapshot: Snapshot, name: str) -> RunSummary:
     """One line of a list of runs."""
-    columns = [column for column in run.c if column.name != "header"]
-    query = sa.select(*columns, log.clock().label("now")).where(run.c.id == snapshot.number)
+    query = sa.select(run, log.clock().label("now")).where(run.c.id == snapshot.number)
     row = snapshot.connection.execute(query).one()
     latest = latest_values(*snapshot)
     said = log.annotations(snapshot)
@@ -206,4 +217,6 @@ def summary_of(log: Database, snapshot: Snapshot, name: str) -> RunSummary:
         latest.get("loss"),
         notes=said.notes,
         latest=latest,
+        elapsed=row.elapsed,
+        config=json.loads(row.header).get("config", {}),
     )

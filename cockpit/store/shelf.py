@@ -48,6 +48,18 @@ class Shelf:
             found += [self._summary(connection, row, (state_of(row), *row[:-2])) for row in rows]
         return found
 
+    def summary(self, name: str) -> RunSummary:
+        """One line of :meth:`runs`, as the run is now.
+
+        Raises:
+            KeyError: As :meth:`open`.
+            ConnectionError: As :meth:`runs`.
+        """
+        found = {run.name: run for run in self.runs()}
+        if name not in found:
+            raise KeyError(f"there is no run {name!r} in {self._address}")
+        return found[name]
+
     def open(self, name: str) -> Reader:
         """A run by its name in :meth:`runs`.
 

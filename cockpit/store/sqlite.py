@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -160,16 +161,41 @@ class File(Database):
         return isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError, OSError))
 
 
+class Glance(File):
+    """A file that is looked at once, one of many: statements are compiled once for all of them.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.place = self._path = path
+        self.title = path.parent
+
+    def reading_engine(self) -> sa.Engine:
+        """One for all files; a thread looks at one after the other."""
+        _glancing.path = self._path
+        return _GLANCES
+
+
 def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engine:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return _engine_of(lambda: _connected(path, mode), begin)
 
-    def connect() -> sqlite3.Connection:
-        # isolation_level None: transactions begin where SQLAlchemy begins them, not where the driver guesses.
-        return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
 
+def _engine_of(connect: Callable[[], sqlite3.Connection], begin: str) -> sa.Engine:
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _connected(path: Path, mode: Literal["rwc", "rw", "ro"]) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    # isolation_level None: transactions begin where SQLAlchemy begins them, not where the driver guesses.
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+
+
+_glancing = threading.local()  # which file this thread looks at
+_GLANCES = _engine_of(lambda: _connected(_glancing.path, "ro"), "BEGIN")
 
 
 def _patiently(cursor: Any, statement: str) -> None:

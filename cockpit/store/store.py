@@ -42,6 +42,15 @@ class Store:
         """
         return self._runs.runs()
 
+    def summary(self, name: str) -> RunSummary:
+        """One line of :meth:`runs`, as the run is now.
+
+        Raises:
+            KeyError: As :meth:`open`.
+            ConnectionError: As :meth:`runs`.
+        """
+        return self._runs.summary(name)
+
     def annotate(self, name: str, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
         """Gives a run other tags or notes. Its log stays as it is.
 

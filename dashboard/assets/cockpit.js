@@ -24,10 +24,12 @@
 
   function paintControl(id, props) {
     const look = JSON.stringify(props);
-    if (painted[id] !== look) {
-      painted[id] = look;
-      set(id, props);
+    if (painted[id] === look) {
+      return false;
     }
+    painted[id] = look;
+    set(id, props);
+    return true;
   }
 
   function commit(update) {
@@ -85,7 +87,8 @@
   function writeAddress() {
     const before = fromAddress();
     const next = address(shown);
-    const elsewhere = entering || (before.run !== null && (before.run !== shown.run || before.view !== shown.view));
+    const known = before.run !== null || before.view !== null;
+    const elsewhere = entering || (known && (before.run !== shown.run || before.view !== shown.view));
     entering = false;
     if (next === window.location.search) {
       return;
@@ -277,13 +280,16 @@
     const ofRun = shown.last !== undefined;
     paintControl("run", {value: shown.run});
     paintControl("view-select", {value: shown.view});
+    paintControl("view-tabs", {value: shown.view});
     paintControl("replay", {style: {display: ofRun ? "" : "none"}});
     if (!ofRun) {
       return;
     }
     const step = shown.step === null ? shown.last : shown.step;
     const still = shown.last <= shown.first;
-    paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still});
+    if (paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still})) {
+      echo = step;
+    }
     paintControl("measure", {value: shown.x});
     paintControl("smooth", {value: shown.smooth === null ? 0 : shown.smooth});
     paintControl("smooth-auto", {variant: shown.smooth === null ? "light" : "subtle"});
@@ -294,6 +300,18 @@
   /* Plotly tells the end of a time axis as text, in universal time. */
   function plainNumber(end) {
     return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") : end;
+  }
+
+  let echo = null; // the step that the slider was set to
+
+  function moveTo(step) {
+    if (!shown || !shown.run || step === (choice.step === null ? shown.last : choice.step)) {
+      return;
+    }
+    if (replay) {
+      stopReplay();
+    }
+    commit({step});
   }
 
   const functions = {
@@ -332,17 +350,55 @@
       drawn = serials.length && known.length === serials.length ? Math.min(...known) : Infinity;
     },
 
+    /* For other scripts of the page: what they change of the choice. */
+    go(update) {
+      if (replay) {
+        stopReplay();
+      }
+      commit(update);
+    },
+
     chooseRun(run) {
       if (run && shown && run !== (choice.run || shown.run)) {
         replay = null;
-        commit({run, step: null, log: {}, zoom: {}, more: {}});
+        const view = shown.last === undefined ? null : choice.view; // a view of no single run would not change
+        commit({run, view, step: null, log: {}, zoom: {}, more: {}});
       }
     },
 
-    chooseView(view) {
-      if (view && shown && view !== (choice.view || shown.view)) {
+    chooseView(selected, tabbed) {
+      const now = choice.view || (shown && shown.view);
+      const [wire] = window.dash_clientside.callback_context.triggered;
+      const view = wire && wire.prop_id.startsWith("view-tabs") ? tabbed : selected;
+      if (view && shown && view !== now) {
         commit({view, more: {}});
       }
+    },
+
+    openKeys(clicks) {
+      if (clicks) {
+        set("keys", {opened: true});
+      }
+    },
+
+    /* One key at a time, see keys.js; whether it means anything here. */
+    key(name, large) {
+      const ofRun = shown && shown.last !== undefined;
+      const step = ofRun && (choice.step === null ? shown.last : choice.step); // what was asked for last
+      const length = ofRun && (large ? Math.max(1, Math.round((shown.last - shown.first) / 50)) : 1);
+      const within = (wanted) => Math.min(Math.max(wanted, shown.first), shown.last);
+      const meanings = {
+        ArrowLeft: () => moveTo(within(step - length)),
+        ArrowRight: () => moveTo(within(step + length)),
+        Home: () => moveTo(shown.first),
+        End: () => functions.follow(true),
+        " ": () => document.getElementById("play").click(),
+      };
+      if (!ofRun || !meanings[name]) {
+        return false;
+      }
+      meanings[name]();
+      return true;
     },
 
     chooseMore(update) {
@@ -382,14 +438,13 @@
       }
     },
 
+    /* A slider tells also of what it was set to here, which by then may not be what was asked for last. */
     slide(step) {
-      if (!shown || !shown.run || step === (choice.step === null ? shown.last : choice.step)) {
-        return;
+      const told = step === echo;
+      echo = null;
+      if (!told) {
+        moveTo(step);
       }
-      if (replay) {
-        stopReplay();
-      }
-      commit({step});
     },
 
     follow(checked) {

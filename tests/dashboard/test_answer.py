@@ -20,7 +20,7 @@ from cockpit.reading import Reading
 from cockpit.screens import CLASSIC
 from cockpit.store import RunSummary, Store, Writer
 
-SINGLES = ("view", "status", "runs", "views", "shown", "interval", "max_intervals")
+SINGLES = ("view", "status", "runs", "tabs", "views", "shown", "interval", "max_intervals")
 
 
 class Browser:
@@ -82,7 +82,7 @@ def test_a_run_is_drawn_as_its_header_says(tmp_path):
         "alpha", "gradient_tests", "distances", "grad_hist_1d", "grad_norm", "performance", "hyperparameters", "time",
         "sample_grad_norm", "clip", "overhead",
     ]  # fmt: skip
-    assert found["views"] == ["Now", "Classic", *VIEWS]
+    assert found["views"] == found["tabs"] == ["Now", "Classic", *VIEWS]
     assert found["runs"] == [{"value": "digits", "label": "digits · finished"}]
 
 
@@ -350,7 +350,8 @@ def test_a_view_of_its_own_takes_the_place_of_the_panels(tmp_path, monkeypatch, 
     monkeypatch.setitem(VIEWS, "Elsewhere", of_run_or_not(of_run))
     write_run(tmp_path / "digits", 20)
     browser = Browser(tmp_path)
-    assert browser.ask()["views"] == ["Now", "Classic", *VIEWS]
+    before = browser.ask()
+    assert before["views"] == before["tabs"] == ["Now", "Classic", *VIEWS]
     assert "Elsewhere" in VIEWS
     found = browser.ask(view="Elsewhere", more={"panel": "loss"})
     assert words(found["view"]) == f"loss of {run}"

@@ -1,0 +1,245 @@
+/* The table of runs in the browser. The server tells what has changed; here it is put into the rows that are there, so
+   that selection, filters, the place one has scrolled to, and a cell that is being edited stay as they are. */
+(function () {
+  "use strict";
+
+  const PATIENCE = 60000; // ms after which an answer counts as lost: the first look at a large directory takes its time
+  const LIVE = "running";
+  const own = (part) => ({runs: part, nr: 0});
+
+  let grid = null; // the table on the page
+  let known = null; // what the server said last, to be told what has changed since
+  let busyUntil = 0;
+  let trouble = ""; // why the list could not be read
+  const kept = new Map(); // changes of rows that are being edited
+
+  const set = (id, props) => window.dash_clientside.set_props(id, props);
+  const page = () => window.dash_clientside.cockpit;
+
+  /* Cells: text that stays text */
+
+  const element = (...parts) => window.React.createElement(...parts);
+
+  function openRun(name) {
+    page().go({run: name, view: null, step: null, log: {}, zoom: {}, more: {}});
+  }
+
+  function plainClick(event) {
+    return event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
+  }
+
+  function CockpitRun({value}) {
+    const follow = (event) => {
+      if (plainClick(event)) {
+        event.preventDefault();
+        openRun(value);
+      }
+    };
+    const href = "?" + new URLSearchParams({run: value}).toString();
+    return element("a", {href, onClick: follow, tabIndex: -1}, value);
+  }
+
+  function CockpitState({value, data}) {
+    const words = data.reason ? value + ": " + data.reason : value;
+    return element("span", {className: "run-state state-" + value, title: data.reason || undefined}, words);
+  }
+
+  const SUFFIXES = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+  const formats = {
+    cockpitNumber(value) {
+      if (typeof value !== "number") {
+        return value === null || value === undefined ? "" : String(value);
+      }
+      if (Number.isInteger(value) && Math.abs(value) < 1e15) {
+        return value.toLocaleString("en");
+      }
+      const size = Math.abs(value);
+      return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+    },
+
+    cockpitTime(seconds) {
+      const time = new Date(1000 * seconds);
+      const two = (number) => String(number).padStart(2, "0");
+      const day = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
+      return Number.isNaN(time.getTime()) ? "" : day + " " + two(time.getHours()) + ":" + two(time.getMinutes());
+    },
+
+    cockpitDuration(seconds) {
+      if (typeof seconds !== "number") {
+        return "";
+      }
+      const at = Math.max(0, SUFFIXES.findIndex(([length]) => seconds >= length));
+      const [length, name] = seconds >= 1 ? SUFFIXES[at] : [1, "s"];
+      const whole = length === 1 ? Number(seconds.toPrecision(2)) : Math.floor(seconds / length);
+      const next = SUFFIXES[at + 1];
+      const rest = length === 1 ? 0 : Math.floor((seconds % length) / next[0]);
+      return whole + " " + name + (rest ? " " + rest + " " + next[1] : "");
+    },
+
+    cockpitDay(wanted, seconds) {
+      const day = new Date(1000 * seconds);
+      return new Date(day.getFullYear(), day.getMonth(), day.getDate()) - wanted;
+    },
+
+    /* Numbers by size, then infinities and what is not a number, then what is missing. */
+    cockpitOrder(one, other) {
+      const rank = (value) => (typeof value === "number" ? 0 : value === null || value === undefined ? 2 : 1);
+      if (rank(one) !== rank(other)) {
+        return rank(one) - rank(other);
+      }
+      return rank(one) === 0 ? one - other : String(one).localeCompare(String(other));
+    },
+  };
+
+  window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, formats);
+  window.dashAgGridComponentFunctions = Object.assign(window.dashAgGridComponentFunctions || {}, {
+    CockpitRun,
+    CockpitState,
+  });
+
+  /* What has changed */
+
+  function put(api, rows, gone) {
+    const names = new Set(api.getEditingCells().map((cell) => api.getDisplayedRowAtIndex(cell.rowIndex)?.id));
+    const transaction = {add: [], update: [], remove: []};
+    rows.forEach((row) => {
+      if (names.has(row.name)) {
+        kept.set(row.name, row);
+      } else {
+        transaction[api.getRowNode(row.name) ? "update" : "add"].push(row);
+      }
+    });
+    transaction.remove = gone.filter((name) => api.getRowNode(name)).map((name) => ({name}));
+    api.applyTransaction(transaction);
+  }
+
+  function release(api) {
+    const rows = [...kept.values()];
+    kept.clear();
+    put(api, rows, []);
+  }
+
+  function adopt(api) {
+    grid = api;
+    known = null;
+    busyUntil = 0;
+    kept.clear();
+    api.addEventListener("cellEditingStopped", () => setTimeout(() => api.isDestroyed() || release(api)));
+    api.addEventListener("modelUpdated", () => count(api));
+  }
+
+  function count(api) {
+    let all = 0;
+    api.forEachNode(() => (all += 1));
+    const shown = api.getDisplayedRowCount();
+    const words = all.toLocaleString("en") + (all === 1 ? " run" : " runs");
+    set(own("count"), {children: shown === all ? words : shown.toLocaleString("en") + " of " + words});
+  }
+
+  async function table() {
+    const api = await window.dash_ag_grid.getApiAsync(own("grid"));
+    if (api !== grid) {
+      adopt(api);
+    }
+    return api;
+  }
+
+  const names = (rows) => rows.map((row) => row.name);
+
+  const functions = {
+    async askForRuns(shown) {
+      const places = window.dash_clientside.callback_context.outputs_list;
+      if (!places.length || !shown || shown.view !== "Runs" || performance.now() < busyUntil) {
+        return places.map(() => window.dash_clientside.no_update);
+      }
+      await table();
+      busyUntil = performance.now() + PATIENCE;
+      return [{known, columns: shown.more.columns || null, serial: shown.serial}];
+    },
+
+    async showRuns([answer]) {
+      if (!answer) {
+        return;
+      }
+      const api = await table();
+      busyUntil = 0;
+      if (answer.trouble !== trouble) {
+        trouble = answer.trouble;
+        set(own("said"), {children: trouble});
+      }
+      if (answer.definitions) {
+        set(own("grid"), {columnDefs: answer.definitions});
+      }
+      if (answer.offered) {
+        set(own("columns"), {data: answer.offered});
+      }
+      if (answer.definitions) {
+        set(own("columns"), {value: answer.known.columns});
+      }
+      if (answer.whole && known === null) {
+        api.setGridOption("rowData", answer.rows);
+      } else {
+        put(api, answer.rows, answer.gone);
+      }
+      known = answer.known;
+    },
+
+    filterRuns([text]) {
+      if (grid && !grid.isDestroyed()) {
+        grid.setGridOption("quickFilterText", text || "");
+      }
+    },
+
+    chooseColumns([columns]) {
+      const before = known && JSON.stringify(known.columns);
+      if (!columns || before === null || JSON.stringify(columns) === before) {
+        return window.dash_clientside.no_update;
+      }
+      return {columns: JSON.stringify(columns)};
+    },
+
+    countSelected([rows]) {
+      const chosen = (rows || []).length;
+      const style = {display: document.querySelector('#view-tabs input[value="Compare"]') ? "" : "none"};
+      set(own("compare"), {style, disabled: chosen < 2, children: chosen < 2 ? "Compare" : "Compare " + chosen});
+      set(own("delete"), {disabled: chosen < 1, children: chosen < 1 ? "Delete …" : "Delete " + chosen + " …"});
+    },
+
+    compareRuns([clicks]) {
+      if (clicks && grid) {
+        page().go({view: "Compare", step: null, zoom: {}, more: {runs: names(grid.getSelectedRows()).join("|")}});
+      }
+    },
+
+    askForDeletion([clicks]) {
+      if (!clicks || !grid) {
+        return;
+      }
+      const rows = grid.getSelectedRows();
+      const doomed = names(rows.filter((row) => row.state !== LIVE));
+      const live = names(rows.filter((row) => row.state === LIVE));
+      set(own("doomed"), {data: doomed});
+      set(own("doomed-names"), {children: doomed.join("\n")});
+      set(own("live-names"), {children: live.length ? "Still running, and kept: " + live.join(", ") : ""});
+      set(own("delete-now"), {disabled: !doomed.length, children: "Delete " + doomed.length + " for good"});
+      set(own("dialog"), {opened: true});
+    },
+
+    keepRuns() {
+      set(own("dialog"), {opened: false});
+    },
+  };
+
+  /* Enter opens the run whose name has the focus. */
+  document.addEventListener("keydown", (event) => {
+    const cell = event.key === "Enter" && event.target.closest && event.target.closest('.runs-grid [col-id="name"]');
+    const link = cell && cell.querySelector("a");
+    if (link) {
+      event.preventDefault();
+      link.click();
+    }
+  });
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {cockpit_runs: functions});
+})();

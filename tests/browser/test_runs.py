@@ -1,0 +1,232 @@
+"""The list of runs, as a person uses it: find, name, compare, delete, open."""
+
+import time
+from pathlib import Path
+
+import pytest
+from dash import html
+
+from cockpit.dashboard.views import VIEWS, View
+from cockpit.reading import Reading
+from cockpit.store import Header, Store, Writer
+
+pytestmark = pytest.mark.browser
+
+
+def write(runs, name, loss=1.0, created=None, **config):
+    writer = Writer(runs / name, Header(name, created or time.time(), config=config), flush_interval=0.05)
+    writer.put(0, 0.0, {"loss": Reading(loss), "grad_norm": Reading(2 * loss)})
+    writer.put(7, 95.0, {"loss": Reading(loss), "grad_norm": Reading(2 * loss)})
+    writer.scalars(7, 95.0, {"valid/accuracy": 1 / loss})
+    writer.close()
+
+
+def open_list(page, server, query=""):
+    page.page.goto(f"{server.url}/?view=Runs{query}")
+    page.page.locator(".runs-grid .ag-row").first.wait_for()
+    return page
+
+
+def names(page):
+    """The runs as they stand on the page, from top to bottom."""
+    return page.page.evaluate(
+        """() => [...document.querySelectorAll('.runs-grid .ag-pinned-left-cols-container .ag-row')]
+            .sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))
+            .map(row => row.getAttribute('row-id'))"""
+    )
+
+
+def cell(page, name, column):
+    return page.page.locator(f'.runs-grid .ag-row[row-id="{name}"] [col-id="{column}"]')
+
+
+def column(page, title):
+    """The column's id, by what stands above it."""
+    heading = page.page.locator(".runs-grid .ag-header-cell", has_text=title).first
+    return heading.get_attribute("col-id")
+
+
+def select(page, *chosen):
+    for name in chosen:
+        page.page.locator(f'.runs-grid .ag-row[row-id="{name}"] .ag-selection-checkbox input').click()
+
+
+def edit(page, name, column, text, key="Enter"):
+    cell(page, name, column).dblclick()
+    field = page.page.locator(
+        ".runs-grid .ag-cell-editor input, .runs-grid .ag-cell-editor textarea, .ag-popup textarea"
+    )
+    field.fill(text)
+    field.press(key)
+
+
+def test_every_run_is_listed_with_what_it_said_last(server, page, runs):
+    write(runs, "old", 0.5, created=1_700_000_000.0, lr=0.1, optimizer={"name": "SGD"})
+    write(runs, "new", float("nan"), lr=0.2, optimizer={"name": "Adam"})
+    (runs / "broken").mkdir()
+    (runs / "broken" / "rank0.db").write_bytes(b"no database" * 99)
+    open_list(page, server).settled()
+    assert set(names(page)) == {"old", "new", "broken"}
+    assert names(page).index("new") < names(page).index("old")
+    assert cell(page, "old", "elapsed").inner_text() == "1 min 35 s"
+    assert cell(page, "old", "step").inner_text() == "7"
+    assert [cell(page, name, "loss").inner_text() for name in ("old", "new")] == ["0.5", "NaN"]
+    assert [cell(page, name, column(page, "lr")).inner_text() for name in ("old", "new")] == ["0.1", "0.2"]
+    assert cell(page, "new", column(page, "optimizer.name")).inner_text() == "Adam"
+    assert cell(page, "old", column(page, "valid/accuracy")).inner_text() == "2"
+    assert "cannot be read" in cell(page, "broken", "state").inner_text()
+
+
+def test_a_column_sorts_and_a_word_filters(server, page, runs):
+    for name, loss in (("a", 2.0), ("b", 10.0), ("c", float("nan")), ("d", 0.1)):
+        write(runs, name, loss)
+    open_list(page, server)
+    page.page.locator('.runs-grid .ag-header-cell[col-id="loss"]').click()
+    page.until(lambda: names(page) == ["d", "a", "b", "c"])
+    page.page.get_by_label("Find in all columns").fill("b")
+    page.until(lambda: names(page) == ["b"])
+    assert page.page.locator(".runs-count").inner_text() == "1 of 4 runs"
+
+
+def test_a_name_opens_its_run_by_click_and_by_key(server, page, finished):
+    finished("first", "second")
+    open_list(page, server)
+    cell(page, "first", "name").locator("a").click()
+    page.page.locator("#view .panel .main-svg").first.wait_for()
+    page.until(lambda: "run=first" in page.page.url)
+    page.page.go_back()
+    page.page.locator(".runs-grid .ag-row").first.wait_for()
+    cell(page, "second", "state").click()
+    page.page.keyboard.press("ArrowLeft")
+    page.page.keyboard.press("Enter")
+    page.page.locator("#view .panel .main-svg").first.wait_for()
+    page.until(lambda: "run=second" in page.page.url)
+
+
+def test_other_columns_can_be_chosen_and_the_link_keeps_them(server, page, new_page, runs):
+    write(runs, "a", 0.5)
+    open_list(page, server)
+    page.page.get_by_role("textbox", name="Columns", exact=True).click()
+    page.page.get_by_role("option", name="grad_norm").click()
+    page.until(lambda: "columns=" in page.page.url)
+    page.until(lambda: cell(page, "a", column(page, "grad_norm")).inner_text() == "1")
+    again = new_page()
+    again.page.goto(page.page.url)
+    again.page.locator(".runs-grid .ag-row").first.wait_for()
+    again.until(lambda: cell(again, "a", column(again, "grad_norm")).inner_text() == "1")
+
+
+def test_tags_and_notes_are_edited_in_place_and_kept(server, page, runs):
+    write(runs, "a")
+    open_list(page, server)
+    edit(page, "a", "tags", "good, baseline")
+    edit(page, "a", "notes", "the one for the paper")
+    page.until(lambda: Store(runs).runs()[0].notes == "the one for the paper")
+    assert Store(runs).runs()[0].tags == ("good", "baseline")
+    edit(page, "a", "tags", "forgotten", key="Escape")
+    page.settled()
+    assert cell(page, "a", "tags").inner_text() == "good, baseline"
+    page.page.reload()
+    page.page.locator(".runs-grid .ag-row").first.wait_for()
+    assert cell(page, "a", "notes").inner_text() == "the one for the paper"
+
+
+def test_values_move_while_selection_filter_and_an_edit_stay(server, page, start, runs):
+    write(runs, "over", 0.5)
+    start("live")
+    page.page.goto(f"{server.url}/?view=Runs")
+    page.until(
+        lambda: page.page.locator('.ag-row[row-id="live"]').count() > 0 and cell(page, "live", "step").count() > 0
+    )
+    page.page.get_by_label("Find in all columns").fill("live")
+    page.until(lambda: names(page) == ["live"])
+    select(page, "live")
+    cell(page, "live", "notes").dblclick()
+    field = page.page.locator(".ag-popup textarea, .runs-grid .ag-cell-editor textarea")
+    field.fill("half a sen")
+    before = cell(page, "live", "step").inner_text()
+    page.page.wait_for_timeout(5000)
+    field.type("tence")
+    assert field.input_value() == "half a sentence"
+    field.press("Enter")
+    page.until(lambda: cell(page, "live", "step").inner_text() != before)
+    page.until(lambda: cell(page, "live", "notes").inner_text() == "half a sentence")
+    assert names(page) == ["live"]
+    assert page.page.locator('.ag-row[row-id="live"] .ag-selection-checkbox input').first.is_checked()
+
+
+def test_runs_are_deleted_after_a_question_and_live_ones_are_kept(server, page, start, runs):
+    write(runs, "bad")
+    write(runs, "good")
+    start("live")
+    page.page.goto(f"{server.url}/?view=Runs")
+    page.until(lambda: page.page.locator('.ag-row[row-id="live"]').count() > 0)
+    select(page, "bad", "live")
+    page.page.get_by_role("button", name="Delete 2 …").click()
+    dialog = page.page.get_by_role("dialog")
+    dialog.get_by_text("Still running, and kept: live").wait_for()
+    dialog.get_by_role("button", name="Keep them").click()
+    dialog.wait_for(state="hidden")
+    assert (runs / "bad").exists()
+    page.page.get_by_role("button", name="Delete 2 …").click()
+    dialog.get_by_role("button", name="Delete 1 for good").click()
+    page.until(lambda: "bad" not in names(page))
+    assert not (runs / "bad").exists()
+    assert set(names(page)) == {"good", "live"}
+    assert (runs / "live").exists()
+
+
+def test_chosen_runs_are_compared(server, page, finished, monkeypatch):
+    told = View(
+        "Compare",
+        False,
+        lambda look: [],
+        lambda look: [html.P(f"told {look.choice.more['runs']}")],
+        lambda *wires: None,
+    )
+    monkeypatch.setitem(VIEWS, "Compare", told)
+    finished("first", "second")
+    open_list(page, server)
+    select(page, "first", "second")
+    page.page.get_by_role("button", name="Compare 2").click()
+    page.page.get_by_text("told ").wait_for()
+    assert sorted(page.page.get_by_text("told ").inner_text().removeprefix("told ").split("|")) == ["first", "second"]
+    page.until(lambda: "view=Compare" in page.page.url and "runs=" in page.page.url)
+
+
+def test_runs_come_and_go_by_themselves(server, page, runs):
+    write(runs, "a")
+    write(runs, "b")
+    open_list(page, server)
+    write(runs, "c")
+    page.until(lambda: set(names(page)) == {"a", "b", "c"}, timeout=15)
+    Store(runs).delete("b")
+    page.until(lambda: set(names(page)) == {"a", "c"}, timeout=15)
+
+
+def test_ten_thousand_runs_are_a_few_rows_of_the_page(server, page, runs):
+    write(runs, "r0")
+    log = runs / "r0" / "rank0.db"
+    for number in range(1, 10_000):
+        (runs / f"r{number}").mkdir()
+        (runs / f"r{number}" / "rank0.db").hardlink_to(log)
+    open_list(page, server)
+    page.until(lambda: page.page.locator(".runs-count").inner_text() == "10,000 runs")
+    assert page.page.locator(".runs-grid .ag-row").count() < 200
+    page.page.get_by_label("Find in all columns").fill("r9876")
+    page.until(lambda: names(page) == ["r9876"], timeout=5)
+
+
+@pytest.mark.parametrize("width", [400, 1024, 1440])
+def test_the_list_fits_its_window(server, new_page, runs, width):
+    write(runs, "a-run-with-a-rather-long-name-" + "x" * 60, lr=0.1)
+    page = open_list(new_page(width=width), server).settled()
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.page.locator(".runs-grid").bounding_box()["height"] > 240
+
+
+def test_the_list_needs_no_run(server, page, runs: Path):
+    page.page.goto(f"{server.url}/?view=Runs")
+    page.page.get_by_role("grid").get_by_text("No runs yet.").wait_for()
+    write(runs, "first")
+    page.page.locator('.ag-row[row-id="first"]').first.wait_for()

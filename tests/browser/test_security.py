@@ -1,0 +1,202 @@
+"""Attacks on the page in a real browser: stored text that is code, pages elsewhere, visitors without the token."""
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cockpit.dashboard import guard, serve
+from cockpit.notebook import NOTEBOOKS
+from cockpit.panel import Panel
+from cockpit.reading import Histogram, Reading
+from cockpit.screens import PANELS, SCREENS
+from cockpit.store import Header, Store, Writer
+
+pytestmark = pytest.mark.browser
+
+CODE = "<img src=x onerror=alert(1)>"
+LINK = "<a href='javascript:alert(2)'>x</a>"
+HOSTILE = f"{CODE}<b>b</b>{LINK}<br>%{{y}}=1+1"
+MARKDOWN = "[x](javascript:alert(3)) ![y](http://evil.example/z) **b** $\\alpha$"
+
+FOREIGN = """() => [...document.querySelectorAll(
+  'img, iframe, object, embed, script:not([src]):not([id^="_dash"]), [onerror], [onload], a[href^="javascript" i], ' +
+  '#view svg a, #view b b, .ag-cell b, .ag-cell em, .ag-cell strong, ' +
+  '.ag-cell a[href^="http"]'
+), ...[...document.querySelectorAll('#view svg tspan[style*="bold"]')].filter(part => part.textContent === 'b')
+].filter(element => !element.closest('footer')).map(element => element.outerHTML.slice(0, 200))"""
+
+
+def write_hostile(runs: Path) -> str:
+    """A run in which everything that can be named, noted or said is code; returns its name."""
+    name = f"{HOSTILE} {MARKDOWN}".replace("/", "÷").replace("\\", "∖")  # neither may stand in the name of a run
+    kinds = ("lines", "histogram", "gauge", "parabola")
+    panels = {
+        f"{kind} {CODE}": Panel(
+            f"{kind} {HOSTILE}", kind, HOSTILE, ylabel=HOSTILE, references=((0.5, HOSTILE),), keys=(f"{kind} {CODE}",)
+        )
+        for kind in kinds
+    }
+    users = Panel(HOSTILE, "lines", MARKDOWN, keys=("nothing",), user_metrics=True)
+    header = Header(
+        name, time.time(), {HOSTILE: HOSTILE, "group": {CODE: MARKDOWN}}, (HOSTILE, MARKDOWN),
+        {**panels, "users": users, **PANELS}, SCREENS, {name: {"interval": HOSTILE} for name in panels},
+        {"class": HOSTILE, "parameters": [{"name": HOSTILE, "shape": [2], "numel": 2, "module": CODE, "type": CODE}]},
+        [{"class": HOSTILE, CODE: HOSTILE}], {"command": HOSTILE},
+    )  # fmt: skip
+    writer = Writer(runs / name, header, flush_interval=0.05)
+    edges = np.linspace(-1, 1, 5)
+    for step in range(5):
+        readings = {
+            panel: Reading(0.1 * step + 0.1, {HOSTILE: 1.0, CODE: 2.0}, reason=HOSTILE if step == 3 else None)
+            for panel in panels
+        }
+        readings[f"histogram {CODE}"] = Reading(
+            Histogram(np.arange(4), edges), {HOSTILE: Histogram(np.arange(4), edges)}
+        )
+        writer.put(step, 0.1 * step, readings)
+        writer.scalars(step, 0.1 * step, {HOSTILE + "/train": 1.0, MARKDOWN + "/train": 2.0})
+    for kind in ("error", "warning", "info", "learning_rate", "evaluation"):
+        writer.event(2, 0.2, kind, HOSTILE, f"lines {CODE}")
+    writer.document("coverage", {"share": 0.5, "left_out": {HOSTILE: MARKDOWN}, "routes": {CODE: 1.0}, "coupled": True})
+    writer.close()
+    return name
+
+
+def views_of(page):
+    page.page.locator("#view-tabs input[type=radio]").first.wait_for(state="attached")
+    return page.page.evaluate("[...document.querySelectorAll('#view-tabs input[type=radio]')].map(tab => tab.value)")
+
+
+def test_no_stored_text_is_code_in_any_view(server, page, runs):
+    name = write_hostile(runs)
+    Store(runs).annotate(name, notes=f"{HOSTILE}\n{MARKDOWN}")
+    page.open(server.url).settled()
+    for view in views_of(page):
+        page.page.locator(f'#view-tabs label:has-text("{view}")').first.click()
+        page.until(lambda: f"view={view.replace(' ', '+')}" in page.page.url)  # noqa: B023
+        page.settled()
+        for details in page.page.locator("details summary").all():
+            details.click()
+        for graph in page.page.locator("#view .nsewdrag").all():
+            graph.hover(force=True)
+        assert page.page.evaluate(FOREIGN) == [], view
+        assert CODE in page.page.locator("#root, body").first.text_content(), view
+    assert page.page.title().endswith("Cockpit")
+
+
+def test_names_tags_notes_and_values_of_the_list_are_text(server, page, runs):
+    name = write_hostile(runs)
+    Store(runs).annotate(name, tags=(HOSTILE, MARKDOWN), notes=HOSTILE)
+    page.page.goto(f"{server.url}/?view=Runs")
+    page.page.locator(".runs-grid .ag-row").first.wait_for()
+    page.settled()
+    for column in ("name", "notes", "tags"):
+        cell = page.page.locator(f'.runs-grid .ag-cell[col-id="{column}"]')
+        assert cell.inner_text().startswith("<img src=x onerror"), column
+        cell.hover()
+        page.page.wait_for_timeout(600)  # the grid's own words on a cell
+    assert page.page.locator(".ag-tooltip").first.text_content().startswith("<img")
+    page.page.locator(".runs-grid .ag-row .ag-selection-checkbox input").first.click()
+    page.page.get_by_role("button", name="Delete 1 …").click()
+    page.page.get_by_role("dialog", name="Delete runs?").get_by_text("<img src=x").wait_for()
+    assert page.page.evaluate(FOREIGN) == []
+    page.page.get_by_role("button", name="Keep them").click()
+    link = page.page.locator('.runs-grid .ag-cell[col-id="name"] a')
+    assert link.get_attribute("href").startswith("?run=")
+    link.click()
+    page.page.locator("#view .panel .main-svg").first.wait_for()
+    page.until(lambda: page.page.title() == f"{name} · Cockpit")
+
+
+@pytest.fixture
+def elsewhere():
+    """Serves a page from another origin of this machine; gives its address under a name of another site."""
+    servers = []
+
+    def publish(html):
+        class Page(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(html.encode())
+
+            def log_message(self, *words):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Page))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://localhost:{servers[-1].server_port}/"
+
+    yield publish
+    for one in servers:
+        one.shutdown()
+        one.server_close()
+
+
+@pytest.fixture
+def tab(chromium):
+    """A page that may go wrong."""
+    context = chromium.new_context()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("mode", ["no-cors", "cors", "form"])
+def test_a_page_elsewhere_can_change_nothing(tab, server, runs, elsewhere, finished, monkeypatch, mode):
+    finished("digits")
+    target = f"{server.url}/_dash-update-component"
+    fetch = (
+        f"fetch('{target}', {{method: 'POST', mode: '{mode}', credentials: 'include', body: '{{}}'}}).catch(() => 0)"
+    )
+    form = f"document.write('<form method=post action=\"{target}\"></form>'); document.forms[0].submit()"
+    refused = []
+    refuse = guard._refusal
+    monkeypatch.setattr(guard, "_refusal", lambda status, words: refused.append(status) or refuse(status, words))
+    tab.goto(elsewhere(f"<script>{form if mode == 'form' else fetch}</script>"))
+    end = time.monotonic() + 20
+    while not refused and time.monotonic() < end:
+        tab.wait_for_timeout(100)
+    assert refused == [403]
+    assert [run.name for run in Store(runs).runs()] == ["digits"]
+
+
+def framed(tab, address):
+    tab.goto(address)
+    tab.wait_for_timeout(3000)
+    (frame,) = tab.frames[1:]
+    return frame
+
+
+def test_a_page_elsewhere_cannot_show_the_dashboard_within_itself(tab, server, elsewhere, finished):
+    finished("digits")
+    frame = framed(tab, elsewhere(f"<iframe src='{server.url}' width=900 height=700></iframe>"))
+    assert frame.url.startswith("chrome-error:")
+
+
+def test_a_notebook_of_this_machine_can(tab, runs, elsewhere, finished):
+    finished("digits")
+    with serve(Store(runs), port=0, frames=NOTEBOOKS) as server:
+        frame = framed(tab, elsewhere(f"<iframe src='{server.url}/?run=digits' width=900 height=700></iframe>"))
+        frame.locator("#view .panel .main-svg").first.wait_for()
+        frame.locator("#slider [role=slider]").press("Home")
+        frame.locator("#step", has_text="step 0").wait_for()
+
+
+def test_the_address_with_the_token_opens_the_page_and_keeps_nothing_of_it(tab, runs, finished):
+    finished("digits")
+    with serve(Store(runs), host="0.0.0.0", port=0) as server:
+        home = f"http://127.0.0.1:{server.url.rpartition(':')[2]}"
+        assert tab.goto(home).status == 401
+        tab.goto(f"{home}/?run=digits&token={server.token}")
+        tab.locator("#view .panel .main-svg").first.wait_for()
+        assert server.token not in tab.url
+        assert server.token not in tab.evaluate("document.cookie + document.documentElement.outerHTML")
+        (cookie,) = tab.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        tab.reload()
+        tab.locator("#view .panel .main-svg").first.wait_for()
