@@ -54,7 +54,7 @@ def test_rows_unfold_sort_and_open_and_the_address_follows(page, server, layered
     }  # fmt: skip
     unfolded = page.page.url
     page.page.locator("tr.follows", has_text="blocks.1.widen").locator("td").first.click()
-    page.page.locator(".panel .main-svg").nth(2).wait_for()
+    page.page.get_by_role("heading", name="blocks.1.widen").wait_for()
     page.settled()
     assert query(page)["layer"] == "blocks.1.widen"
     alone = page.page.url
