@@ -68,7 +68,7 @@ def test_the_readme_has_one_command_for_the_demo_and_one_for_the_tests():
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     assert len([line for line in lines if line.endswith("&& cockpit demo")]) == 1
-    assert len([line for line in lines if line.endswith("&& python -m pytest")]) == 1
+    assert len([line for line in lines if line.endswith("&& python -m pytest -n auto --dist loadfile")]) == 1
 
 
 def test_every_change_log_section_is_one_of_keep_a_changelog():

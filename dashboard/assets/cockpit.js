@@ -185,6 +185,12 @@
 
   document.documentElement.setAttribute("data-mantine-color-scheme", firstScheme());
 
+  /* How much of the window the strip and the replay bar take, which depends on how many lines their words need. */
+  function measureAbove() {
+    const above = document.getElementById("view").getBoundingClientRect().top + window.scrollY;
+    document.documentElement.style.setProperty("--above", above + "px");
+  }
+
   /* One hover cursor: all figures over steps show their values at the step under the pointer. */
 
   let leading = false;
@@ -316,6 +322,7 @@
 
   const functions = {
     start() {
+      new ResizeObserver(measureAbove).observe(document.querySelector("header"));
       Object.assign(choice, fromAddress());
       paint(firstScheme());
       send();

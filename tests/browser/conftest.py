@@ -52,6 +52,7 @@ class Page:
     def __init__(self, page: Any):
         self.page = page
         self.trouble: list[str] = []
+        self.closing = False
         self.requests: list[str] = []
         page.set_default_timeout(60_000)
         page.on("console", self._hear)
@@ -68,7 +69,8 @@ class Page:
 
     def _unanswered(self, request: Any) -> None:
         self.waiting.discard(request)
-        self.trouble.append(f"failed: {request.url} {request.failure}")
+        if not self.closing:
+            self.trouble.append(f"failed: {request.url} {request.failure}")
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -96,7 +98,10 @@ class Page:
 
     def plot(self, title: str, expression: str) -> Any:
         """Something of the panel's figure as it is drawn: ``graph`` in a JavaScript expression."""
-        return self.panel(title).locator(".js-plotly-plot").evaluate(f"graph => {expression}")
+        figure = self.panel(title).locator(".js-plotly-plot")
+        return figure.evaluate(
+            f"graph => graph._fullLayout && ({expression})"
+        )  # not while it is drawn for the first time
 
     def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
         end = time.monotonic() + timeout
@@ -123,7 +128,8 @@ def new_page(chromium: Any) -> Iterator[Callable[..., Page]]:
         return opened[-1][1]
 
     yield make
-    for context, _ in opened:
+    for context, page in opened:
+        page.closing = True
         context.close()
     for _, page in opened:
         assert page.trouble == []

@@ -56,7 +56,7 @@ def test_what_is_chosen_stands_in_the_address_and_opens_again(server, finished, 
     assert "over=samples" in page.page.url
     page.page.reload()
     page.panel("loss").locator(".main-svg").first.wait_for()
-    assert page.plot("loss", "graph._fullLayout.xaxis.title.text") == "samples seen"
+    page.until(lambda: page.plot("loss", "graph._fullLayout.xaxis.title.text") == "samples seen")
     colours = page.plot("loss", "graph._fullData.filter(trace => trace.hovertemplate).map(trace => trace.line.color)")
     assert len(set(colours)) == 3
 
@@ -71,7 +71,7 @@ def test_the_step_from_which_a_run_is_apart_is_told_and_a_click_draws_the_quanti
     first.click()
     page.page.wait_for_url(f"**key={key}*")
     page.page.get_by_text("apart for good from step 2").wait_for()
-    assert page.page.locator("#view .panel .main-svg").first.is_visible()
+    page.page.locator("#view .panel .main-svg").first.wait_for()
 
 
 def test_pointing_at_one_figure_shows_the_values_in_all(server, finished, page):

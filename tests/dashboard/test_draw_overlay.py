@@ -36,7 +36,7 @@ def test_each_run_has_its_colour_and_its_name_under_the_pointer():
 
 def test_the_names_of_runs_are_no_markup():
     (line,) = curves(drawn(curve("<b>%{x}", [1.0, 2.0])).figure)
-    assert line["name"] == "&lt;b&gt;% {x}"
+    assert line["name"] == "&lt;b&gt;%&#123;x}"
 
 
 def test_a_missing_value_is_a_gap_and_counted():

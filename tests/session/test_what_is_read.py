@@ -209,7 +209,7 @@ def test_the_header_describes_model_optimizer_and_instruments(begin, loop, tmp_p
     assert header.optimizer[0]["class"] == "SGD"
     assert header.optimizer[0]["groups"][0]["lr"] == 0.1
     assert header.environment["torch"] == torch.__version__
-    assert set(header.panels) == {"performance", "hyperparameters", "overhead"}
+    assert set(header.panels) == {"performance", "hyperparameters", "loss_curves", "overhead"}
 
 
 def test_scalars_are_logged_under_the_latest_step(begin, loop, tmp_path):
