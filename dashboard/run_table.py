@@ -84,9 +84,9 @@ class Columns:
 
 
 _FIRST: list[Json] = [
-    {"field": NAME, "headerName": "Run", "cellRenderer": "CockpitRun", "pinned": "left", "width": 170, "minWidth": 110,
+    {"field": NAME, "headerName": "Run", "cellRenderer": "CockpitRun", "pinned": "left", "width": 165, "minWidth": 110,
      "tooltipField": NAME, **_TEXT},
-    {"field": STATE, "headerName": "State", "cellRenderer": "CockpitState", "width": 120, **_TEXT},
+    {"field": STATE, "headerName": "State", "cellRenderer": "CockpitState", "width": 140, **_TEXT},
     {"field": "created", "headerName": "Started", "width": 150, "sort": "desc", "filter": "agDateColumnFilter",
      "filterParams": {"comparator": {"function": "cockpitDay"}},
      "valueFormatter": {"function": "cockpitTime(params.value)"}},
