@@ -69,7 +69,7 @@ class Page:
 
     def _unanswered(self, request: Any) -> None:
         self.waiting.discard(request)
-        if not self.closing:
+        if not self.closing and "ERR_ABORTED" not in str(request.failure):  # the page itself went elsewhere
             self.trouble.append(f"failed: {request.url} {request.failure}")
 
     def _hear(self, message: Any) -> None:
