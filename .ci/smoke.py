@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import cockpit
 
-EXTRAS = {"numba", "psycopg", "triton"}
+EXTRAS = {"numba", "psycopg", "tensorboard", "triton"}
 COMMAND = [str(Path(sys.executable).with_name("cockpit"))]
 
 

@@ -119,8 +119,11 @@ def _add_tail(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
     command.add_argument("run", help="directory of a run, runs/mnist-sgd, or its address in a database")
-    command.add_argument("--to", choices=["csv", "json", "png", "pdf"], required=True, help="format")
+    command.add_argument(
+        "--to", choices=["csv", "json", "png", "pdf", "tensorboard", "wandb"], required=True, help="format"
+    )
     command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
+    command.add_argument("--project", metavar="NAME", help="project of Weights & Biases")
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
@@ -250,6 +253,9 @@ def _export(options: argparse.Namespace) -> None:
 
     try:
         run = _loaded(options.run)
+        if options.to in ("tensorboard", "wandb"):
+            _pass_on(run, options)
+            return
         if options.to in ("png", "pdf"):
             with _opened_for_bytes(options) as picture:
                 to_picture(run, picture, options.to)
@@ -263,6 +269,21 @@ def _export(options: argparse.Namespace) -> None:
             print(f"cockpit: {words}", file=sys.stderr)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
+
+
+def _pass_on(run: Run, options: argparse.Namespace) -> None:
+    from cockpit.sinks import TensorBoard, WandB
+    from cockpit.sinks.passing import pass_on
+
+    if options.to == "tensorboard" and options.output is None:
+        raise UsageError("name TensorBoard's directory with --output DIR")
+    try:
+        sink = WandB(options.project) if options.to == "wandb" else TensorBoard(options.output)
+        left_out = pass_on(run, sink)
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    for key, what in left_out.items():
+        print(f"cockpit: the {what} of {key!r} are left out", file=sys.stderr)
 
 
 def _opened_for_bytes(options: argparse.Namespace) -> AbstractContextManager[IO[bytes]]:

@@ -17,6 +17,8 @@ from cockpit.notebook import show
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule
+from cockpit.sinks import Sink
+from cockpit.sinks.feed import Feeds
 from cockpit.store.address import Place
 from cockpit.tracking.arguments import (
     STATES,
@@ -27,6 +29,7 @@ from cockpit.tracking.arguments import (
     checked_optimizers,
     checked_resume,
     checked_scalars,
+    checked_sinks,
     checked_tags,
     state_after,
     turned_off,
@@ -61,12 +64,14 @@ class Cockpit(Dispatched):
         tags: Words to find the run by.
         resume: Whether to continue the run that is in ``run``: after its last step, or at the step given, where a
             checkpoint is older than that. What was logged from there on is then masked by what comes.
+        sinks: Other tools that the run is passed on to while it is written, such as ``TensorBoard("logs")``: see
+            :mod:`cockpit.sinks`. What goes wrong there is told, and is no matter of the training's.
         enabled: ``False`` turns everything off, as does the environment variable ``COCKPIT_DISABLE=1``.
         backend: What computes individual gradients and the diagonals of curvature matrices: the cockpit itself, or
             ``"backpack"``, which knows fewer layers and holds all samples' gradients of a parameter at once.
 
     Raises:
-        TypeError: For a model or an optimizer of another kind, or a budget or step that is no number.
+        TypeError: For a model, an optimizer or a sink of another kind, or a budget or step that is no number.
         ValueError: For unknown or no instruments, a budget that is not positive and finite, or a model without
             trainable parameters that the optimizer holds.
         RunIsLive: If another process or cockpit writes this run.
@@ -90,6 +95,7 @@ class Cockpit(Dispatched):
         config: Mapping[str, Any] | None = None,
         tags: str | Iterable[str] = (),
         resume: bool | int = False,
+        sinks: Sink | Iterable[Sink] = (),
         enabled: bool = True,
         backend: str = "cockpit",
     ) -> None:
@@ -100,6 +106,7 @@ class Cockpit(Dispatched):
         watching = resolve(instruments)
         schedule, share = as_schedule(track), checked_budget(budget)
         source = checked_backend(backend)
+        feeds = Feeds(checked_sinks(sinks))
         table = self._parameters_of(trained, optimizers)
         moves = any(probe.movement for instrument in watching for probe in instrument.probes())
         watched = Watched(trained, optimizers, table, Displacement(table) if moves else None, source)
@@ -110,7 +117,7 @@ class Cockpit(Dispatched):
         log = open_log(run, header, checked_resume(resume))
         self._writer, self.run = log.writer, log.place
         wanted = instruments if isinstance(instruments, str) else ""
-        self._tracker = Tracker(watched, watching, schedule, share, wanted, log)
+        self._tracker = Tracker(watched, watching, schedule, share, wanted, log, feeds)
         self._tracker.begin()
 
     def _parameters_of(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> ParameterTable:

@@ -3,6 +3,7 @@
 from cockpit.store.attempts import Attempt as Attempt
 from cockpit.store.catalog import RunSummary as RunSummary
 from cockpit.store.columns import Column as Column
+from cockpit.store.portion import Portion as Portion
 from cockpit.store.reader import Event as Event
 from cockpit.store.reader import Reader as Reader
 from cockpit.store.reader import Series as Series

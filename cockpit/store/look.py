@@ -15,6 +15,7 @@ from cockpit.store.codec import decode_edges
 from cockpit.store.columns import Column, Layout, array_column, scalar_column, strided, vector_column
 from cockpit.store.history import History, portions
 from cockpit.store.points import Points
+from cockpit.store.portion import points_of_all
 from cockpit.store.schema import ARRAYS, MINUS_INF, MISSING, NAN, PLUS_INF, axes_of, kind_of, layout, series
 
 _ODD = {NAN: np.nan, PLUS_INF: np.inf, MINUS_INF: -np.inf, MISSING: None}
@@ -47,6 +48,13 @@ class Look:
             return self._column(row, strided(history.points(steps), max_points))
         points = history.points(steps) if max_points is None else history.thinned(steps, max_points)
         return scalar_column(row.key, points)
+
+    def columns(self) -> list[Column]:
+        """The points of all series, of those that have some in sight."""
+        changed = (series.c.run == self.number, series.c.revision > self.sight.after)
+        rows = self.connection.execute(sa.select(series).where(*changed).order_by(series.c.id)).all()
+        found = points_of_all(self.connection, self.number, self.sight, [row.id for row in rows])
+        return [self._column(row, found[row.id]) for row in rows if row.id in found]
 
     def at(self, row: Any, step: int) -> Column:
         """The last point of a series at or before ``step``."""

@@ -19,6 +19,7 @@ from cockpit.store.columns import Column
 from cockpit.store.database import Database, state_of
 from cockpit.store.databases import log_at
 from cockpit.store.look import Look, latest_values
+from cockpit.store.portion import Portion
 from cockpit.store.remarks import Annotations
 from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, piece, run, series
 
@@ -202,9 +203,29 @@ class Reader:
     def events(self, since: int = 0) -> list[Event]:
         """Events committed after the cursor ``since``, in that order; without those at steps that were overtaken."""
         with self._looking() as look:
-            query = sa.select(*event.c[1:]).where(event.c.run == look.number, event.c.id > since).order_by(event.c.id)
-            events = [Event(**row._mapping) for row in look.connection.execute(query)]
-            return [each for each in events if each.step is None or look.sight.shows_one(each.id, each.step)]
+            return self._events(look, since)
+
+    @staticmethod
+    def _events(look: Look, since: int, until: int | None = None) -> list[Event]:
+        committed = [event.c.run == look.number, event.c.id > since]
+        committed += [] if until is None else [event.c.id <= until]
+        rows = look.connection.execute(sa.select(*event.c[1:]).where(*committed).order_by(event.c.id))
+        events = [Event(**row._mapping) for row in rows]
+        return [each for each in events if each.step is None or look.sight.shows_one(each.id, each.step)]
+
+    def portion(self, since: int = 0, most: int = 4_000) -> Portion:
+        """What was committed after the cursor ``since``, as far as there is room: asked again and again it gives all.
+
+        Args:
+            since: A cursor; the last portion's.
+            most: Points and events at most.
+        """
+        with self._looking(since=since) as look:
+            newest = look.connection.execute(sa.select(run.c.cursor).where(run.c.id == look.number)).scalar_one()
+            cursor = max(since, min(since + most, newest))
+            look.sight = replace(look.sight, until=cursor)
+            events = tuple(self._events(look, since, cursor))
+            return Portion(cursor, tuple(look.columns()), events, look.sight.overtaken, cursor < newest)
 
     def document(self, name: str) -> Any | None:
         """The latest JSON document of this name."""

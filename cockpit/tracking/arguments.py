@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from cockpit.capture.assemble import Source, sample_gradients
 from cockpit.capture.backpack import batch_gradients
+from cockpit.sinks import Sink
 
 STATES = ("finished", "interrupted", "crashed")
 """How a run can end."""
@@ -129,6 +130,21 @@ def checked_tags(tags: str | Iterable[str]) -> tuple[str, ...]:
         if not isinstance(word, str):
             raise TypeError(f"tags are words, got {word!r}")
     return words
+
+
+def checked_sinks(sinks: object) -> list[Sink]:
+    """Where a run is passed on to.
+
+    Raises:
+        TypeError: For anything else.
+    """
+    checked = []
+    for sink in sinks if isinstance(sinks, Iterable) and not isinstance(sinks, (str, Mapping)) else [sinks]:
+        if not isinstance(sink, Sink):
+            hint = "such as TensorBoard('logs') or WandB(project='mnist')"
+            raise TypeError(f"sinks are objects of cockpit.sinks, {hint}, got {sink!r}")
+        checked.append(sink)
+    return checked
 
 
 def checked_scalars(values: object, taken: Sequence[str]) -> dict[str, float | None]:

@@ -26,6 +26,7 @@ from cockpit.instrument import Instrument
 from cockpit.parameters import Displacement, Movement, ParameterTable
 from cockpit.probes.probe import Probe, Surroundings
 from cockpit.schedule import Auto, Schedule
+from cockpit.sinks.feed import Feeds
 from cockpit.tracking.bookkeeping import Bookkeeping
 from cockpit.tracking.clock import WEIGHED, Clock
 from cockpit.tracking.notices import Notices
@@ -68,6 +69,7 @@ class Tracker:
         share: How much slower training may be for what is read as often as that allows.
         wanted: What the user asked for, where it has a name.
         log: The run's log.
+        feeds: Pass it on to other tools.
 
     Attributes:
         closed: Whether the run has ended.
@@ -88,8 +90,9 @@ class Tracker:
         share: float,
         wanted: str,
         log: OpenedLog,
+        feeds: Feeds,
     ) -> None:
-        self.watched, self._writer, self._place = watched, log.writer, log.place
+        self.watched, self._writer, self._place, self._feeds = watched, log.writer, log.place, feeds
         self._index = log.next_step
         self._began = time.monotonic() - log.seconds
         if watched.displacement is not None:
@@ -106,6 +109,7 @@ class Tracker:
 
     def begin(self) -> None:
         """Says what is to be said before the first step. Where warnings are errors, that ends the run."""
+        self._feeds.start(self._writer, self.seconds, self._at_exit)
         self._notices.unheld(self.watched.table)
         try:
             self._notices.tell()
@@ -150,6 +154,7 @@ class Tracker:
         self.memory.clear()
         self._writer.document(PROGRESS, {"steps": self._index, "seconds": self.seconds()})
         self._writer.close(state)
+        self._feeds.close()
         atexit.unregister(self._at_exit)
         if state == "finished":  # else something of more weight is on its way to the user
             self._notices.tell()
@@ -294,7 +299,7 @@ class Tracker:
             self._notices.failed(step.index, "the capture", error)
         taken = step.took + (self._clock.elapsed() or 0.0)
         work = step.audience.work({**step.seconds(), **self._windows.seconds})
-        self._budget.tracked(taken, work, self._writer.seconds, self._clock.idle)
+        self._budget.tracked(taken, work, self._writer.seconds + self._feeds.seconds, self._clock.idle)
 
     def _failed(self, error: Exception) -> None:
         self._notices.failed(self._index, "the capture", error)
