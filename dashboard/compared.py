@@ -19,9 +19,9 @@ def band_traces(scene: Scene) -> Iterator[Json]:
     lower, upper = columns if len(columns) == 2 else (None, None)
     if lower is None or upper is None:
         return
-    _, at_lower, at_upper = np.intersect1d(lower.steps, upper.steps, assume_unique=True, return_indices=True)
-    low, high = drawable(lower)[at_lower], drawable(upper)[at_upper]
-    places = scene.timeline.of(lower)[at_lower]
+    steps = np.union1d(lower.steps, upper.steps)  # each is thinned by its own extremes
+    low, high = (np.interp(steps, column.steps, drawable(column), np.nan, np.nan) for column in (lower, upper))
+    places = scene.timeline.placed(steps, np.interp(steps, lower.steps, lower.times))
     known = np.isfinite(low) & np.isfinite(high) & ((low > 0) | (not scene.log))
     for start, end in _stretches(known):
         x, bottom, top = (values[start:end] for values in (places, low, high))

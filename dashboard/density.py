@@ -89,7 +89,7 @@ def _layout(scene: Scene) -> Json:
     layout = base_layout(scene.colours, top=14, left=46)
     free = {"anchor": "free", "position": 0, "showgrid": False}
     domain = [EVENTS_HEIGHT, 1.0]
-    layout["xaxis"] = time_axis(scene) | free | {"domain": [0, WIDE]}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours) | free | {"domain": [0, WIDE]}
     layout["xaxis2"] = axis(
         scene.colours, "", domain=[WIDE + GAP, 1], range=[0, 1.1], visible=False, fixedrange=True, anchor="y2"
     )

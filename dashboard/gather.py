@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeAlias
 
 from cockpit.dashboard.histogram import ZEROS
 from cockpit.dashboard.source import Source
 from cockpit.drawing import ridges
 from cockpit.drawing.bars import SAMPLES
+from cockpit.drawing.cells import AT
+from cockpit.drawing.columns import of_layers
 from cockpit.drawing.metrics import alike
 from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
@@ -25,7 +28,7 @@ def reads(panel: Panel) -> str:
 
 
 def gather(
-    panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, steps: tuple[int, int] | None
+    panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, steps: tuple[int, int] | None, log: bool
 ) -> dict[str, Column]:
     """The points that a panel shows, by key; keys without points are absent.
 
@@ -35,15 +38,17 @@ def gather(
         source: The run.
         step: The selected step; ``None`` for the latest.
         steps: First and last of the steps for which curves come in full detail, if some are looked at closely.
+        log: Whether its value axis is logarithmic.
     """
-    own = {
+    kinds: dict[str, Callable[..., Found]] = {
         "histogram": _histograms,
         "histogram2d": _histograms,
         "ridgelines": _ridges,
-        "heatmap": _layers,
+        "heatmap": partial(_layers, log=log),
         "parabola": _positions,
         "density": _positions,
-    }.get(panel.kind)
+    }
+    own = kinds.get(panel.kind)
     entries = _curves(panel, keys, source, steps) if own is None else own(panel, keys, source, step)
     return {key: column for key, column in entries if column is not None and len(column.steps)}
 
@@ -57,16 +62,18 @@ def _histograms(panel: Panel, keys: tuple[str, ...], source: Source, step: int |
 
 def _ridges(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
     for key in keys:
-        yield key, source.histogram(key, "layer_histograms", step)
+        column = source.histogram(key, "layer_histograms", step)
+        yield key, None if column is None else of_layers(column, source.in_order(column.layers))
         yield key + ridges.FIRST, source.first(key, "layer_histograms")
         yield key + ridges.ZEROS, source.histogram(key + ridges.ZEROS, "layers", step)
     for key, _ in panel.thresholds:
         yield key, source.scalars(key)
 
 
-def _layers(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
+def _layers(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, *, log: bool) -> Found:
     for key in keys:
-        yield key, source.layers(key)
+        yield key, source.layers(key, log=log)
+        yield key + AT, source.at(key, "layers", step)
 
 
 def _positions(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:

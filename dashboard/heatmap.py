@@ -1,6 +1,8 @@
-"""A layer-wise number over the run as colours: layers in the model's order from the top, steps from left to right."""
+"""A layer-wise number over the run as colours: layers in the model's order from the top, time from left to right."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,117 +10,166 @@ from numpy.typing import NDArray
 from cockpit.dashboard.lines import empty_figure
 from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene
-from cockpit.dashboard.theme import ROW_HEIGHT, SCALE, Drawing, Json, axis, base_layout, number, plain, typed
-from cockpit.drawing.cells import Cells, cells_of, short_names
+from cockpit.dashboard.theme import ROW_HEIGHT, SCALE, Drawing, Json, axis, base_layout, number, plain, shorten, typed
+from cockpit.drawing.cells import AT, Cells, cells_of, short_names
+from cockpit.drawing.columns import row_at
+from cockpit.store import Column
 
 NAME = 18  # characters of a layer's name
 MOST_NAMES = 14  # that have room beside each other
 ROW = 13  # pixels that a layer needs to be named
+TITLE = 40  # characters of the legend's name
+FEW = 100  # cells: of more than these, the outermost hundredths share the colours at the ends
 
 
-def draw_heatmap(scene: Scene) -> Drawing:
-    """The layers of the scene's one key; its network-wise value is what the shared pointer tells."""
-    column = scene.column(scene.keys[0])
+def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW) -> Drawing:
+    """The layers of the scene's one key, each cell a reading or what stands out most of a stretch of readings.
+
+    Args:
+        scene: What to draw. The reading at its step, which is told in words, is the key's companion :data:`AT`.
+        most_names: How many rows are named.
+        row: Pixels of each row that is.
+    """
+    key = scene.keys[0]
+    column = scene.column(key)
     if column is None:
         return Drawing(empty_figure(scene), empty=scene.clock)
-    cells = cells_of(column, scene.timeline.of(column), scene.log, scene.timeline.logarithmic)
+    cells = cells_of(column, scene.timeline, scene.log)
+    rows = _rows(cells)
     layout = base_layout(scene.colours, top=6, left=8)
     span = int(column.steps[0]), int(column.steps[-1])
     edges = [(EVENTS_HEIGHT, 1.0), (0.0, EVENTS_HEIGHT)]
-    layout["xaxis"] = time_axis(scene) | {"anchor": "free", "position": 0, "showgrid": False}
-    layout["yaxis"] = _layer_axis(cells, scene) | {"domain": [EVENTS_HEIGHT, 1]}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours) | {"anchor": "free", "position": 0, "showgrid": False}
+    layout["yaxis"] = _layer_axis(rows, cells, most_names, scene) | {"domain": [EVENTS_HEIGHT, 1]}
     layout["yaxis2"] = event_axis()
     layout["shapes"] = list(step_marks(scene.step, span, edges, scene.colours, scene.timeline))
     layout["meta"] = {"cursor": ["xy"]}
-    traces = [_colours(cells, scene), _pointer(cells, scene)]
+    traces = [_colours(rows, cells, scene), *_broken(rows, cells, scene), _pointer(rows, cells, column, scene)]
     traces += event_traces(scene.events, "y2", span[1], scene.colours, scene.timeline)
-    height = max(ROW_HEIGHT, min(len(cells.layers), MOST_NAMES) * ROW + 60)
+    height = max(ROW_HEIGHT, min(len(cells.layers), most_names) * row + 60)
     return Drawing({"data": traces, "layout": layout}, words=_words(cells, scene), height=height)
 
 
-def _limits(cells: Cells, scene: Scene) -> tuple[float, float]:
-    """Ends of the colours: the panel's own, or those of the values."""
-    if scene.panel.limits is not None:
-        return scene.panel.limits
-    known = cells.values[np.isfinite(cells.values)]
-    return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+def _rows(cells: Cells) -> list[str]:
+    """Names of the rows, each but once."""
+    seen: Counter[str] = Counter()
+    rows = []
+    for name in map(plain, cells.layers):
+        seen[name] += 1
+        rows.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return rows
 
 
-def _colours(cells: Cells, scene: Scene) -> Json:
-    low, high = _limits(cells, scene)
-    shade, ends = (np.log10(cells.values), (np.log10(low), np.log10(high))) if scene.log and low > 0 else (
-        cells.values, (low, high)
-    )  # fmt: skip
+def _colours(rows: list[str], cells: Cells, scene: Scene) -> Json:
+    limits = scene.panel.limits
+    log = scene.log and (limits is None or limits[0] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shade = np.log10(cells.values) if log else cells.values
+    low, high = _ends(shade) if limits is None else tuple(np.log10(limits) if log else limits)
     return {
         "type": "heatmap",
         "x": typed(cells.edges),
-        "y": _rows(cells),
+        "y": rows,
         "z": typed(shade.astype(np.float32)),
-        "zmin": ends[0],
-        "zmax": ends[1],
+        "zmin": float(low),
+        "zmax": float(high),
         "customdata": typed(cells.values.astype(np.float32)),
         "hovertemplate": "%{y}<br>%{x}: %{customdata:.3~g}<extra></extra>",
         "hoverongaps": False,
         "colorscale": [list(stop) for stop in SCALE],
-        "colorbar": _legend(ends, scene),
+        "colorbar": _legend((float(low), float(high)), log, scene),
     }
 
 
-def _rows(cells: Cells) -> list[str]:
-    """Names of the rows."""
-    return [plain(name) for name in cells.layers]
+def _ends(shade: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of the colours: those of the values; of many, all but the outermost hundredths, which would bleach the rest.
+
+    A single value stands at the lower one.
+    """
+    known = shade[np.isfinite(shade)]
+    if not len(known):
+        return 0.0, 1.0
+    low, high = np.percentile(known, (1, 99)) if len(known) > FEW else (known.min(), known.max())
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
-def _legend(ends: tuple[float, float], scene: Scene) -> Json:
+def _legend(ends: tuple[float, float], log: bool, scene: Scene) -> Json:
     font = {"size": 10, "color": scene.colours.muted}
-    powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1)
-    ticks: Json = (
-        {"tickvals": list(powers), "ticktext": [f"10<sup>{power}</sup>" for power in powers]}
-        if scene.log
-        else {"nticks": 5}
-    )
-    title = {"text": plain(scene.panel.ylabel or scene.keys[0]), "side": "right", "font": font}
+    title = {"text": plain(shorten(scene.panel.ylabel or scene.keys[0], TITLE)), "side": "right", "font": font}
     place = {"y": EVENTS_HEIGHT, "yanchor": "bottom", "len": 1 - EVENTS_HEIGHT, "ypad": 0}
-    return place | {"thickness": 9, "outlinewidth": 0, "xpad": 6, "tickfont": font, "title": title, **ticks}
+    look = {"thickness": 9, "outlinewidth": 0, "xpad": 6, "tickfont": font, "title": title}
+    return place | look | (_powers(ends) if log else {"nticks": 5})
 
 
-def _layer_axis(cells: Cells, scene: Scene) -> Json:
+def _powers(ends: tuple[float, float]) -> Json:
+    """Marks at powers of ten; where fewer than two lie between, at values."""
+    powers = range(int(np.ceil(ends[0])), int(np.floor(ends[1])) + 1)
+    if len(powers) > 1:
+        return {"tickvals": list(powers), "ticktext": [f"10<sup>{power}</sup>" for power in powers]}
+    places = np.linspace(*ends, 4).tolist()
+    return {"tickvals": places, "ticktext": [number(float(f"{10**place:.2g}")) for place in places]}
+
+
+def _broken(rows: list[str], cells: Cells, scene: Scene) -> list[Json]:
+    """Cells with NaN or an infinity, over the colours."""
+    if not cells.broken.any():
+        return []
+    alarm = scene.colours.alarm
+    trace: Json = {
+        "type": "heatmap",
+        "x": typed(cells.edges),
+        "y": rows,
+        "z": typed(np.where(cells.broken, 1.0, np.nan).astype(np.float32)),
+        "colorscale": [[0, alarm], [1, alarm]],
+        "showscale": False,
+        "hoverongaps": False,
+        "hovertemplate": "%{y}<br>%{x}: NaN or infinite<extra></extra>",
+    }
+    return [trace]
+
+
+def _layer_axis(rows: list[str], cells: Cells, most_names: int, scene: Scene) -> Json:
     """From the first layer above to the last; as many names as have room."""
-    rows = _rows(cells)
     short = dict(zip(rows, map(plain, short_names(cells.layers, NAME)), strict=True))
     settings = {"type": "category", "categoryorder": "array", "categoryarray": rows, "labelalias": short}
-    reach = {"range": [len(rows) - 0.5, -0.5], "fixedrange": True, "nticks": MOST_NAMES, "tickfont": {"size": 10}}
+    reach = {"range": [len(rows) - 0.5, -0.5], "fixedrange": True, "nticks": most_names, "tickfont": {"size": 10}}
     return axis(scene.colours, "layer", **settings, **reach, automargin=True, showgrid=False)
 
 
-def _pointer(cells: Cells, scene: Scene) -> Json:
-    """An unseen line, which the shared pointer finds at every step: it tells the median of the layers."""
-    medians = _medians(cells.values)
-    middles = scene.timeline.of(scene.columns[scene.keys[0]])
-    height = [_rows(cells)[len(cells.layers) // 2]] * len(cells.steps)
-    text = [f"median of the layers {number(value)}" if value == value else "missing" for value in medians.tolist()]
+def _pointer(rows: list[str], cells: Cells, column: Column, scene: Scene) -> Json:
+    """An unseen line, which the shared pointer finds at every step: it tells how far the layers reach."""
+    height = [rows[len(rows) // 2]] * len(column)
+    text = []
+    for values, broken in zip(cells.values.T, cells.broken.T, strict=True):
+        known = values[np.isfinite(values)]
+        odd = "NaN or infinite in some" if broken.any() else ""
+        least, most = (number(float(known.min())), number(float(known.max()))) if len(known) else ("", "")
+        finite = f"{least} to {most}" if least != most else least
+        text.append("; ".join(filter(None, (finite and f"layers {finite}", odd))) or "missing")
     line = {"mode": "lines", "opacity": 0, "text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "name": "median", "x": typed(middles), "y": height} | line
-
-
-def _medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each column; NaN where all of it is missing."""
-    medians = np.full(values.shape[1], np.nan)
-    known = np.isfinite(values).any(0)
-    medians[known] = np.nanmedian(values[:, known], 0)
-    return medians
+    return {"type": "scatter", "name": "layers", "x": typed(scene.timeline.of(column)), "y": height} | line
 
 
 def _words(cells: Cells, scene: Scene) -> str:
-    """Which layers lie furthest out at the selected step."""
-    before = cells.steps <= (cells.steps[-1] if scene.step is None else scene.step)
-    if not before.any():
+    """Which layers lie furthest out at the selected step, and what no colour can show."""
+    said = [_at_step(scene)]
+    if cells.hidden:
+        said.append(f"in {cells.hidden:,} cells values at or below 0, which have no colour on a logarithmic scale")
+    broken = int(np.count_nonzero(cells.broken))
+    if broken:
+        said.append(f"NaN or infinite in {broken:,} cells, which are red")
+    return "; ".join(filter(None, said))
+
+
+def _at_step(scene: Scene) -> str:
+    column = scene.column(scene.keys[0] + AT)
+    row = None if column is None else row_at(column, scene.step)
+    if column is None or row is None:
         return ""
-    place = int(np.count_nonzero(before)) - 1
-    values = cells.values[:, place]
-    known = np.flatnonzero(np.isfinite(values))
+    step, values = f"Step {int(column.steps[row]):,}", column.values[row].astype(np.float64)
+    known = np.flatnonzero(np.isfinite(values) & ~column.missing[row] & ((values > 0) | (not scene.log)))
     if not len(known):
-        return f"Step {int(cells.steps[place]):,}: missing in all layers"
+        return f"{step}: missing in all layers" if column.missing[row].all() else f"{step}: no finite value"
     least, most = known[values[known].argmin()], known[values[known].argmax()]
-    said = f"Step {int(cells.steps[place]):,}: {number(values[least])} in {cells.layers[least]}"
-    return said if least == most else f"{said} to {number(values[most])} in {cells.layers[most]}"
+    said = f"{step}: {number(values[least])} in {column.layers[least]}"
+    return said if least == most else f"{said} to {number(values[most])} in {column.layers[most]}"

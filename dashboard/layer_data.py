@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.dashboard.source import Source
-from cockpit.drawing.layer_table import in_depth_order
+from cockpit.dashboard.folds import Of
+from cockpit.dashboard.source import MOST_READINGS, Source
+from cockpit.drawing.cells import columns_for
+from cockpit.drawing.columns import of_layers, rows_of
+from cockpit.drawing.histories import Histories
+from cockpit.drawing.layer_table import Row, middles
 from cockpit.drawing.quantiles import quantiles
-from cockpit.layers import Combine, Layers, Owner, combine_of, owners_of
+from cockpit.drawing.stretches import Stretched, Stretches
+from cockpit.layers import Combine, Layers, Owner, combine_of, in_depth_order, owners_of
 from cockpit.panel import LayerColumn
 from cockpit.store import Column
 
@@ -26,12 +32,14 @@ class Quantity:
     Args:
         column: What it is.
         steps: Shape ``[n]``.
+        times: Seconds since the run began. Shape ``[n]``.
         values: By module, in depth order; NaN where missing. Shape ``[n, L]``.
         missing: Shape ``[n, L]``.
     """
 
     column: LayerColumn
     steps: NDArray[np.int64]
+    times: NDArray[np.float64]
     values: NDArray[np.float64]
     missing: NDArray[np.bool_]
 
@@ -59,7 +67,7 @@ class LayerData:
         modules = {name or WHOLE: owner for name, owner in self.parameters.items() if not owner.parameter}
         self.owners = modules
         self._kinds: dict[str, str] = {}
-        found = [tuple(modules)]
+        found = [tuple(name or WHOLE for name in source.called), tuple(modules)]
         for key, kind in source.series:
             column = source.latest(key, kind) if kind in (NUMBERS, HISTOGRAMS) else None
             own = (
@@ -113,23 +121,36 @@ class LayerData:
                 scales[key] = scales.get(key, False) or column.scale == "log"
         return scales
 
-    def of_module(self, key: str, module: str) -> dict[str, Column]:
-        """What is logged under ``key`` of each of a module's parameters: columns of one layer, by name within it.
+    def numbers(self, key: str, module: str) -> dict[str, Column]:
+        """What is logged under ``key`` of each of a module's parameters: scalars, by name within the module.
 
-        Where it is logged of the module itself, the name is empty. Nothing where there is no such series.
+        Where it is logged of the module itself, the name is empty. Nothing where there are no such numbers.
         """
-        kind = self._kinds.get(key)
-        if kind is None:
+        if self._kinds.get(key) != NUMBERS:
             return {}
+        curves = self.source.curves(key, f"of {module}", self._is_of(module))
+        return {self._within(name): column for name, column in curves.items()}
 
-        def own(column: Column) -> Column:
-            return _only(column, [name for name in column.layers if module_of(name, self.parameters) == module])
-
-        found = self.source.layered(key, kind, f"of {module}", own)
-        if found is None:
+    def histograms(self, key: str, module: str) -> dict[str, Column]:
+        """The same of histograms: columns of one layer, of each stretch of the run the reading that stands out most."""
+        if self._kinds.get(key) != HISTOGRAMS:
             return {}
-        named = {name: self.parameters[name].parameter if name in self.parameters else "" for name in found.layers}
-        return {within: _only(found, [name]) for name, within in named.items()}
+        wanted = self._is_of(module)
+        begin = lambda: Of(Histories(wanted, MOST_READINGS), itemgetter(key))  # noqa: E731
+        fold = self.source.folded(f"of {module}", [(key, HISTOGRAMS)], begin)
+        found = None if fold is None else fold.made.column
+        return {} if found is None else {self._within(name): of_layers(found, [name]) for name in found.layers}
+
+    def has_histograms(self, key: str, module: str) -> bool:
+        """Whether the last reading of ``key`` holds histograms of the module."""
+        column = self.source.latest(key, HISTOGRAMS)
+        return column is not None and any(map(self._is_of(module), column.layers))
+
+    def _is_of(self, module: str) -> Callable[[str], bool]:
+        return lambda name: module_of(name, self.parameters) == module
+
+    def _within(self, name: str) -> str:
+        return self.parameters[name].parameter if name in self.parameters else ""
 
     def history(self, column: LayerColumn) -> Quantity:
         """The column's readings, thinned evenly where they are very many."""
@@ -150,28 +171,58 @@ class LayerData:
 
         return self._quantity(column, read)
 
+    def over_time(self, column: LayerColumn, rows: Sequence[Row]) -> Stretched | None:
+        """Medians over the modules of each row, in so many stretches of the run as a drawing holds.
+
+        Args:
+            column: What of them.
+            rows: In the order in which they are drawn.
+        """
+        names = tuple(row.name for row in rows)
+        keys = [(key, self._kinds[key]) for key in dict.fromkeys((column.key, column.over)) if key]
+
+        def make(columns: Mapping[str, Column]) -> Column:
+            def read(key: str) -> Column | None:
+                return self._reduction(key)(columns[key]) if len(columns[key]) else None
+
+            found = self._quantity(column, read)
+            middle = middles(rows, np.where(found.missing, np.nan, found.values))
+            lost = np.isnan(found.values) & ~found.missing
+            for place, row in enumerate(rows):
+                middle[lost[:, row.members].any(1), place] = np.nan  # which a median leaves out
+            missing = np.stack([found.missing[:, row.members].all(1) for row in rows], 1)
+            return Column(id_of(column), "layers", found.steps, found.times, middle, missing, names)
+
+        members = tuple(row.members for row in rows)
+        place = id_of(column), names, members, self.modules
+        width = columns_for(len(rows))
+        fold = self.source.folded(place, keys, lambda: Of(Stretches(width), make))
+        return None if fold is None else fold.made.column(id_of(column), log=column.scale == "log")
+
     def _reduction(self, key: str) -> Callable[[Column], Column]:
         combine = combine_of(self.source.header.instruments, key)
         return lambda column: by_module(column, self.parameters, combine)
 
     def _quantity(self, column: LayerColumn, read: Callable[[str], Column | None]) -> Quantity:
         own = read(column.key)
-        if own is None:
+        other = read(column.over) if column.over and own is not None else None
+        if own is None or (column.over and other is None):
             nothing = np.zeros((0, len(self.modules)))
-            return Quantity(column, np.zeros(0, np.int64), nothing, nothing.astype(bool))
-        steps, values, missing = own.steps, *self._placed(own)
-        if column.over and (other := read(column.over)) is not None:
+            return Quantity(column, np.zeros(0, np.int64), np.zeros(0), nothing, nothing.astype(bool))
+        steps, times, values, missing = own.steps, own.times, *self._placed(own)
+        if other is not None:
             below, gaps = self._placed(other)
             steps, mine, theirs = np.intersect1d(steps, other.steps, return_indices=True)
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = values[mine] / below[theirs]
             missing = missing[mine] | gaps[theirs] | np.isnan(values) & ~np.isnan(below[theirs])  # 0 / 0 is no value
+            times = times[mine]
         if column.share:
             total = np.where(missing, 0, values).sum(1, keepdims=True)
             missing = missing | (total <= 0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 values = np.where(missing, np.nan, values / total)
-        return Quantity(column, steps, values, missing)
+        return Quantity(column, steps, times, values, missing)
 
     def _placed(self, column: Column) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Values and gaps in the places of the modules."""
@@ -213,17 +264,7 @@ def _medians(layers: Layers) -> Layers:
 def _last(column: Column, step: int | None) -> Column:
     """The last point at or before ``step``: one row, or none."""
     end = len(column.steps) if step is None else int(np.searchsorted(column.steps, step, side="right"))
-    rows = slice(max(end - 1, 0), end)
-    cut = {name: getattr(column, name)[rows] for name in ("steps", "times", "values", "missing")}
-    return replace(column, **cut)
-
-
-def _only(column: Column, names: Sequence[str]) -> Column:
-    """The column without all other layers."""
-    places = [column.layers.index(name) for name in names]
-    edges = column.edges if column.edges is None or column.edges.ndim == 1 else column.edges[:, places]
-    values, missing = column.values[:, places], column.missing[:, places]
-    return replace(column, layers=tuple(names), values=values, missing=missing, edges=edges)
+    return rows_of(column, slice(max(end - 1, 0), end))
 
 
 def module_of(layer: str, owners: Mapping[str, Owner]) -> str:

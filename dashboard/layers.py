@@ -10,29 +10,32 @@ from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
 from cockpit.dashboard.changes import changes
+from cockpit.dashboard.heatmap import draw_heatmap
 from cockpit.dashboard.layer_data import LayerData, id_of
-from cockpit.dashboard.layer_figures import draw_map
 from cockpit.dashboard.layer_parts import EVERY, FIRST, LAYERS, NONE, Settings, figure_card, select
 from cockpit.dashboard.layer_rows import table
 from cockpit.dashboard.layout import labelled, plot_style
 from cockpit.dashboard.one_layer import drawings_of, one_layer
 from cockpit.dashboard.page import Choice, Page, look
+from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.dashboard.view import Look, View
-from cockpit.drawing.layer_table import GROUPINGS, middles, rows_of
+from cockpit.drawing.cells import AT
+from cockpit.drawing.layer_table import GROUPINGS, Row, middles, rows_of
 from cockpit.drawing.standing_out import FORMULA
-from cockpit.panel import LayerColumn
-from cockpit.store import UnreadableLog
+from cockpit.panel import LayerColumn, Panel
+from cockpit.store import Column, UnreadableLog
 
 MAP = "map"
+ROW = 20  # pixels of a row in it
 
 
 def identity(at: Look) -> list[Any]:
-    """Another run, other layers, other quantities, or from the table to one layer."""
+    """Another run, other layers, other quantities, another axis of time, or from the table to one layer."""
     page = _page(at)
     data, settings = LayerData(page.source), Settings.of(page.choice.more)
-    fixed = [page.run, page.source.header.created, settings.layer, settings.histogram]
+    fixed = [page.run, page.source.header.created, settings.layer, settings.histogram, page.choice.manner.measure]
     return [*fixed, len(data.modules), sorted(_choices(data))]
 
 
@@ -168,15 +171,31 @@ def _map(page: Page, data: LayerData, settings: Settings) -> Drawing:
     if not choices:
         return Drawing({"data": [], "layout": {}})
     column = choices.get(settings.quantity) or next(iter(choices.values()))
-    history = data.history(column)
     rows = [row for block in rows_of(data.modules, data.owners, settings.grouping, settings.unfolded) for row in block]
-    middle = middles(rows, np.where(history.missing, np.nan, history.values))
-    drawing = draw_map(
-        [row.name for row in rows], history.steps, middle, title=column.title, log=column.scale == "log",
-        step=page.step, colours=palette(page.choice.scheme),
-    )  # fmt: skip
+    scene = _scene(page, data, column, rows)
+    drawing = draw_heatmap(scene, most_names=len(rows), row=ROW)
     drawing.figure["layout"]["uirevision"] = f"{page.run} {page.source.header.created} {id_of(column)}"
     return drawing
+
+
+def _scene(page: Page, data: LayerData, column: LayerColumn, rows: Sequence[Row]) -> Scene:
+    id, source = id_of(column), page.source
+    reading = data.reading(column, page.step)
+    values = middles(rows, np.where(reading.missing, np.nan, reading.values))
+    names = tuple(row.name for row in rows)
+    now = Column(id + AT, "layers", reading.steps, reading.times, values, np.isnan(values), names)
+    columns = {id: data.over_time(column, rows), id + AT: now}
+    return Scene(
+        Panel(title=column.title, kind="heatmap", how_to_read="", ylabel=column.title),
+        (id,),
+        {key: found for key, found in columns.items() if found is not None},
+        page.step,
+        source.events,
+        palette(page.choice.scheme),
+        log=column.scale == "log",
+        clock=f"{column.title} has no value yet.",
+        timeline=source.timeline(page.choice.manner.measure),
+    )
 
 
 VIEW = View(LAYERS, of_run=True, identity=identity, build=build, register=register)

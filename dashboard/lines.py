@@ -99,7 +99,7 @@ def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) ->
     layout = base_layout(scene.colours, top=4, left=50)
     layout |= {"hovermode": "x", "hoversubplots": "axis", "meta": _cursor(strips)}
     layout["annotations"] = [_heading(strip, scene) | {"x": left} for strip in strips]
-    layout["xaxis"] = time_axis(scene) | {"domain": [left, 1], "anchor": "free", "position": 0}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours) | {"domain": [left, 1], "anchor": "free", "position": 0}
     layout |= {_layout_name(strip): _value_axis(strip, len(strips), scene) for strip in strips}
     layout[f"yaxis{len(strips) + 1}"] = event_axis()
     layout["shapes"] = [

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cockpit.dashboard.scene import STEPS, Scene
+from cockpit.dashboard.scene import STEPS
 from cockpit.dashboard.theme import Json, Palette, axis, plain, shorten, typed
-from cockpit.drawing.timeline import DAY, Timeline
+from cockpit.drawing.timeline import DAY, Measure, Timeline
 from cockpit.store import Event
 
 EVENTS_HEIGHT = 0.05  # the events' own strip above the step axis, as a share of the plot
@@ -55,20 +55,21 @@ def step_marks(
             yield whole | line
 
 
-def time_axis(scene: Scene) -> Json:
+def time_axis(timeline: Timeline, colours: Palette) -> Json:
     """The axis of steps or of time, with a line under the pointer that other figures show too."""
     crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
-    style = {"spikedash": "dot", "spikecolor": scene.colours.muted}
-    length = scene.timeline.length
+    style = {"spikedash": "dot", "spikecolor": colours.muted}
+    length = timeline.length
     clock = "%H:%M:%S" if length < BRIEF else "%H:%M" if length < DAY else "%-d %b %H:%M"
-    kinds: dict[str, Json] = {
+    kinds: dict[Measure, Json] = {
         "step": {"type": "linear", "tickformat": ",~d"},
         "log": {"type": "log", "tickformat": ",~d", "dtick": 1},
         "wall": {"type": "date", "nticks": 5, "tickformat": clock},
         "relative": {"type": "linear", "tickformat": ",~r"},
+        "samples": {"type": "linear", "tickformat": ",~s"},
     }
-    kind = {"nticks": 7, "dtick": None, "tickformat": None, "tickangle": 0} | kinds[scene.timeline.measure]
-    return axis(scene.colours, scene.timeline.title, uirevision=scene.timeline.measure, **kind, **crosshair, **style)
+    kind = {"nticks": 7, "dtick": None, "tickformat": None, "tickangle": 0} | kinds[timeline.measure]
+    return axis(colours, timeline.title, uirevision=timeline.measure, **kind, **crosshair, **style)
 
 
 def event_axis() -> Json:

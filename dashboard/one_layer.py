@@ -46,20 +46,23 @@ def drawings_of(page: Page, data: LayerData, settings: Settings) -> dict[str, Dr
     """The layer's figures by name: a histogram over time for each of its parameters, and the curves."""
     if settings.layer not in data.modules:
         return {}
-    colours = palette(page.choice.scheme)
     key = _histogram(data, settings)
+    manner, source = page.choice.manner, page.source
+    timeline, colours = source.timeline(manner.measure), palette(page.choice.scheme)
+    promise = "Appears with the layer's first reading."
+    scene = Scene(
+        NO_PANEL, (), step=page.step, events=source.events, colours=colours, clock=promise, timeline=timeline,
+        smooth=manner.smooth,
+    )  # fmt: skip
     found = {}
     if key is not None:
-        panel = page.source.header.panels.get(key)
-        zeros = data.of_module(key + ZEROS, settings.layer)
-        for name, column in data.of_module(key, settings.layer).items():
+        panel = source.header.panels.get(key)
+        zeros = data.numbers(key + ZEROS, settings.layer)
+        for name, column in data.histograms(key, settings.layer).items():
             title = f"{panel.title if panel else key}{f', {name}' if name else ''}"
-            found[title] = draw_history(
-                column, zeros.get(name), name=panel.xlabel if panel and panel.xlabel else key, step=page.step,
-                colours=colours, promise="Appears with the layer's first histogram.",
-            )  # fmt: skip
-    scene = Scene(NO_PANEL, (), step=page.step, events=page.source.events, colours=colours)
-    groups = {key: curves for key in data.keys(NUMBERS) if (curves := data.of_module(key, settings.layer))}
+            binned = panel.xlabel if panel and panel.xlabel else key
+            found[title] = draw_history(column, zeros.get(name), scene, name=binned)
+    groups = {key: curves for key in data.keys(NUMBERS) if (curves := data.numbers(key, settings.layer))}
     found |= {f"{CURVES} {at}": drawing for at, drawing in enumerate(draw_curves(groups, data.logarithmic(), scene), 1)}
     for name, drawing in found.items():
         drawing.figure["layout"]["uirevision"] = f"{page.run} {page.source.header.created} {settings.layer} {name}"
@@ -99,7 +102,7 @@ def _neighbours(page: Page, data: LayerData, layer: str) -> list[Component]:
 
 def _choice(page: Page, data: LayerData, settings: Settings) -> list[Component]:
     """Which histograms are shown, where there are several."""
-    keys = [key for key in data.keys(HISTOGRAMS) if data.of_module(key, settings.layer)]
+    keys = [key for key in data.keys(HISTOGRAMS) if data.has_histograms(key, settings.layer)]
     if len(keys) < 2:
         return []
     panels = page.source.header.panels

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.dashboard.marks import time_axis
 from cockpit.dashboard.theme import Drawing, Json, Palette, axis, base_layout, plain, shorten, typed
 from cockpit.drawing.columns import broken, drawable, lone
 from cockpit.drawing.smoothing import is_noisy, moving_average
+from cockpit.drawing.timeline import Timeline
 from cockpit.store import Column
 
 HEIGHT = 210  # pixels
 GHOST = 0.35  # opacity of readings behind their average
-_TICKS = {"step": ",~d", "samples": ",~s", "relative": ",~g", "wall": None}
 
 
 @dataclass(frozen=True)
@@ -32,51 +33,36 @@ class Curve:
     run: str
     colour: str
     column: Column
-    x: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Across:
-    """The horizontal axis.
-
-    Args:
-        measure: ``step``, ``samples``, ``relative`` (time since a run began) or ``wall`` (time of day).
-        title: Its name and unit.
-    """
-
-    measure: str
-    title: str
+    x: NDArray[np.int64] | NDArray[np.float64]
 
 
 def draw_overlay(
-    key: str, curves: Sequence[Curve], across: Across, colours: Palette, *, log: bool, parting: int | None = None
+    key: str, curves: Sequence[Curve], across: Timeline, colours: Palette, *, log: bool, parting: int | None = None
 ) -> Drawing:
     """All runs' readings of ``key``.
 
     Args:
         key: Names the value axis.
         curves: Of each run that has readings.
-        across: The horizontal axis.
+        across: The horizontal axis, which reaches over all runs.
         colours: The colour scheme.
         log: Whether the value axis is logarithmic, unless that could show nothing.
-        parting: The step from which on two runs stay apart, where a line is drawn on an axis of steps.
+        parting: The step from which on two runs stay apart, where a line is drawn on axes of steps.
     """
     log = log and any(bool((drawable(curve.column) > 0).any()) for curve in curves)
     layout = base_layout(colours, left=58, bottom=38)
     layout |= {"hovermode": "x", "meta": {"cursor": ["xy"]}, "shapes": list(_line(parting, across, colours))}
-    spikes = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1, "spikedash": "dot"}
-    kind = {"type": "date"} if across.measure == "wall" else {"type": "linear", "tickformat": _TICKS[across.measure]}
-    manner = {"nticks": 6, "spikecolor": colours.muted, "uirevision": across.measure}
-    layout["xaxis"] = axis(colours, across.title, **kind, **manner, **spikes)
+    layout["xaxis"] = time_axis(across, colours)
     scale = {"type": "log", "dtick": _distance(curves), "tickformat": "~g"} if log else {"type": "linear", "nticks": 5}
     layout["yaxis"] = axis(colours, shorten(key, 34), uirevision=scale["type"], tickfont={"size": 10}, **scale)
     traces = [trace for curve in curves for trace in _traces(curve, log)]
     return Drawing({"data": traces, "layout": layout}, _words(curves, log), height=HEIGHT)
 
 
-def _line(parting: int | None, across: Across, colours: Palette) -> Iterator[Json]:
-    if parting is not None and across.measure == "step":
-        place = {"x0": parting, "x1": parting, "yref": "paper", "y0": 0, "y1": 1}
+def _line(parting: int | None, across: Timeline, colours: Palette) -> Iterator[Json]:
+    if parting is not None and across.measure in ("step", "log"):  # elsewhere each run has a place of its own for it
+        x = across.at(parting)
+        place = {"x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1}
         yield {"type": "line", "line": {"color": colours.ink, "width": 1, "dash": "dash"}, **place}
 
 

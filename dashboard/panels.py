@@ -55,7 +55,7 @@ def draw(
         scene = Scene(panel, keys, colours=colours)
         return Drawing(empty_figure(scene), empty=f"This version of Cockpit cannot draw panels of kind “{panel.kind}”.")
     timeline = source.timeline(manner.measure) if panel.kind in OVER_STEPS else STEPS
-    columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None)
+    columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None, log)
     clock = "" if columns else _promise(panel, keys, source)
     events = source.events if panel.kind in OVER_STEPS else ()
     return DRAW[panel.kind](Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth))

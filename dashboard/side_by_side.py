@@ -7,26 +7,31 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cockpit.comparison import Ranking, of_training, rank
-from cockpit.dashboard.overlay import Across, Curve
+from cockpit.dashboard.overlay import Curve
 from cockpit.dashboard.page import explain
 from cockpit.dashboard.source import MOST_RUNS, Source, Sources
+from cockpit.drawing.timeline import Measure, Timeline
 from cockpit.store import Column, UnreadableLog
 
 RUNS = {
     "light": ("#0060a8", "#b34700", "#627660", "#bb01ff", "#400600", "#130060"),
     "dark": ("#62b5f0", "#f2a65a", "#adffa1", "#d06396", "#ea5f02", "#29fffb"),
 }  # by a run's place among those compared; each stands out from the paper, for colour-blind readers from the others too
-MEASURES = {"step": "Step", "samples": "Samples", "relative": "Time since start", "wall": "Time of day"}
+MEASURES: dict[Measure, str] = {
+    "step": "Step",
+    "log": "Log step",
+    "samples": "Samples",
+    "relative": "Time since start",
+    "wall": "Time of day",
+}
 FIRST_KEYS = 6  # shown where none was asked for
 LOSS, SAMPLES = "loss", "batch_size"
-UNITS = ((300.0, 1.0, "seconds"), (5 * 3600.0, 60.0, "minutes"), (float("inf"), 3600.0, "hours"))
 FRESH = 5.0  # seconds that a ranking of live runs is kept at least
 PATIENCE = 20.0  # times what it costs
 
@@ -50,7 +55,7 @@ class Compared:
     trouble: Mapping[str, str]
     keys: tuple[str, ...]
     available: tuple[str, ...]
-    measure: str
+    measure: Measure
     scheme: str
 
     @classmethod
@@ -67,9 +72,9 @@ class Compared:
         available = shared_keys(list(runs.values()))
         asked = split(more.get("key") or "", available.__contains__)
         keys = tuple(key for key in asked if key in available) or available[:FIRST_KEYS]
-        measure = more.get("over") if more.get("over") in MEASURES else "step"
+        measure: Measure = next((known for known in MEASURES if known == more.get("over")), "step")
         scheme = "dark" if shown.get("scheme") == "dark" else "light"
-        return cls(names, runs, trouble, keys, available, str(measure), scheme)
+        return cls(names, runs, trouble, keys, available, measure, scheme)
 
     def colour(self, name: str) -> str:
         """The run's colour, the same everywhere in the view."""
@@ -79,24 +84,21 @@ class Compared:
         """Differs when anything that is drawn does; JSON."""
         return [[name, source.cursor, source.state] for name, source in self.runs.items()]
 
-    def across(self) -> Across:
-        """The horizontal axis; its unit suits the longest run."""
-        longest = max((_duration(source) for source in self.runs.values()), default=0.0)
-        unit = next(name for most, _, name in UNITS if longest < most)
-        titles = {"step": "step", "samples": "samples seen", "wall": "time of day, UTC"}
-        return Across(self.measure, titles.get(self.measure, f"{unit} since the run began"))
+    def across(self) -> Timeline:
+        """The horizontal axis, which reaches over all runs."""
+        began = min((source.header.created for source in self.runs.values()), default=0.0)
+        of_day = self.measure == "wall"
+        ends = (_duration(source) + of_day * (source.header.created - began) for source in self.runs.values())
+        return Timeline(self.measure, created=began, longest=max(ends, default=0.0))
 
     def curves(self, key: str) -> list[Curve]:
         """The runs' readings of ``key``; a run that does not know where they stand on the axis is left out."""
-        longest = max((_duration(source) for source in self.runs.values()), default=0.0)
-        unit = next(size for most, size, _ in UNITS if longest < most)
-        found = []
+        found, across = [], self.across()
         for name, source in self.runs.items():
-            column = column_of(source, key)
-            if column is not None and len(column.steps):
-                x = _places(source, column, self.measure, unit)
-                if x is not None:
-                    found.append(Curve(name, self.colour(name), column, x))
+            column, sizes = column_of(source, key), _sizes(source) if self.measure == "samples" else None
+            if column is not None and len(column.steps) and (sizes is not None or self.measure != "samples"):
+                own = replace(across, created=source.header.created, sizes=sizes)
+                found.append(Curve(name, self.colour(name), column, own.of(column)))
         return found
 
     def log(self, key: str) -> bool:
@@ -159,36 +161,10 @@ def _duration(source: Source) -> float:
     return float(column.times.max(initial=0.0)) if column is not None else 0.0
 
 
-def _places(source: Source, column: Column, measure: str, unit: float) -> NDArray[np.float64] | None:
-    """Where readings stand; ``None`` if that is not known."""
-    if measure == "relative":
-        return np.asarray(column.times / unit)
-    if measure == "wall":
-        return np.asarray(1000 * (source.header.created + column.times))  # as browsers count
-    if measure == "samples":
-        sizes = source.scalars(SAMPLES)
-        return None if sizes is None else samples_at(column.steps, sizes)
-    return column.steps.astype(np.float64)
-
-
-def samples_at(steps: NDArray[np.int64], sizes: Column) -> NDArray[np.float64] | None:
-    """Samples seen when a step is over: a batch size holds until another is logged.
-
-    Args:
-        steps: Shape ``[n]``.
-        sizes: Batch sizes.
-
-    Returns:
-        Shape ``[n]``; ``None`` if no batch size is known.
-    """
-    known = ~sizes.missing & np.isfinite(sizes.values)
-    if not known.any():
-        return None
-    at, size = sizes.steps[known].astype(np.float64), sizes.values[known].astype(np.float64)
-    before = np.concatenate([[0.0], np.cumsum(size[:-1] * np.diff(at))])  # seen before each of these steps
-    index = np.maximum(np.searchsorted(at, steps, side="right") - 1, 0)
-    seen: NDArray[np.float64] = size[0] * at[0] + before[index] + size[index] * (steps + 1 - at[index])
-    return seen
+def _sizes(source: Source) -> Column | None:
+    """The run's batch sizes; ``None`` where none is known."""
+    sizes = source.scalars(SAMPLES)
+    return sizes if sizes is not None and bool((~sizes.missing & np.isfinite(sizes.values)).any()) else None
 
 
 class Rankings:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.dashboard.folds import F, Folds, Of
 from cockpit.dashboard.listing import Listing
 from cockpit.drawing.cells import columns_for
+from cockpit.drawing.histories import LayerCurves
+from cockpit.drawing.stretches import Stretched, Stretches
 from cockpit.drawing.timeline import Measure, Timeline
+from cockpit.layers import FORWARD, in_forward_order, owners_of
 from cockpit.store import Column, Event, Header, Reader, Series, Store
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
@@ -38,12 +43,13 @@ class Source:
 
     def _forget(self) -> None:
         self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
-        self._layers: dict[str, tuple[int, Column]] = {}
+        self._folds = Folds(self._reader)
         self.header: Header = self._reader.header
         self.cursor = -1
         self._overtaken: tuple[tuple[int, int | None], ...] = ()
         self.state = ""
         self.series: dict[tuple[str, str], Series] = {}
+        self.called: list[str] = []
         self.events: list[Event] = []
 
     def refresh(self) -> None:
@@ -59,6 +65,7 @@ class Source:
                 self._forget()  # another run of the same name, or one that goes on at an earlier step
             self.header, self.cursor, self._overtaken = header, cursor, overtaken
             self.series = {(series.key, series.kind): series for series in self._reader.series()}
+            self.called = self._reader.document(FORWARD) or []
             self.events += self._reader.events(since=self.events[-1].id if self.events else 0)
 
     def span(self) -> tuple[int, int] | None:
@@ -170,18 +177,40 @@ class Source:
         with self._lock:
             return self._reader.at(key, entry.first_step, kind)
 
-    def layers(self, key: str) -> Column | None:
-        """The values of ``key`` by layer, at even distances so many that a drawing holds them; ``None`` without any."""
-        if (key, "layers") not in self.series:
-            return None
+    def folded(self, name: Hashable, keys: Sequence[tuple[str, str]], begin: Callable[[], F]) -> F | None:
+        """What a fold makes of all points of some series, kept under a name and carried on as they grow.
+
+        Args:
+            name: Of the fold, among those of these series.
+            keys: Log key and kind of each.
+            begin: Makes the fold, still empty.
+
+        Returns:
+            ``None`` where one of the series has no points.
+        """
         with self._lock:
-            cursor, column = self._layers.get(key, (-1, None))
-            if column is None or cursor != self.cursor:
-                latest = self.latest(key, "layers")
-                width = len(latest.layers) if latest is not None else 0
-                column = self._reader.column(key, "layers", max_points=columns_for(width))
-                self._layers[key] = self.cursor, column
-            return column
+            series = [self.series[each] for each in keys if each in self.series]
+            if len(series) < len(keys):
+                return None
+            return self._folds.get((name, tuple(keys)), series, self.cursor, begin)
+
+    def layers(self, key: str, *, log: bool = False) -> Stretched | None:
+        """The values of ``key`` by layer in so many stretches of the run as a drawing holds; ``None`` without any.
+
+        Args:
+            key: Log key.
+            log: Whether values are drawn by their logarithm, which decides which of a stretch stands out most.
+        """
+        latest = self.latest(key, "layers")
+        if latest is None:
+            return None
+        width = columns_for(len(latest.layers))
+        fold = self.folded(width, [(key, "layers")], lambda: Of(Stretches(width), itemgetter(key)))
+        return None if fold is None else fold.made.column(key, log=log, layers=self.in_order(fold.made.layers))
+
+    def in_order(self, layers: Sequence[str]) -> list[str]:
+        """Names of layers in the order of the forward pass; as the log has them where that is not known."""
+        return in_forward_order(layers, owners_of(self.header.model), self.called)
 
     def timeline(self, measure: Measure) -> Timeline:
         """What an axis of steps or time shows; the time of a step is that of the longest curve there."""
@@ -207,14 +236,19 @@ class Source:
 
     def layer(self, key: str, layer: str) -> Column | None:
         """The values of one layer over the run, as a column of scalars; ``None`` if there is no such layer."""
-        if (key, "layers") not in self.series:
-            return None
-        with self._lock:
-            whole = self._reader.column(key, "layers", max_points=MOST_POINTS)
-        if layer not in whole.layers:
-            return None
-        at = whole.layers.index(layer)
-        return replace(whole, kind="scalar", values=whole.values[:, at], missing=whole.missing[:, at], layers=())
+        return self.curves(key, f"layer {layer}", layer.__eq__).get(layer)
+
+    def curves(self, key: str, name: str, wanted: Callable[[str], bool]) -> dict[str, Column]:
+        """The values of some layers over the run, as columns of scalars, thinned as in :meth:`scalars`.
+
+        Args:
+            key: Log key.
+            name: Of what is wanted.
+            wanted: Which layers, by their names.
+        """
+        begin = lambda: Of(LayerCurves(wanted, MOST_POINTS), itemgetter(key))  # noqa: E731
+        fold = self.folded(name, [(key, "layers")], begin)
+        return {} if fold is None else fold.made.curves
 
     def document(self, name: str) -> object:
         """The latest document called ``name``, or ``None``."""

@@ -84,6 +84,10 @@ class CallRecorder:
         on_again: Given such a call. No gradient returns to it, unless a backward pass runs inside the backward pass, as
             under a reentrant checkpoint: there it is the only one that gradients return to.
         on_failure: Told of an error, which must not reach the user's forward pass.
+
+    Attributes:
+        calls: Those that no backward pass has come to yet.
+        order: Names of all modules that were called, in the order in which their first calls returned.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class CallRecorder:
         self._handles: list[RemovableHandle] = []
         self._before: dict[nn.Module, tuple[Tensor, list[int]]] = {}
         self.calls: list[ModuleCall] = []
+        self.order: dict[str, None] = {}
 
     def attach(self, may_be_repeated: Callable[[nn.Module], bool]) -> None:
         """Installs the hooks.
@@ -181,6 +186,7 @@ class CallRecorder:
             self._on_again(call)
         else:
             (self.calls if self._apart is None else self._apart).append(call)
+            self.order.setdefault(name)
             call.edge = get_gradient_edge(_hooked_tensor(outputs[0]))
         try:
             on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))

@@ -116,6 +116,11 @@ class Capture:
         """Whether they add up to one gradient."""
         return self._passes.accumulation
 
+    @property
+    def returned(self) -> list[str]:
+        """Names of modules with parameters in the order in which they first returned, as far as they were looked at."""
+        return list(self._recorder.order)
+
     def open(self) -> None:
         """Installs the hooks; the function mode is entered last."""
         if self._individual or self._second_order:

@@ -1,4 +1,4 @@
-"""A layer-wise number over a run: cells, layers above each other, steps beside each other."""
+"""A layer-wise number over a run: cells, layers above each other, stretches of steps beside each other."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.drawing.stretches import Stretched
+from cockpit.drawing.timeline import Timeline
 from cockpit.store import Column
 
+AT = ".at"  # of a scene's columns: the reading at the selected step alone
 MOST_COLUMNS = 300
 MOST_CELLS = 15_000  # what a page may be sent every second
 
@@ -22,14 +25,16 @@ class Cells:
     Args:
         layers: Names of the rows, in the model's order.
         edges: Boundaries of the columns on the axis of time. Shape ``[n + 1]``.
-        steps: The step of each column. Shape ``[n]``.
-        values: NaN where there is none. Shape ``[L, n]``.
+        values: NaN where nothing has a colour. Shape ``[L, n]``.
+        broken: Where NaN or an infinity was logged. Shape ``[L, n]``.
+        hidden: How many cells hold readings that have no logarithm; 0 where none is drawn.
     """
 
     layers: tuple[str, ...]
     edges: NDArray[np.float64]
-    steps: NDArray[np.int64]
     values: NDArray[np.float64]
+    broken: NDArray[np.bool_]
+    hidden: int
 
 
 def columns_for(layers: int) -> int:
@@ -37,38 +42,52 @@ def columns_for(layers: int) -> int:
     return max(40, min(MOST_COLUMNS, MOST_CELLS // max(1, layers)))
 
 
-def cells_of(column: Column, places: NDArray[Any], log: bool, log_places: bool = False) -> Cells:
+def cells_of(column: Column, timeline: Timeline, log: bool) -> Cells:
     """The cells of a layer-wise column.
 
     Args:
-        column: At least one point.
-        places: Where its points stand on the axis of time, increasing. Shape ``[n]``.
+        column: At least one point, each a reading or a stretch of readings.
+        timeline: The axis of time.
         log: Whether the values are drawn by their logarithm, which those have none that are not positive.
-        log_places: Whether the axis of time is logarithmic.
     """
     values = column.values.astype(np.float64).T
-    drawn = np.isfinite(values) & ~column.missing.T & ((values > 0) | (not log))
-    edges = edges_between(places, log_places)
-    return Cells(column.layers, edges, column.steps, np.where(drawn, values, np.nan))
+    known = ~column.missing.T
+    broken = known & ~np.isfinite(values)
+    below = known & (values <= 0)
+    ends = timeline.of(column)
+    begins = ends
+    if isinstance(column, Stretched):
+        begins, below = timeline.placed(column.begins, column.begin_times), column.hidden.T
+    drawn = known & ~broken & ((values > 0) | (not log))
+    edges = edges_around(begins, ends, timeline.logarithmic)
+    hidden = int(np.count_nonzero(below)) if log else 0
+    return Cells(column.layers, edges, np.where(drawn, values, np.nan), broken, hidden)
 
 
-def edges_between(places: NDArray[Any], log: bool = False) -> NDArray[np.float64]:
-    """Boundaries halfway between neighbours; the outer ones as far out as the next ones are in.
+def edges_around(begins: NDArray[Any], ends: NDArray[Any], log: bool = False) -> NDArray[np.float64]:
+    """Boundaries halfway between neighbouring stretches; the outer ones as far out as the next ones are in.
 
     Args:
-        places: Increasing. Shape ``[n]``, at least one.
+        begins: Where stretches begin. Shape ``[n]``, at least one.
+        ends: Where they end, before the next one begins. Shape ``[n]``.
         log: Whether they stand on a logarithmic axis; then they are positive.
 
     Returns:
         Shape ``[n + 1]``, increasing.
 
     Example:
-        >>> edges_between(np.array([0.0, 2.0, 6.0]))
+        >>> places = np.array([0.0, 2.0, 6.0])
+        >>> edges_around(places, places)
         array([-1.,  1.,  4.,  8.])
+        >>> edges_around(np.array([0.0, 3.0]), np.array([2.0, 5.0]))
+        array([-0.5,  2.5,  5.5])
     """
-    at = np.log(places) if log else np.asarray(places, np.float64)
-    between = (at[1:] + at[:-1]) / 2 if len(at) > 1 else at + 0.5
-    edges = np.concatenate([[2 * at[0] - between[0]], between, [2 * at[-1] - between[-1]] if len(at) > 1 else []])
+    begin, end = (np.log(places) if log else np.asarray(places, np.float64) for places in (begins, ends))
+    if len(end) == 1:
+        edges = np.array([begin[0] - 0.5, end[0] + 0.5])
+    else:
+        between = (end[:-1] + begin[1:]) / 2
+        edges = np.concatenate([[begin[0] + end[0] - between[0]], between, [begin[-1] + end[-1] - between[-1]]])
     return np.exp(edges) if log else edges
 
 

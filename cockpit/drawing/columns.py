@@ -1,7 +1,8 @@
-"""Looking up points of a series: the last one at a step, those up to it, what of them can be drawn."""
+"""Looking up points of a series: the last one at a step, those up to it, some of its layers, what can be drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,9 +31,27 @@ def up_to(column: Column, step: int | None) -> Column:
     """The points of ``column`` at or before ``step``; all of them for ``None``."""
     if step is None or len(column.steps) == 0 or column.steps[-1] <= step:
         return column
-    last = int(np.searchsorted(column.steps, step, side="right"))
-    cut = {name: getattr(column, name)[:last] for name in ("steps", "times", "values", "missing")}
+    return rows_of(column, slice(int(np.searchsorted(column.steps, step, side="right"))))
+
+
+def rows_of(column: Column, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> Column:
+    """Some of the points, with their own bin boundaries where these are not the same for all."""
+    cut = {name: getattr(column, name)[which] for name in ("steps", "times", "values", "missing")}
+    for name in ("edges", "y_edges"):
+        edges = getattr(column, name)
+        if edges is not None and edges.ndim > 1:
+            cut[name] = edges[which]
     return replace(column, **cut)
+
+
+def of_layers(column: Column, names: Sequence[str]) -> Column:
+    """A layer-wise column with these of its layers, in this order."""
+    if tuple(names) == column.layers:
+        return column
+    places = [column.layers.index(name) for name in names]
+    edges = column.edges if column.edges is None or column.edges.ndim == 1 else column.edges[:, places]
+    values, missing = column.values[:, places], column.missing[:, places]
+    return replace(column, layers=tuple(names), values=values, missing=missing, edges=edges)
 
 
 def drawable(column: Column) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,25 +57,6 @@ class Cell:
 def grouping_of(name: str) -> By:
     """The grouping called ``name``; for any other word that which folds repeated blocks."""
     return next((known for known in GROUPINGS if known == name), "position")
-
-
-def in_depth_order(sequences: Iterable[Sequence[str]]) -> list[str]:
-    """All names once: those of the first sequence in its order, each further one behind the name it follows in its own.
-
-    Example:
-        >>> in_depth_order([["conv", "fc"], ["conv", "relu", "fc", "out"]])
-        ['conv', 'relu', 'fc', 'out']
-    """
-    order: list[str] = []
-    for names in sequences:
-        at = len(order) if set(order).isdisjoint(names) else 0
-        for name in names:
-            if name in order:
-                at = order.index(name) + 1
-            else:
-                order.insert(at, name)
-                at += 1
-    return order
 
 
 def rows_of(

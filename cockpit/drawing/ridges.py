@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.drawing.columns import row_at
+from cockpit.drawing.quantiles import quantiles
+from cockpit.drawing.standing_out import STANDS_OUT, scores
 from cockpit.store import Column
 
 FIRST = ".first"  # of a scene's columns: the histograms of the first step
 ZEROS = ".layer_zeros"  # companion of the key: the share of zeros, which have no logarithm
 OVERLAP = 1.5  # height of a ridge, in distances between layers
 MOST_LAYERS = 24  # ridges that a panel has room for
+QUANTILES = (0.1, 0.5, 0.9)  # by which a layer stands out
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def ridges_of(columns: Mapping[str, Column], key: str, step: int | None) -> Ridg
     centres = (edges[:-1] + edges[1:]) / 2
     first = columns.get(key + FIRST)
     before = first if first is not None and len(first) and int(first.steps[0]) < int(column.steps[row]) else None
-    names = _chosen(column.layers)
+    names = _chosen(column, row)
     layers = tuple(
         Ridge(
             name,
@@ -90,12 +93,35 @@ def ridges_of(columns: Mapping[str, Column], key: str, step: int | None) -> Ridg
     return Ridges(int(column.steps[row]), ghost, centres, layers, len(column.layers) - len(names))
 
 
-def _chosen(layers: tuple[str, ...]) -> list[str]:
-    """All layers, or weights alone, or so many of them at even distances as there is room for."""
-    if len(layers) > MOST_LAYERS:
-        layers = tuple(name for name in layers if not name.endswith("bias")) or layers
-    places = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), MOST_LAYERS)).round().astype(int))
-    return [layers[place] for place in places]
+def _chosen(column: Column, row: int) -> list[str]:
+    """All layers, or weights alone, or so many as there is room for: of neighbours the one in their midst, or that
+    which stands out.
+    """
+    places = np.arange(len(column.layers))
+    if len(places) > MOST_LAYERS:
+        weights = [place for place, name in enumerate(column.layers) if not name.endswith("bias")]
+        places = np.array(weights or places)
+    if len(places) > MOST_LAYERS:
+        distances = _distances(column, row, places)
+        even = np.linspace(0, len(places) - 1, MOST_LAYERS).round().astype(int)
+        bounds = np.append((even[:-1] + even[1:] + 1) // 2, len(places))
+        groups = [np.arange(first, end) for first, end in zip(np.append(0, bounds[:-1]), bounds, strict=True)]
+        furthest = [int(group[distances[group].argmax()]) for group in groups]
+        chosen = [far if distances[far] >= STANDS_OUT else usual for far, usual in zip(furthest, even, strict=True)]
+        places = places[chosen]
+    return [column.layers[place] for place in places]
+
+
+def _distances(column: Column, row: int, places: NDArray[np.intp]) -> NDArray[np.float64]:
+    """How many usual distances layers are away from their neighbours, by the quantile that is furthest.
+
+    Shape ``[len(places)]``; 0 where that is not known.
+    """
+    found = quantiles(column.values[row, places].astype(np.int64), _edges(column, row), QUANTILES)
+    kinds, nothing = [""] * len(places), np.zeros((0, len(places)))
+    apart = [scores(values, nothing, np.isnan(values), kinds, log=False).neighbours for values in found.T]
+    furthest: NDArray[np.float64] = np.fmax.reduce(apart)
+    return np.nan_to_num(furthest, nan=0.0, posinf=np.inf)
 
 
 def _edges(column: Column, row: int) -> NDArray[np.float64]:

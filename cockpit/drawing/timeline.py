@@ -1,18 +1,18 @@
-"""What the horizontal axis of a training shows: steps, their logarithm, the time of day, or time since its start."""
+"""What the horizontal axis of a training shows: steps, their logarithm, samples, time of day, time since its start."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.store import Column
 
-Measure: TypeAlias = Literal["step", "log", "wall", "relative"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
+Measure: TypeAlias = Literal["step", "log", "wall", "relative", "samples"]
+MEASURES: tuple[Measure, ...] = ("step", "log", "wall", "relative")  # of which every run knows where its readings stand
 
 DAY = 86_400.0  # seconds
 FIRST = 0.5  # where a logarithmic axis shows step 0
@@ -33,18 +33,22 @@ class Timeline:
         steps: Steps whose time is known, increasing. Shape ``[n]``.
         times: Seconds since the run began, at these steps. Shape ``[n]``.
         created: When the run began, in seconds since 1970.
+        sizes: Batch sizes, at least one of them known, for an axis of samples.
+        longest: Seconds that the axis reaches over, where several runs stand on it; the unit of time suits the longest.
     """
 
     measure: Measure = "step"
     steps: NDArray[np.float64] = field(default_factory=_nothing)
     times: NDArray[np.float64] = field(default_factory=_nothing)
     created: float = 0.0
+    sizes: Column | None = None
+    longest: float = 0.0
 
     @property
     def length(self) -> float:
-        """How long the run has lasted, in seconds."""
+        """How long the run has lasted, or the longest of several, in seconds."""
         known = self.times[np.isfinite(self.times)]
-        return float(known.max()) if len(known) else 0.0
+        return max(self.longest, float(known.max()) if len(known) else 0.0)
 
     @property
     def _unit(self) -> tuple[float, str]:
@@ -56,7 +60,13 @@ class Timeline:
         """The axis' name."""
         began = datetime.fromtimestamp(self.created, timezone.utc)
         day = f"{began:%Y-%m-%d}, UTC" if self.length < DAY else "time of day, UTC"
-        names = {"step": "step", "log": "step", "wall": day, "relative": f"{self._unit[1]} of training"}
+        names: dict[Measure, str] = {
+            "step": "step",
+            "log": "step",
+            "wall": day,
+            "relative": f"{self._unit[1]} of training",
+            "samples": "samples seen",
+        }
         return names[self.measure]
 
     @property
@@ -66,20 +76,24 @@ class Timeline:
 
     def of(self, column: Column) -> NDArray[np.int64] | NDArray[np.float64]:
         """Where the points of a column stand. Shape ``[n]``."""
-        return self._placed(column.steps, column.times)
+        return self.placed(column.steps, column.times)
 
     def at(self, step: int, time: float | None = None) -> float:
         """Where a step stands; its time, if it is not given, is that of the steps around it."""
         seconds = self._time_of(float(step)) if time is None else time
-        return float(self._placed(np.array([step]), np.array([seconds]))[0])
+        return float(self.placed(np.array([step]), np.array([seconds]))[0])
 
-    def _placed(self, steps: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
+    def placed(self, steps: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Where readings stand that were made at these steps and times. Shape ``[n]``."""
         if self.measure == "step":
             return steps
         if self.measure == "log":
             return np.maximum(steps.astype(np.float64), FIRST)
         if self.measure == "wall":
             return 1000 * (self.created + times)  # as browsers count
+        if self.measure == "samples":
+            assert self.sizes is not None, "an axis of samples needs batch sizes"
+            return samples_at(steps, self.sizes)
         relative: NDArray[np.float64] = times / self._unit[0]
         return relative
 
@@ -108,3 +122,21 @@ class Timeline:
             origin = self.created if self.measure == "wall" else 0.0
             low, high = (float(np.interp(end / unit - origin, self.times, self.steps)) for end in (low, high))
         return int(np.floor(low)), int(np.ceil(high))
+
+
+def samples_at(steps: NDArray[np.int64], sizes: Column) -> NDArray[np.float64]:
+    """Samples seen when a step is over: a batch size holds until another is logged.
+
+    Args:
+        steps: Shape ``[n]``.
+        sizes: Batch sizes, at least one of them known.
+
+    Returns:
+        Shape ``[n]``.
+    """
+    known = ~sizes.missing & np.isfinite(sizes.values)
+    at, size = sizes.steps[known].astype(np.float64), sizes.values[known].astype(np.float64)
+    before = np.concatenate([[0.0], np.cumsum(size[:-1] * np.diff(at))])  # seen before each of these steps
+    index = np.maximum(np.searchsorted(at, steps, side="right") - 1, 0)
+    seen: NDArray[np.float64] = size[0] * at[0] + before[index] + size[index] * (steps + 1 - at[index])
+    return seen

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from cockpit.instrument import Instrument
+from cockpit.layers import FORWARD, before_their_parts, in_depth_order
 from cockpit.reading import Reading
 from cockpit.schedule import Auto, Schedule, describe, describe_intervals
 from cockpit.step import Step
@@ -27,7 +28,7 @@ class Bookkeeping:
     """Keeps the books of one run.
 
     Args:
-        log: Takes the coverage, and what the budget decides.
+        log: Takes the coverage, the order of modules, and what the budget decides.
         budget: Knows the cost.
         instruments: What is on.
         schedule: How often it is read.
@@ -48,6 +49,8 @@ class Bookkeeping:
         self.plan: Plan | None = None
         self._measured = False
         self._rate_changes, self._evaluations = RateChanges(), Evaluations()
+        self._order: list[str] = []
+        self._called: set[str] = set()
 
     def readings(self, step: Step, rates: Sequence[float]) -> dict[str, Reading]:
         """Readings under :data:`KEYS`.
@@ -75,11 +78,15 @@ class Bookkeeping:
             self._log.writer.event(step, seconds, "evaluation", words)
 
     def announce(self, step: OpenStep) -> None:
-        """Logs coverage whenever it changes; and says once, in one line, what is on."""
+        """Logs coverage and the order of modules, whenever they change; and says once, in one line, what is on."""
         coverage = Coverage.of(step.surroundings, step.coupled) if step.looked_at_samples else None
         if coverage is not None and coverage != self._coverage:
             self._coverage = coverage
             self._log.writer.document("coverage", coverage.to_json())
+        if not self._called.issuperset(returned := step.capture.returned):
+            self._order = in_depth_order([self._order, before_their_parts(returned)])
+            self._called = set(self._order)
+            self._log.writer.document(FORWARD, self._order)
         if self._headline:
             print(f"cockpit: {self._headline}{self._covered()} -> {self._log.place}", file=sys.stderr)
             self._headline = ""

@@ -3,13 +3,12 @@ import json
 
 import numpy as np
 import pytest
-from drawn import scalars
 from synthetic import write_run
 from test_theme import luminance
 
 from cockpit.dashboard.compare import Compare, pairs_of
 from cockpit.dashboard.page import Choice
-from cockpit.dashboard.side_by_side import RUNS, Compared, samples_at, split
+from cockpit.dashboard.side_by_side import RUNS, Compared, split
 from cockpit.dashboard.source import MOST_RUNS, Sources
 from cockpit.dashboard.theme import DARK, LIGHT
 from cockpit.dashboard.view import Look
@@ -113,22 +112,31 @@ def test_colours_of_runs_are_told_apart_by_colour_blind_readers(scheme, deficien
     assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 0.3
 
 
-def test_samples_add_up_by_the_batch_size_that_holds():
-    sizes = scalars("batch_size", [10.0, None, 100.0], steps=[0, 2, 4])
-    assert samples_at(np.array([0, 1, 3, 4, 6]), sizes).tolist() == [10, 20, 40, 140, 340]
-    late = scalars("batch_size", [10.0], steps=[5])
-    assert samples_at(np.array([0, 5]), late).tolist() == [10, 60]
-    assert samples_at(np.array([0]), scalars("batch_size", [None])) is None
-
-
-@pytest.mark.parametrize("measure", ["step", "samples", "relative", "wall"])
+@pytest.mark.parametrize("measure", ["step", "log", "samples", "relative", "wall"])
 def test_readings_are_placed_on_every_axis(sources, measure):
     compared = Compared.of(sources, shown(over=measure))
     healthy, _ = compared.curves("loss")
     created = sources.get("healthy").header.created
-    last = {"step": 391, "samples": 128 * 392, "relative": 0.03 * 391, "wall": 1000 * (created + 0.03 * 391)}
+    last = {
+        "step": 391,
+        "log": 391,
+        "samples": 128 * 392,
+        "relative": 0.03 * 391,
+        "wall": 1000 * (created + 0.03 * 391),
+    }
     assert healthy.x[-1] == pytest.approx(last[measure])
     assert compared.across().title
+
+
+def test_the_unit_of_time_suits_the_longest_run(tmp_path):
+    for name, seconds in (("short", 60.0), ("long", 7200.0)):
+        writer = Writer(tmp_path / name, Header(name, 0.0))
+        writer.put(0, 0.0, {"loss": Reading(1.0)})
+        writer.put(1, seconds, {"loss": Reading(1.0)})
+        writer.close()
+    compared = Compared.of(Sources(Store(tmp_path)), shown("short|long", over="relative"))
+    assert compared.across().title == "minutes of training"
+    assert [curve.x[-1] for curve in compared.curves("loss")] == [1, 120]
 
 
 def test_a_run_without_batch_sizes_is_left_out_of_an_axis_of_samples_in_words(sources, tmp_path):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,9 @@ from drawn import checked, event, layers, panel, plain_array
 
 from cockpit.dashboard.heatmap import draw_heatmap
 from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.theme import LIGHT
+from cockpit.drawing.cells import AT
+from cockpit.drawing.columns import up_to
 from cockpit.drawing.timeline import MEASURES, Timeline
 
 NAMES = ("conv.weight", "conv.bias", "fc.weight")
@@ -13,7 +17,8 @@ VALUES = [[1e-3, math.nan, 1e-2], [2e-3, 1e-5, 1e-1], [3e-3, 0.0, 1.0]]
 
 
 def scene(values=VALUES, step=None, log=True, names=NAMES, events=(), measure="step", **settings):
-    columns = {"ratio": layers("ratio", values, names)} if len(values) else {}
+    column = layers("ratio", values, names) if len(values) else None
+    columns = {} if column is None else {"ratio": column, "ratio" + AT: up_to(column, step)}
     steps = np.arange(0, 10 * max(1, len(values)), 10)
     timeline = Timeline(measure, steps.astype(float), steps * 0.1, 1000.0)
     shown = panel("heatmap", **{"limits": (1e-5, 1e-1), **settings})
@@ -21,8 +26,7 @@ def scene(values=VALUES, step=None, log=True, names=NAMES, events=(), measure="s
 
 
 def colours(figure):
-    (trace,) = [trace for trace in figure["data"] if trace["type"] == "heatmap"]
-    return trace
+    return next(trace for trace in figure["data"] if trace["type"] == "heatmap")
 
 
 def test_no_points_say_when_some_are_expected():
@@ -62,6 +66,32 @@ def test_what_is_missing_or_has_no_logarithm_is_a_gap():
     assert np.isnan(z[1]).tolist() == [True, False, True]
 
 
+def test_nan_and_infinities_stand_over_the_colours_in_red_and_are_counted():
+    column = layers("ratio", [[1.0, 2.0], [math.nan, math.inf]], ("a", "b"))
+    column = replace(column, missing=np.zeros((2, 2), bool))
+    drawing = draw_heatmap(Scene(panel("heatmap"), ("ratio",), {"ratio": column}))
+    odd = [trace for trace in checked(drawing.figure)["data"] if trace["type"] == "heatmap"][1]
+    assert np.isfinite(plain_array(odd["z"])).tolist() == [[False, True], [False, True]]
+    assert {colour for _, colour in odd["colorscale"]} == {LIGHT.alarm}
+    assert drawing.words == "NaN or infinite in 2 cells, which are red"
+
+
+def test_the_outermost_hundredth_does_not_bleach_the_rest():
+    values = np.ones((50, 4)) + np.arange(4)
+    values[7, 2] = 1e9
+    trace = colours(draw_heatmap(scene(values, log=False, limits=None, names="abcd")).figure)
+    assert (trace["zmin"], trace["zmax"]) == (1, 4)
+
+
+def test_of_less_than_a_power_of_ten_the_legend_tells_values():
+    legend = colours(draw_heatmap(scene([[2.0, 3.0, 8.0]], limits=None)).figure)["colorbar"]
+    assert legend["ticktext"] == ["2", "3.2", "5", "8"]
+
+
+def test_rows_of_one_name_stay_apart():
+    assert colours(draw_heatmap(scene(names=("fc", "fc", "fc"))).figure)["y"] == ["fc", "fc (2)", "fc (3)"]
+
+
 def test_hidden_names_are_no_markup_and_keep_their_ends():
     names = ("<b>a</b>.weight", "encoder.layers.11.self_attention.projection.weight", "c")
     axis = checked(draw_heatmap(scene(names=names)).figure)["layout"]["yaxis"]
@@ -77,11 +107,10 @@ def test_axes_have_names():
 
 
 def test_the_extreme_layers_of_the_selected_step_are_said():
-    assert draw_heatmap(scene()).words == "Step 20: 0.003 in conv.weight to 1 in fc.weight"
-    assert draw_heatmap(scene(step=15)).words == "Step 10: 1e−5 in conv.bias to 0.1 in fc.weight".replace(
-        "1e−5", "1.00e−5"
-    )
-    assert draw_heatmap(scene(step=-5)).words == ""
+    hidden = "in 1 cells values at or below 0, which have no colour on a logarithmic scale"
+    assert draw_heatmap(scene()).words == f"Step 20: 0.003 in conv.weight to 1 in fc.weight; {hidden}"
+    assert draw_heatmap(scene(step=15)).words == f"Step 10: 1.00e−5 in conv.bias to 0.1 in fc.weight; {hidden}"
+    assert draw_heatmap(scene(step=-5)).words == hidden
 
 
 def test_a_step_that_is_missing_in_all_layers_is_said():
@@ -106,9 +135,9 @@ def test_every_axis_of_time_can_be_drawn(measure):
     assert measure != "log" or (edges > 0).all()
 
 
-def test_the_shared_pointer_finds_the_median_of_the_layers():
+def test_the_shared_pointer_finds_how_far_the_layers_reach():
     figure = draw_heatmap(scene()).figure
     (pointer,) = [trace for trace in figure["data"] if trace.get("mode") == "lines"]
-    assert pointer["text"][0] == "median of the layers 0.0055"
+    assert pointer["text"][0] == "layers 0.001 to 0.01"
     assert plain_array(pointer["x"]).tolist() == [0, 10, 20]
     assert figure["layout"]["meta"] == {"cursor": ["xy"]}

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from drawn import checked, curves, plain_array, scalars
 
-from cockpit.dashboard.overlay import Across, Curve, draw_overlay
+from cockpit.dashboard.overlay import Curve, draw_overlay
 from cockpit.dashboard.theme import DARK, LIGHT
+from cockpit.drawing.timeline import Timeline
 
-STEPS = Across("step", "step")
+STEPS = Timeline()
 
 
 def curve(run, values, colour="#0060a8", x=None):
@@ -74,19 +75,27 @@ def test_what_a_log_axis_cannot_show_is_counted_and_a_log_axis_that_could_show_n
     assert drawn(curve("a", [0.0, -1.0]), log=True).figure["layout"]["yaxis"]["type"] == "linear"
 
 
-def test_the_parting_is_a_line_on_an_axis_of_steps_alone():
-    (line,) = drawn(curve("a", [1.0, 2.0]), parting=7).figure["layout"]["shapes"]
-    assert (line["x0"], line["x1"]) == (7, 7)
-    samples = Across("samples", "samples seen")
-    assert drawn(curve("a", [1.0, 2.0]), across=samples, parting=7).figure["layout"]["shapes"] == []
+def test_the_parting_is_a_line_on_axes_of_steps_alone():
+    for measure in ("step", "log"):
+        (line,) = drawn(curve("a", [1.0, 2.0]), across=Timeline(measure), parting=7).figure["layout"]["shapes"]
+        assert (line["x0"], line["x1"]) == (7, 7)
+    for measure in ("samples", "wall", "relative"):
+        assert drawn(curve("a", [1.0, 2.0]), across=Timeline(measure), parting=7).figure["layout"]["shapes"] == []
 
 
 @pytest.mark.parametrize(
-    ("measure", "kind"), [("step", "linear"), ("samples", "linear"), ("relative", "linear"), ("wall", "date")]
+    ("measure", "kind", "name"),
+    [
+        ("step", "linear", "step"),
+        ("log", "log", "step"),
+        ("samples", "linear", "samples seen"),
+        ("relative", "linear", "hours of training"),
+        ("wall", "date", "1970-01-01, UTC"),
+    ],
 )
-def test_every_axis_has_a_name(measure, kind):
-    layout = drawn(curve("a", [1.0, 2.0]), across=Across(measure, "its name")).figure["layout"]
-    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("its name", "loss")
+def test_every_axis_has_a_name(measure, kind, name):
+    layout = drawn(curve("a", [1.0, 2.0]), across=Timeline(measure, longest=7 * 3600)).figure["layout"]
+    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == (name, "loss")
     assert layout["xaxis"]["type"] == kind
 
 

@@ -69,11 +69,13 @@ def test_a_reading_is_that_of_the_step(data):
 
 
 def test_one_layers_histograms_are_its_own(data):
-    found = data.of_module("magnitude", "head")
+    found = data.histograms("magnitude", "head")
     assert list(found) == ["weight", "bias"]
     assert found["weight"].values.shape == (20, 1, 24)
     assert found["weight"].values[0, 0].sum() == 200
-    assert data.of_module("nothing", "head") == {}
+    assert data.histograms("nothing", "head") == data.histograms("update", "head") == {}
+    assert data.has_histograms("magnitude", "head")
+    assert not data.has_histograms("magnitude", "nothing")
 
 
 def test_scales_are_those_that_columns_declare(data):
@@ -125,7 +127,7 @@ def test_parameters_of_the_model_itself_have_a_name_for_it(tmp_path):
     writer.close()
     data = LayerData(Source(Reader(tmp_path / "net")))
     assert data.modules == (WHOLE,)
-    assert list(data.of_module("update", WHOLE)) == ["scale"]
+    assert list(data.numbers("update", WHOLE)) == ["scale"]
 
 
 def test_histograms_whose_bins_change_have_medians(tmp_path):

@@ -4,15 +4,17 @@ import json
 
 import pytest
 from dash import html, no_update
+from drawn import checked, plain_array
 from layered import FROZEN, MODULES, write_layered
 from test_answer import Browser, words
 
 from cockpit.dashboard.layer_data import LayerData
 from cockpit.dashboard.layer_parts import Settings
-from cockpit.dashboard.layers import fresh
+from cockpit.dashboard.layers import _drawings, fresh
 from cockpit.dashboard.one_layer import drawings_of
 from cockpit.dashboard.page import Choice, look
 from cockpit.dashboard.source import Sources
+from cockpit.drawing.timeline import MEASURES
 from cockpit.panel import Panel
 from cockpit.reading import Reading
 from cockpit.store import Header, Store, Writer
@@ -136,3 +138,26 @@ def test_its_callback_answers_for_a_view_that_is_on_the_page(tmp_path, browser):
     assert (len(figures), figures[1], empty[0]) == (2, no_update, "")
     assert fresh(Sources(Store(tmp_path)), {"view": "Classic"}, 1, ["map"]) is None
     assert fresh(Sources(Store(tmp_path)), shown | {"run": "gone"}, 1, ["map"]) is None
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_every_figure_over_time_follows_the_choice_of_the_axis(browser, measure):
+    for more, names in (({}, ["map"]), ({"layer": "head"}, ["Gradient magnitudes, weight", "Curves 1"])):
+        choice = {"view": "Layers", "x": measure, "step": 70, "more": more}
+        page = look(browser.sources, Choice.from_page(choice), "net")
+        drawings = _drawings(page, LayerData(page.source), Settings.of(more))
+        timeline = page.source.timeline(measure)
+        for name in names:
+            layout, traces = checked(drawings[name].figure)["layout"], drawings[name].figure["data"]
+            x = plain_array(traces[0]["x"])
+            assert x[-2] < timeline.at(95) <= x[-1]
+            assert timeline.at(70) in {shape["x0"] for shape in layout["shapes"]}
+            assert layout["xaxis"]["title"]["text"] == timeline.title
+            assert layout["xaxis"]["type"] == {"log": "log", "wall": "date"}.get(measure, "linear")
+        _, figures, *_ = fresh(browser.sources, browser.ask(**choice)["shown"], 1, names)
+        assert len(figures) == len(names)
+
+
+def test_another_axis_of_time_lays_the_figures_out_anew(browser):
+    identities = {str(browser.ask(view="Layers", x=measure)["shown"]["identity"]) for measure in ("step", "log")}
+    assert len(identities) == 2

@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.drawing.cells import MOST_CELLS, cells_of, columns_for, edges_between, short_names
+from cockpit.drawing.cells import MOST_CELLS, cells_of, columns_for, edges_around, short_names
+from cockpit.drawing.stretches import Stretches
+from cockpit.drawing.timeline import Timeline
 from cockpit.store import Column
 
 
@@ -16,7 +18,7 @@ def layers(values, missing=None, steps=None):
 
 
 def test_rows_are_layers_and_columns_are_steps():
-    cells = cells_of(layers([[1, 2, 3], [4, 5, 6]], steps=[10, 20]), np.array([10, 20]), log=False)
+    cells = cells_of(layers([[1, 2, 3], [4, 5, 6]], steps=[10, 20]), Timeline(), log=False)
     assert cells.values.tolist() == [[1, 4], [2, 5], [3, 6]]
     assert cells.edges.tolist() == [5, 15, 25]
     assert cells.layers == ("layer0", "layer1", "layer2")
@@ -24,20 +26,38 @@ def test_rows_are_layers_and_columns_are_steps():
 
 def test_what_has_no_logarithm_is_a_gap_only_where_logarithms_are_drawn():
     column = layers([[0.0, -1.0, 2.0]])
-    assert np.isnan(cells_of(column, np.array([0]), log=True).values[:, 0]).tolist() == [True, True, False]
-    assert np.isfinite(cells_of(column, np.array([0]), log=False).values).all()
+    assert np.isnan(cells_of(column, Timeline(), log=True).values[:, 0]).tolist() == [True, True, False]
+    assert np.isfinite(cells_of(column, Timeline(), log=False).values).all()
 
 
-def test_missing_and_infinite_values_are_gaps():
-    column = layers([[1.0, np.inf, 3.0]], missing=[[True, False, False]])
-    assert np.isnan(cells_of(column, np.array([0]), log=False).values[:, 0]).tolist() == [True, True, False]
+def test_missing_values_are_gaps_and_those_that_are_not_finite_are_broken():
+    column = layers([[1.0, np.inf, 3.0, np.nan]], missing=[[True, False, False, False]])
+    cells = cells_of(column, Timeline(), log=False)
+    assert np.isnan(cells.values[:, 0]).tolist() == [True, True, False, True]
+    assert cells.broken[:, 0].tolist() == [False, True, False, True]
+
+
+def test_what_has_no_logarithm_is_counted_where_logarithms_are_drawn():
+    column = layers([[0.0, -1.0, 2.0]])
+    assert [cells_of(column, Timeline(), log=log).hidden for log in (True, False)] == [2, 0]
+
+
+@pytest.mark.parametrize("measure", ["step", "log", "wall", "relative"])
+def test_cells_reach_over_all_readings_of_their_stretches(measure):
+    stretches, steps = Stretches(10), np.arange(3, 90)
+    stretches.add(layers(np.ones((87, 1)), steps=steps))
+    timeline = Timeline(measure, steps.astype(float), steps * 0.1, 1000.0)
+    column = stretches.column("ratio", log=False)
+    edges = cells_of(column, timeline, log=False).edges
+    for place, (begin, end) in enumerate(zip(column.begins, column.steps, strict=True)):
+        assert edges[place] < timeline.at(begin) <= timeline.at(end) < edges[place + 1]
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=30, unique=True), st.booleans())
 def test_each_place_lies_between_its_edges(places, log):
     at = np.sort(np.array(places))
     at = at[np.append(True, np.diff(at) > 1e-6 * at[1:])]
-    edges = edges_between(at, log)
+    edges = edges_around(at, at, log)
     assert len(edges) == len(at) + 1
     assert (edges[:-1] < at).all()
     assert (at < edges[1:]).all()

@@ -7,7 +7,6 @@ from cockpit.drawing.layer_table import (
     Extent,
     Row,
     cell,
-    in_depth_order,
     middles,
     order_by_score,
     order_by_value,
@@ -48,10 +47,6 @@ def test_modules_are_grouped_by_block_or_type_or_not_at_all():
     assert names(rows_of(NAMES, OWNERS, "block")) == [["embed"], ["blocks.0"], ["blocks.1"], ["head"]]
     assert names(rows_of(NAMES, OWNERS, "type")) == [["Other"], ["LayerNorm"], ["Linear"]]
     assert names(rows_of(NAMES, OWNERS, "depth")) == [[name] for name in NAMES]
-
-
-def test_modules_that_only_some_quantities_know_find_their_place():
-    assert in_depth_order([["a", "c"], ["a", "b", "c"], ["c", "d"], ["z"]]) == ["a", "b", "c", "d", "z"]
 
 
 def test_a_cell_is_the_median_and_the_range_of_what_is_known():

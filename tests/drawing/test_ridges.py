@@ -71,3 +71,15 @@ def test_of_many_layers_weights_are_shown_and_the_others_counted():
     assert ridges.left_out == 60 - MOST_LAYERS
     assert ridges.layers[0].layer == names[0]
     assert all(ridge.layer.endswith("weight") for ridge in ridges.layers)
+
+
+def test_of_many_layers_one_that_stands_out_is_shown():
+    names = tuple(f"blocks.{place}.weight" for place in range(100))
+    counts = [[0, 90 + place % 3, 10 - place % 3] for place in range(100)]
+    usual = [ridge.layer for ridge in ridges_of({"logs": histograms(counts, names=names)}, "logs", None).layers]
+    for odd in range(100):
+        strange = [[100, 0, 0] if place == odd else row for place, row in enumerate(counts)]
+        shown = [ridge.layer for ridge in ridges_of({"logs": histograms(strange, names=names)}, "logs", None).layers]
+        assert names[odd] in shown
+        assert len(shown) == MOST_LAYERS
+        assert len(set(usual) - set(shown)) <= 1

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.drawing.timeline import MEASURES, Timeline
+from cockpit.drawing.timeline import MEASURES, Timeline, samples_at
 from cockpit.store import Column
 
 STEPS = np.array([0, 10, 20, 50], np.int64)
@@ -68,3 +68,20 @@ def test_what_lies_beyond_the_last_step_lies_right_of_it(measure, step):
 def test_the_time_of_day_is_that_of_a_named_day():
     assert timeline("wall").title == "1970-01-01, UTC"
     assert Timeline("wall", STEPS.astype(float), TIMES * 1000).title == "time of day, UTC"
+
+
+def test_samples_add_up_by_the_batch_size_that_holds():
+    def sizes(values, steps):
+        values = np.array(values, float)
+        return Column("batch_size", "scalar", np.array(steps), np.zeros(len(steps)), values, np.isnan(values))
+
+    known = sizes([10.0, np.nan, 100.0], [0, 2, 4])
+    assert samples_at(np.array([0, 1, 3, 4, 6]), known).tolist() == [10, 20, 40, 140, 340]
+    assert samples_at(np.array([0, 5]), sizes([10.0], [5])).tolist() == [10, 60]
+    assert Timeline("samples", sizes=known).at(3) == 40
+
+
+def test_an_axis_of_several_runs_has_the_unit_of_the_longest():
+    axis = Timeline("relative", STEPS.astype(float), TIMES / 100, longest=7 * 3600.0)
+    assert axis.title == "hours of training"
+    assert axis.of(column())[-1] == pytest.approx(1 / 6)
