@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from cockpit.capture.accumulation import accumulated
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.losses import Arrangement, IndividualLosses, LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -29,6 +30,8 @@ class BackwardPass:
         dtypes: What operations computed in that no module stands for.
         gradients: By parameter, those that are handed over at the end.
         task: The engine's number of it; backward passes that run inside it have others.
+        unaltered: By parameter, what the passes of the step so far add up to, for those whose gradient a hook of the
+            user's alters on its way to ``.grad``. Shared by the passes.
     """
 
     root: Root | None
@@ -42,6 +45,7 @@ class BackwardPass:
     dtypes: set[torch.dtype] = field(default_factory=set)
     problem: str | None = None
     task: int = -1
+    unaltered: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _squares: dict[int, Tensor] = field(default_factory=dict, repr=False)
     # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)
@@ -78,9 +82,17 @@ class BackwardPass:
             self._squares[index] = sq_norms([gradient])
         return self._squares[index]
 
-    def added(self, index: int) -> bool:
-        """Whether a parameter's gradient has been added to ``.grad`` by the time that it is handed over."""
-        return index in self.gradients
+    def accumulated(self, index: int, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """A parameter's gradient over all backward passes of the step so far.
+
+        Args:
+            index: Which parameter.
+            parameter: It.
+            gradient: Its gradient in this pass.
+        """
+        if index in self.unaltered:
+            return self.unaltered[index]
+        return accumulated(parameter, gradient, included=index in self.gradients)
 
     def unit(self) -> float:
         """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""

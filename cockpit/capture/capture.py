@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.passes import Passes
 from cockpit.capture.receiver import Receiver
-from cockpit.capture.undisturbed import undisturbed
+from cockpit.capture.undisturbed import undisturbed, without_tensor_hooks
 from cockpit.capture.watch import LossWatch
 from cockpit.parameters import ParameterTable
 
@@ -130,8 +130,10 @@ class Capture:
         self._handles.append(self._model.register_forward_pre_hook(model_hook, with_kwargs=True, prepend=True))
         for index, parameter in enumerate(self._table):
             if parameter.tensor.requires_grad:
-                hook = self._guard(functools.partial(self._leaf_arrived, index))
-                self._handles.append(parameter.tensor.register_hook(hook))
+                handle = parameter.tensor.register_hook(self._guard(functools.partial(self._leaf_arrived, index)))
+                # First in line: hooks of the user's may alter the gradient, as clipping does.
+                cast(OrderedDict[int, Any], parameter.tensor._backward_hooks).move_to_end(handle.id, last=False)
+                self._handles.append(handle)
         self._watch.__enter__()  # type: ignore[no-untyped-call]
         self._watching = True
 
@@ -257,7 +259,7 @@ class Capture:
     def _on_the_side(self, taking: Callable[[ModuleCall, Tensor], None]) -> Iterator[None]:
         self._taking = taking
         try:
-            with undisturbed(self._model):
+            with undisturbed(self._model), without_tensor_hooks(parameter.tensor for parameter in self._table):
                 yield
         finally:
             self._taking = None

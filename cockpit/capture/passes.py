@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.variable import Variable
 
-from cockpit.capture.accumulation import Accumulation
+from cockpit.capture.accumulation import Accumulation, accumulated
 from cockpit.capture.assemble import TWICE, Source, individual_gradients
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.calls import ModuleCall
@@ -71,6 +71,7 @@ class Passes:
         self._guard, self._on_end = guard, on_end
         self._indices = table.indices()
         self._broken: str | None = None
+        self._unaltered: dict[int, Tensor] = {}
         self._seen = False
         self._leaves: dict[int, int] = {}
         self.accumulation = Accumulation(p.tensor for p in table)
@@ -148,6 +149,7 @@ class Passes:
         # A parameter may be reached before the loss is: through a penalty, or where no loss was recognised.
         current = self.current or self._begin(deferred=bool(self.waiting))
         current.reached.add(index)
+        self._keep_unaltered(index, gradient.detach())
         if index in current.handed_over:
             current.severed = current.severed or _IN_PARTS
         elif index in current.gradients:
@@ -157,6 +159,14 @@ class Passes:
         else:
             self._hand_over(index, gradient.detach(), current)
 
+    def _keep_unaltered(self, index: int, gradient: Tensor) -> None:
+        """Adds up what hooks of the user's keep from ``.grad``: the first of a tensor's hooks is the cockpit's own."""
+        tensor = self._table[index].tensor
+        if index in self._unaltered:
+            self._unaltered[index] = self._unaltered[index] + gradient
+        elif len(tensor._backward_hooks or ()) > 1:
+            self._unaltered[index] = accumulated(tensor, gradient, included=False).clone()
+
     def _in_parts(self, index: int, current: BackwardPass) -> bool:
         """Whether more of a parameter's gradient may come: each reentrant checkpoint has a backward pass of its own."""
         uses = self._leaves.get(id(self._table[index].tensor), 0)
@@ -164,6 +174,7 @@ class Passes:
 
     def _begin(self, deferred: bool) -> BackwardPass:
         self.current = BackwardPass(self.root, deferred, self.accumulation.begin() or self._broken)
+        self.current.unaltered = self._unaltered
         self.current.task = torch._C._current_graph_task_id()
         self.begun.append(self.current)
         if not self._seen:  # else its end is seen, too: that of the engine's task may be the end of a part

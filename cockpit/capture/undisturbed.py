@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cockpit.capture.extended import silent_extensions
 
@@ -52,6 +52,23 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for buffer, value in buffers:
             if not torch.equal(buffer, value):
                 buffer.data.copy_(value)  # unnoticed by autograd, as batch normalisation moves them unnoticed by it
+
+
+@contextmanager
+def without_tensor_hooks(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Inside the block no hook of the tensors runs; after it they have those they had before, in their order.
+
+    Args:
+        tensors: Leaves of the graph. A hook of theirs alters what is differentiated with respect to them, too.
+    """
+    held = [(hooks, list(hooks.items())) for t in tensors if (hooks := t._backward_hooks)]
+    for hooks, _ in held:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in held:
+            hooks.update(before)
 
 
 @contextmanager

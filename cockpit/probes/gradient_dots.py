@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Movement, working
@@ -58,7 +57,7 @@ class _DotsCollector(Collector[Dots]):
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         if self._passes:
-            gradient = accumulated(self._surroundings.table[index].tensor, gradient, included=backward.added(index))
+            gradient = backward.accumulated(index, self._surroundings.table[index].tensor, gradient)
         if index in self._before:
             self._with_before[index] = dot(gradient, self._before[index])
         if self._surroundings.begins_window:

@@ -8,7 +8,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from cockpit.capture.accumulation import accumulated
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
@@ -60,7 +59,7 @@ def square_of_sum(
     """
     if first:
         return backward.sq_norm(index, gradient)
-    return sq_norms([accumulated(surroundings.table[index].tensor, gradient, included=backward.added(index))])
+    return sq_norms([backward.accumulated(index, surroundings.table[index].tensor, gradient)])
 
 
 @dataclass(frozen=True)
