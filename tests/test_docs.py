@@ -46,7 +46,9 @@ def test_links_lead_somewhere(page):
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings(place)}, target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md", "docs/api.md", "docs/own-instruments.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("getting-started", "api", "own-instruments", "optimizers"))]
+)
 def test_the_python_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = instrument.registered()  # what a page registers is registered here only

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
+from cockpit.optim import LossScaledOptimizer
 from cockpit.parameters import sq_norms
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
@@ -20,9 +21,10 @@ class GivenGradients:
     """The gradients that the optimizer finds in ``.grad``.
 
     Args:
-        norm: Their norm; ``None`` where nothing was done to them since the backward pass.
+        norm: Their norm, without a loss scale that the optimizer accounts for itself; ``None`` where nothing was done
+            to them since the backward pass.
         scale: The backward passes left ``scale · g`` there.
-        loss_scale: Factor that a gradient scaler is to take back; 1 without one.
+        loss_scale: Factor that a gradient scaler or the optimizer is to take back; 1 without one.
         eps: Rounding of their precision.
     """
 
@@ -50,6 +52,7 @@ class _GivenCollector(Collector[GivenGradients | None]):
         self._stepped = False
         self._given: Tensor | None = None
         self._disturbed = False
+        self._accounted_for: float | None = None
 
     def gradient(self, index: int, gradient: Tensor, backward: BackwardPass) -> None:
         self._reached.add(index)
@@ -63,12 +66,18 @@ class _GivenCollector(Collector[GivenGradients | None]):
         self._stepped = True
         if not self._passes:
             raise Unavailable("the optimizer evaluates the loss itself, and what it does with the gradients is its own")
-        if accumulation.disturbed():
+        scales = _scales_accounted_for(optimizer)
+        self._accounted_for = max(scales.values(), default=None)
+        altered = bool(self._passes[-1].unaltered) and len(set(scales.values())) < 2
+        if accumulation.disturbed() or altered:
             if accumulation.left_over():
                 raise Unavailable("the step began with gradients of an earlier one, and these were added to them")
-            found = [self._table[i].tensor.grad for i in sorted(self._reached)]
-            given = [_dense(g) for g in found if g is not None]
-            self._disturbed, self._given = True, sq_norms(given).sum().sqrt() if given else None
+            reached = [self._table[i].tensor for i in sorted(self._reached)]
+            found = [(_dense(t.grad), scales.get(t, 1.0)) for t in reached if t.grad is not None]
+            self._disturbed = True
+            if found:
+                squares = sq_norms([gradient for gradient, _ in found])
+                self._given = (squares / squares.new_tensor([scale**2 for _, scale in found])).sum().sqrt()
 
     def result(self) -> GivenGradients | None:
         if not self._passes:
@@ -80,12 +89,12 @@ class _GivenCollector(Collector[GivenGradients | None]):
         if self._given is not None:
             norm = float(self._given)
         eps = max(torch.finfo(self._table[i].tensor.dtype).eps for i in self._reached)
-        return GivenGradients(norm, whole, _loss_scale(self._passes[-1]) or 1.0, eps)
+        return GivenGradients(norm, whole, self._accounted_for or _loss_scale(self._passes[-1]) or 1.0, eps)
 
 
 @dataclass(frozen=True)
 class ScaledLoss:
-    """What a gradient scaler does in a step.
+    """What a gradient scaler does in a step, or an optimizer that needs none.
 
     Args:
         scale: What it multiplied the loss with.
@@ -98,8 +107,8 @@ class ScaledLoss:
 
 @dataclass(frozen=True)
 class LossScale(Probe[ScaledLoss | None]):
-    """The constant tensor that the loss was multiplied with last, and whether an optimizer stepped; ``None`` without
-    such a constant."""
+    """The constant tensor that the loss was multiplied with last, or the scale that the optimizer accounts for, the
+    largest if it has several; and whether it stepped. ``None`` without one."""
 
     def collector(self, surroundings: Surroundings) -> Collector[ScaledLoss | None]:
         """Begins a step."""
@@ -111,20 +120,34 @@ class _LossScaleCollector(Collector[ScaledLoss | None]):
         self._passes: list[BackwardPass] = []
         self._stepped = False
         self._found_inf: Tensor | None = None
+        self._accounted_for: float | None = None
+        self._optimizer: LossScaledOptimizer | None = None
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
 
     def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
         self._stepped = True
+        if isinstance(optimizer, LossScaledOptimizer):
+            self._optimizer = optimizer
+            self._accounted_for = max(_scales_accounted_for(optimizer).values(), default=None)
         # Fused optimizers are called in any case, and told.
         self._found_inf = getattr(optimizer, "found_inf", None)
 
     def result(self) -> ScaledLoss | None:
-        scale = _loss_scale(self._passes[-1]) if self._passes else None
+        scale = self._accounted_for or (_loss_scale(self._passes[-1]) if self._passes else None)
         if scale is None:
             return None
+        if self._optimizer is not None:
+            return ScaledLoss(scale, self._optimizer.skipped)
         return ScaledLoss(scale, not self._stepped or (self._found_inf is not None and bool(self._found_inf)))
+
+
+def _scales_accounted_for(optimizer: Optimizer) -> dict[Tensor, float]:
+    """What the gradients of each parameter were multiplied with, as far as the optimizer itself makes up for it."""
+    if not isinstance(optimizer, LossScaledOptimizer) or not optimizer.finds_scaled_gradients():
+        return {}
+    return optimizer.present_scales()
 
 
 def _loss_scale(backward: BackwardPass) -> float | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import SGD, Optimizer
 
+from cockpit.optim import ScaledSGD
+
 
 def largest_stable_curvature(
     rate: float, momentum: float = 0.0, dampening: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
@@ -39,12 +41,13 @@ def largest_stable_curvature(
 def stable_below(optimizers: Iterable[Optimizer]) -> float | None:
     """The largest stable curvature of these optimizers as they are set now.
 
-    ``None`` unless all are PyTorch's own SGD and all groups of parameters agree: adaptive optimizers are stable up to a
-    curvature of the *preconditioned* Hessian, with which the Hessian's own has nothing to do.
+    ``None`` unless all are SGD, PyTorch's own or the loss-scaled one, and all groups of parameters agree: adaptive
+    optimizers are stable up to a curvature of the *preconditioned* Hessian, with which the Hessian's own has nothing to
+    do.
     """
     limits: set[float | None] = set()
     for optimizer in optimizers:
-        if type(optimizer) is not SGD:
+        if type(optimizer) not in (SGD, ScaledSGD):
             return None
         limits.update(_of_group(group) for group in optimizer.param_groups)
     return limits.pop() if len(limits) == 1 else None
