@@ -64,9 +64,12 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", choices=["digits", "mnist"], default="digits", help="images to train on")
     command.add_argument("--data-dir", type=Path, metavar="DIR", help="where the four IDX files of MNIST lie")
     command.add_argument("--fault", choices=FAULTS, help="train a sabotaged twin beside the healthy network")
-    command.add_argument("--steps", type=_positive, default=3000, metavar="N", help="training steps (%(default)s)")
+    command.add_argument("--steps", type=_positive, default=8000, metavar="N", help="training steps (%(default)s)")
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of parameters and batches (%(default)s)"
+    )
+    command.add_argument(
+        "--track", type=_positive, metavar="N", help="read every Nth step instead of what a tenth more time pays for"
     )
     command.add_argument("--logdir", type=Path, default=Path("runs"), help="where the runs are written (%(default)s)")
     command.add_argument("--port", type=_port, metavar="N", help="port of the dashboard (8765); 0 takes a free one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from cockpit.store import Store
 
 Fault = Literal["raw-pixels", "sigmoid", "frozen-layer"]
 
-BATCH_SIZE = 128
-LEARNING_RATE = 0.02
+BATCH_SIZE = 64
+LEARNING_RATE = 0.1
 MOMENTUM = 0.9
-TRACK = 10  # steps: dense curves of a short training, the same ones for the same seed
-VALIDATE_EVERY = 50
+WEIGHT_DECAY = 1e-3
+DROPS, DROP = (0.5, 0.8), 0.2  # shares of the training after which the learning rate falls, and to what part of it
+CLIP = 2.0  # largest norm of a gradient
+VALIDATE_EVERY = 200
+CANVAS, COPIES = 12, 16  # pixels of a side, and how often each small image is put on one
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class Options:
     data: str = "digits"
     data_dir: Path | None = None
     fault: Fault | None = None
-    steps: int = 3000
+    steps: int = 8000
     seed: int = 0
+    track: int | None = None
     logdir: Path = Path("runs")
     port: int | None = None
     exit: bool = False
@@ -55,6 +60,8 @@ class Trainee:
         torch.manual_seed(options.seed)  # twins start from the same parameters
         self.model = network(images, nn.Sigmoid if fault == "sigmoid" else nn.ReLU)
         self.optimizer = _optimizer(self.model, frozen=fault == "frozen-layer")
+        drops = [round(share * options.steps) for share in DROPS]
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, drops, DROP)
         self.loss_fn = nn.CrossEntropyLoss()
         prepare = Images.raw if fault == "raw-pixels" else Images.scaled
         self.batches = _batches(prepare, images, options.seed)
@@ -64,7 +71,8 @@ class Trainee:
             self.model,
             self.optimizer,
             self.loss_fn,
-            track=TRACK,
+            instruments="full",
+            track=options.track or "auto",
             run=options.logdir / f"demo-{fault or 'healthy'}",
             config={
                 "data": images.name,
@@ -72,6 +80,9 @@ class Trainee:
                 "batch_size": BATCH_SIZE,
                 "lr": LEARNING_RATE,
                 "momentum": MOMENTUM,
+                "weight_decay": WEIGHT_DECAY,
+                "clip": CLIP,
+                "steps": options.steps,
                 "seed": options.seed,
             },
             tags=("demo",),
@@ -84,25 +95,55 @@ class Trainee:
             self.optimizer.zero_grad()
             loss: Tensor = self.loss_fn(self.model(x), y)
             loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
             self.optimizer.step()
+        self.schedule.step()
         return loss.item()
 
     def validate(self) -> None:
-        """Log the share of correctly classified validation images."""
+        """Log the loss of the validation images and the share of them that is classified correctly."""
         with torch.no_grad():
-            correct = self.model(self.x_valid).argmax(dim=1) == self.y_valid
-        self.cockpit.log({"valid/accuracy": correct.float().mean().item()})
+            scores = self.model(self.x_valid)
+        correct = scores.argmax(dim=1) == self.y_valid
+        loss = self.loss_fn(scores, self.y_valid)
+        self.cockpit.log({"valid/loss": loss.item(), "valid/accuracy": correct.float().mean().item()})
 
 
 def network(images: Images, activation: type[nn.Module]) -> nn.Sequential:
-    """Two convolutions and two dense layers, for images whose sides are at least 4 pixels."""
+    """Three convolutions and two dense layers, for images whose sides are at least 4 pixels."""
     channels, height, width = images.shape
     return nn.Sequential(
-        *(nn.Conv2d(channels, 16, 3, padding=1), activation(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), activation(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(32 * (height // 4) * (width // 4), 64), activation()),
-        nn.Linear(64, images.classes),
-    )
+        OrderedDict(
+            conv1=nn.Conv2d(channels, 8, 3, padding=1), act1=activation(), pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(8, 16, 3, padding=1), act2=activation(), pool2=nn.MaxPool2d(2),
+            conv3=nn.Conv2d(16, 16, 3, padding=1), act3=activation(), flatten=nn.Flatten(),
+            fc1=nn.Linear(16 * (height // 4) * (width // 4), 32), act4=activation(),
+            fc2=nn.Linear(32, images.classes),
+        )
+    )  # fmt: skip
+
+
+def scattered(images: Images, seed: int) -> Images:
+    """Small images, each of them several times somewhere on a larger, noisy canvas: more of them, and harder to tell.
+
+    Args:
+        images: With sides of at most :data:`CANVAS` pixels.
+        seed: Of places and noise.
+    """
+    random = np.random.default_rng(seed)
+
+    def put(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        count, channels, height, width = pixels.shape
+        canvas = random.integers(0, 128, (count, channels, CANVAS, CANVAS))
+        places = zip(random.integers(0, CANVAS - height + 1, count), random.integers(0, CANVAS - width + 1, count),
+                     strict=True)  # fmt: skip
+        for image, small, (top, left) in zip(canvas, pixels, places, strict=True):
+            image[:, top : top + height, left : left + width] += small
+        return canvas.clip(0, 255).astype(np.uint8)
+
+    train, valid = (np.tile(pixels, (COPIES, 1, 1, 1)) for pixels in (images.x_train, images.x_valid))
+    y_train, y_valid = (np.tile(classes, COPIES) for classes in (images.y_train, images.y_valid))
+    return Images(f"{images.name}, scattered", put(train), y_train, put(valid), y_valid)
 
 
 def _optimizer(model: nn.Sequential, frozen: bool) -> torch.optim.SGD:
@@ -111,7 +152,7 @@ def _optimizer(model: nn.Sequential, frozen: bool) -> torch.optim.SGD:
     groups = [{"params": list(layer.parameters()), "lr": LEARNING_RATE} for layer in layers]
     if frozen:
         groups[1]["lr"] = 0.0
-    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM)
+    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
 def _batches(
@@ -156,7 +197,7 @@ def load(options: Options) -> Images:
     if options.data == "digits":
         if options.data_dir is not None:
             raise DataError("the digits come with scikit-learn and need no --data-dir; did you mean --data mnist?")
-        return digits()
+        return scattered(digits(), options.seed)
     if options.data_dir is None:
         raise DataError("MNIST is read from its IDX files: say where they lie with --data-dir DIR")
     return mnist(options.data_dir)

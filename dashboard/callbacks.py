@@ -78,13 +78,13 @@ def _register_clientside(app: Dash) -> None:
         "chooseView": [Input("view-select", "value"), Input("view-tabs", "value")],
         "chooseMore": [Input("more", "data")],
         "chooseMeasure": [Input("measure", "value")],
-        "smooth": [Input("smooth", "value")],
         "smoothAsSuits": [Input("smooth-auto", "n_clicks")],
         "noteDrawn": [Input({"drawn": ALL}, "data")],
         "pickMore": [Input(controls, "value"), State(controls, "id")],
-        "slide": [Input("slider", "value")],
         "follow": [Input("follow", "checked")],
         "play": [Input("play", "n_clicks"), State("speed", "value")],
+        "pace": [Input("speed", "value")],
+        "loop": [Input("loop", "checked")],
         "openKeys": [Input("keys-open", "n_clicks")],
         "toggleScheme": [Input("scheme-toggle", "n_clicks")],
         "switchLog": [Input(logs, "checked"), State(logs, "id")],
@@ -285,5 +285,5 @@ def _without_run(shown: dict[str, Any], on_page: Sequence[str], runs: Runs | Non
 def _no_runs(sources: Sources) -> str:
     return (
         f"There are no runs in {sources.store.logdir} yet. A training script with Cockpit(…, run=…) "
-        "puts one there; it appears here by itself."
+        "puts one there, and so does `cockpit demo`; it appears here by itself."
     )

@@ -99,8 +99,8 @@ def _replay() -> list[Component]:
         dmc.Button("Play", id="play", size="compact-sm", variant="default", n_clicks=0, className="play"),
         dmc.Select(id="speed", data=speeds, value=SPEEDS[1], allowDeselect=False, size="xs", className="speed",
                    **labelled("Duration of the replay")),
-        dmc.Slider(id="slider", min=0, max=1, value=0, step=1, updatemode="drag", size="sm", className="slider",
-                   thumbLabel="Step"),
+        dmc.Checkbox(id="loop", label="Loop", checked=False, size="xs"),
+        html.Div(id="slider", className="slider"),  # filled by assets/ranges.js
         html.Output(id="step", className="step"),
         dmc.Switch(id="follow", label="Follow latest", checked=True, size="sm"),
         html.Div(_manner(), className="manner"),
@@ -114,8 +114,7 @@ def _manner() -> list[Component]:
         id="measure", data=measures, value="step", allowDeselect=False, size="xs", className="measure",
         **labelled("Horizontal axis"),
     )  # fmt: skip
-    slider = dmc.Slider(id="smooth", min=0, max=0.99, value=0, step=0.01, size="sm", className="smooth",
-                        thumbLabel="Smoothing", updatemode="drag")  # fmt: skip
+    slider = html.Div(id="smooth", className="smooth")  # filled by assets/ranges.js
     auto = dmc.Button(
         "auto", id="smooth-auto", size="compact-xs", variant="light", n_clicks=0,
         **labelled("Smooth as suits each curve"),

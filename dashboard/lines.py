@@ -202,13 +202,19 @@ def _value_axis(strip: Strip, strips: int, scene: Scene) -> Json:
     beside = compared_values(scene) if strip.first else []
     values = np.concatenate([*(drawable(curve.column) for curve in strip.curves), *beside])
     values = values[values > 0] if strip.log else values[np.isfinite(values)]
+    settings["showticklabels"] = bool(len(values))  # of an axis without values plotly makes up some
     if strip.log:
-        settings |= {"type": "log", "tickformat": ".4~g", "dtick": _log_tick(values, ticks)}
+        settings |= log_ticks(_log_tick(values, ticks))
     elif len(values) and values.min() == values.max():
         value, margin = values[0], abs(values[0]) / 2 or 1.0
         # Plotly alone would show one unit around it, however small the value is.
         settings["autorangeoptions"] = {"minallowed": value - margin, "maxallowed": value + margin}
     return axis(scene.colours, uirevision=settings.get("type", "linear"), **settings)
+
+
+def log_ticks(distance: str | int) -> Json:
+    """A logarithmic axis with ticks at plotly's ``distance``: powers of ten as such, values between in full."""
+    return {"type": "log", "tickformat": "" if isinstance(distance, int) else ".4~g", "dtick": distance}
 
 
 def _log_tick(values: NDArray[np.float64], ticks: int) -> str | int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from cockpit.dashboard.theme import Json, Palette, axis, plain, shorten, typed
 from cockpit.drawing.timeline import DAY, Measure, Timeline
 from cockpit.store import Event
 
+T = TypeVar("T")
+
 EVENTS_HEIGHT = 0.05  # the events' own strip above the step axis, as a share of the plot
 BRIEF = 600  # seconds of training, for which the time of day is told to the second
 MOST = 150  # ticks of one kind
+MOST_FREQUENT = 40
 SYMBOLS = {
     "learning_rate": ("diamond", "learning rate"),
     "evaluation": ("line-ns-open", "evaluation"),
@@ -22,6 +26,11 @@ SYMBOLS = {
 }
 ALARMS = ("warning", "error")
 FREQUENT = ("evaluation",)  # their text would cover the curves wherever the pointer goes
+
+
+def _thinned(kind: str, ticks: Sequence[T]) -> Sequence[T]:
+    """As many ticks of a kind as can be told apart, at even distances."""
+    return ticks[:: len(ticks) // (MOST_FREQUENT if kind in FREQUENT else MOST) + 1]
 
 
 def step_marks(
@@ -83,8 +92,7 @@ def event_traces(
     """Ticks for the events up to step ``last``, one trace per kind, thinned evenly where there are very many."""
     for kind, (symbol, label) in SYMBOLS.items():
         known = [(event.step, event) for event in events if event.kind == kind and event.step is not None]
-        ticks = [(step, event) for step, event in known if step <= last]
-        ticks = ticks[:: len(ticks) // MOST + 1]
+        ticks = _thinned(kind, [(step, event) for step, event in known if step <= last])
         if not ticks:
             continue
         texts = [plain(shorten(event.text, 90)) for _, event in ticks]

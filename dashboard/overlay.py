@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.dashboard.marks import time_axis
+from cockpit.dashboard.lines import log_ticks
+from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, time_axis
+from cockpit.dashboard.scene import STEPS
 from cockpit.dashboard.theme import Drawing, Json, Palette, axis, base_layout, plain, shorten, typed
 from cockpit.drawing.columns import broken, drawable, lone
 from cockpit.drawing.smoothing import is_noisy, moving_average
 from cockpit.drawing.timeline import Timeline
-from cockpit.store import Column
+from cockpit.store import Column, Event
 
 HEIGHT = 210  # pixels
 GHOST = 0.35  # opacity of readings behind their average
@@ -28,12 +30,16 @@ class Curve:
         colour: Its colour.
         column: The readings; at least one.
         x: Where they stand on the axis. Shape ``[n]``.
+        events: What happened in the run.
+        timeline: Where its steps stand on the axis.
     """
 
     run: str
     colour: str
     column: Column
     x: NDArray[np.int64] | NDArray[np.float64]
+    events: Sequence[Event] = ()
+    timeline: Timeline = STEPS
 
 
 def draw_overlay(
@@ -52,10 +58,12 @@ def draw_overlay(
     log = log and any(bool((drawable(curve.column) > 0).any()) for curve in curves)
     layout = base_layout(colours, left=58, bottom=38)
     layout |= {"hovermode": "x", "meta": {"cursor": ["xy"]}, "shapes": list(_line(parting, across, colours))}
-    layout["xaxis"] = time_axis(across, colours)
-    scale = {"type": "log", "dtick": _distance(curves), "tickformat": "~g"} if log else {"type": "linear", "nticks": 5}
-    layout["yaxis"] = axis(colours, shorten(key, 34), uirevision=scale["type"], tickfont={"size": 10}, **scale)
-    traces = [trace for curve in curves for trace in _traces(curve, log)]
+    layout["xaxis"] = time_axis(across, colours) | {"anchor": "free", "position": 0}
+    scale = log_ticks(_distance(curves)) if log else {"type": "linear", "nticks": 5}
+    place = {"tickfont": {"size": 10}, "domain": [EVENTS_HEIGHT + 0.01, 1]}
+    layout["yaxis"] = axis(colours, shorten(key, 34), uirevision=scale["type"], **place, **scale)
+    layout["yaxis2"] = event_axis()
+    traces = [trace for curve in curves for trace in (*_traces(curve, log), *_events(curve, colours))]
     return Drawing({"data": traces, "layout": layout}, _words(curves, log), height=HEIGHT)
 
 
@@ -97,6 +105,12 @@ def _traces(curve: Curve, log: bool) -> Iterator[Json]:
             if "line" in coloured:
                 coloured["line"] = {"width": 2, "color": curve.colour}
             yield {"type": "scatter", "mode": "markers", "name": name, "marker": coloured, "hoverinfo": "skip", **place}
+
+
+def _events(curve: Curve, colours: Palette) -> Iterator[Json]:
+    """Ticks in the run's colour, up to its last reading."""
+    own = replace(colours, muted=curve.colour, alarm=curve.colour)
+    return event_traces(curve.events, "y2", int(curve.column.steps[-1]), own, curve.timeline)
 
 
 def _words(curves: Sequence[Curve], log: bool) -> str:

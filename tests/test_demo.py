@@ -15,7 +15,7 @@ from cockpit.store import RunIsLive
 
 
 def run_demo(logdir, **options):
-    demo.run(demo.Options(**{"steps": 40, "port": 0, "exit": True, "logdir": logdir, **options}))
+    demo.run(demo.Options(**{"steps": 40, "track": 10, "port": 0, "exit": True, "logdir": logdir, **options}))
 
 
 def test_the_demo_logs_its_readings_and_the_validation_accuracy(tmp_path, capsys):
@@ -49,8 +49,8 @@ def test_the_frozen_twin_has_a_layer_with_gradients_that_never_moves(tmp_path):
     run = load_run(tmp_path / "demo-frozen-layer")
     moved = dict(zip(run["distance"].layers.names, run["distance"].layers.values[-1], strict=True))
     gradients = dict(zip(run["grad_norm"].layers.names, run["grad_norm"].layers.values[-1], strict=True))
-    assert [name for name, distance in moved.items() if distance == 0] == ["3.weight", "3.bias"]
-    assert gradients["3.weight"] > 0
+    assert [name for name, distance in moved.items() if distance == 0] == ["conv2.weight", "conv2.bias"]
+    assert gradients["conv2.weight"] > 0
 
 
 def test_the_sigmoid_twin_has_vanishing_gradients_in_its_first_layer(tmp_path):
@@ -58,7 +58,7 @@ def test_the_sigmoid_twin_has_vanishing_gradients_in_its_first_layer(tmp_path):
     shares = []
     for name in ("healthy", "sigmoid"):
         layers = load_run(tmp_path / f"demo-{name}")["grad_norm"].layers
-        first, last = (layers.values[-1, layers.names.index(layer)] for layer in ("0.weight", "9.weight"))
+        first, last = (layers.values[-1, layers.names.index(layer)] for layer in ("conv1.weight", "fc2.weight"))
         shares.append(first / last)
     healthy, sigmoid = shares
     assert sigmoid < healthy / 10

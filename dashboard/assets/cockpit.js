@@ -48,9 +48,10 @@
     set("choice", {data: {...choice, serial}});
   }
 
-  /* The address: ?run=…&view=…&step=…&x=…&smooth=… opens the same view again. Whatever else it says is the view's own. */
+  /* The address: ?run=…&view=…&step=…&x=…&smooth=… opens the same view again; log=… and linear=… name panels whose value axis
+     was switched. Whatever else it says is the view's own. */
 
-  const COMMON = ["run", "view", "step", "x", "smooth"];
+  const COMMON = ["run", "view", "step", "x", "smooth", "log", "linear"];
 
   function fromAddress() {
     const query = new URLSearchParams(window.location.search);
@@ -62,6 +63,10 @@
       step: step !== null && /^-?\d+$/.test(step) ? Number(step) : null,
       x: query.get("x") || "step",
       smooth: smooth !== null && /^0(\.\d+)?$/.test(smooth) ? Number(smooth) : null,
+      log: Object.fromEntries([
+        ...query.getAll("log").map((panel) => [panel, true]),
+        ...query.getAll("linear").map((panel) => [panel, false]),
+      ]),
       more: Object.fromEntries([...query].filter(([name]) => !COMMON.includes(name))),
     };
   }
@@ -77,6 +82,7 @@
     if (smooth !== null && smooth !== undefined) {
       query.set("smooth", String(smooth));
     }
+    Object.entries(choice.log).forEach(([panel, log]) => query.append(log ? "log" : "linear", panel));
     Object.entries(more || {}).forEach(([name, value]) => query.set(name, value));
     return "?" + query.toString();
   }
@@ -101,7 +107,7 @@
   }
 
   window.addEventListener("popstate", () => {
-    replay = null;
+    stopReplay();
     const kept = returning === undefined ? {} : {step: returning};
     returning = undefined;
     commit({...fromAddress(), ...kept, zoom: {}});
@@ -150,7 +156,7 @@
 
   document.addEventListener("keydown", (event) => {
     const back = document.querySelector("a.back[data-view]");
-    const typing = event.target.closest("input, textarea, select, details[open]");
+    const typing = event.target.closest("input:not([type=range]), textarea, select, details[open]");
     if (event.key === "Escape" && back && shown && !typing && !event.defaultPrevented) {
       visit(back);
     }
@@ -234,6 +240,7 @@
   /* Replay: a clock decides which step is due, so that slow drawing drops frames and not speed. */
 
   const LONGEST = 2000; // ms that a replay waits for a view that draws by itself
+  let looping = false; // whether it begins anew at its end
   let drawn = Infinity; // the answer that such a view has drawn last
   let since = 0;
 
@@ -248,13 +255,21 @@
     const part = (performance.now() - replay.began) / (1000 * replay.seconds);
     const step = Math.min(shown.last, Math.round(replay.from + part * (shown.last - shown.first)));
     if (step >= shown.last) {
-      stopReplay();
+      if (looping) {
+        replayFrom(shown.first, replay.seconds);
+      } else {
+        stopReplay();
+      }
     }
     if (step !== choice.step) {
       commit({step});
     } else if (replay) {
       setTimeout(advance, FRAME);
     }
+  }
+
+  function replayFrom(from, seconds) {
+    replay = {from, began: performance.now(), seconds: Number(seconds)};
   }
 
   function stopReplay() {
@@ -293,14 +308,13 @@
     }
     const step = shown.step === null ? shown.last : shown.step;
     const still = shown.last <= shown.first;
-    if (paintControl("slider", {min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still})) {
-      echo = step;
-    }
+    const words = "step " + step.toLocaleString("en");
+    slider.show({min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still, text: words});
     paintControl("measure", {value: shown.x});
-    paintControl("smooth", {value: shown.smooth === null ? 0 : shown.smooth});
+    smoothing.show({value: shown.smooth === null ? 0 : shown.smooth, text: shown.smooth === null ? "auto" : shown.smooth});
     paintControl("smooth-auto", {variant: shown.smooth === null ? "light" : "subtle"});
     paintControl("follow", {checked: shown.step === null});
-    paintControl("step", {children: "step " + step.toLocaleString("en")});
+    paintControl("step", {children: words});
   }
 
   /* Plotly tells the end of a time axis as text, in universal time. */
@@ -308,7 +322,8 @@
     return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") : end;
   }
 
-  let echo = null; // the step that the slider was set to
+  let slider; // of steps
+  let smoothing; // of the weight of the past
 
   function moveTo(step) {
     if (!shown || !shown.run || step === (choice.step === null ? shown.last : choice.step)) {
@@ -320,9 +335,28 @@
     commit({step});
   }
 
+  /* To the end of a live run: there, the latest step is followed. */
+  function slide(step) {
+    if (shown && shown.state === "running" && step >= shown.last) {
+      functions.follow(true);
+    } else {
+      moveTo(step);
+    }
+  }
+
+  function smooth(weight) {
+    if (shown && weight !== choice.smooth) {
+      commit({smooth: weight});
+    }
+  }
+
   const functions = {
     start() {
-      new ResizeObserver(measureAbove).observe(document.querySelector("header"));
+      const {make} = window.dash_clientside.ranges;
+      slider = make("slider", "Step", {min: 0, max: 1, value: 0, step: 1}, slide);
+      smoothing = make("smooth", "Smoothing", {min: 0, max: 0.99, value: 0, step: 0.01}, smooth);
+      const above = new ResizeObserver(measureAbove);
+      ["header", "#replay"].forEach((part) => above.observe(document.querySelector(part)));
       Object.assign(choice, fromAddress());
       paint(firstScheme());
       send();
@@ -367,7 +401,7 @@
 
     chooseRun(run) {
       if (run && shown && run !== (choice.run || shown.run)) {
-        replay = null;
+        stopReplay();
         const view = shown.last === undefined ? null : choice.view; // a view of no single run would not change
         commit({run, view, step: null, log: {}, zoom: {}, more: {}});
       }
@@ -433,24 +467,9 @@
       }
     },
 
-    smooth(weight) {
-      if (shown && weight !== (choice.smooth === null ? 0 : choice.smooth)) {
-        commit({smooth: weight});
-      }
-    },
-
     smoothAsSuits(clicks) {
       if (clicks && choice.smooth !== null) {
         commit({smooth: null});
-      }
-    },
-
-    /* A slider tells also of what it was set to here, which by then may not be what was asked for last. */
-    slide(step) {
-      const told = step === echo;
-      echo = null;
-      if (!told) {
-        moveTo(step);
       }
     },
 
@@ -474,9 +493,19 @@
       }
       const atEnd = choice.step === null || choice.step >= shown.last;
       const from = atEnd ? shown.first : choice.step;
-      replay = {from, began: performance.now(), seconds: Number(seconds)};
+      replayFrom(from, seconds);
       set("play", {children: "Pause"});
       commit({step: from});
+    },
+
+    loop(checked) {
+      looping = Boolean(checked);
+    },
+
+    pace(seconds) {
+      if (replay) {
+        replayFrom(choice.step, seconds);
+      }
     },
 
     toggleScheme(clicks) {

@@ -4,14 +4,16 @@
 
   const BUSY =
     "textarea, select, [contenteditable], [role=slider], [role=option], [role=listbox], [role=dialog], [role=grid], " +
-    "[role=treegrid], input:not([type=radio]):not([type=checkbox]), .ag-root-wrapper, .ag-popup";
-  const ARROWS = "input[type=radio]"; // there, the arrows lead to the next one
+    "[role=treegrid], input:not([type=radio]):not([type=checkbox]):not([type=range]), .ag-root-wrapper, .ag-popup";
+  const ARROWS = "input[type=radio], input[type=range]"; // there, the arrows lead to the next one
+  const ENDS = "input[type=range]";
   const PRESSED = "button, summary, a[href], input[type=checkbox]"; // there, the space bar presses
 
   function busy(target, key) {
     return (
       target.closest(BUSY) ||
       (key.startsWith("Arrow") && target.closest(ARROWS)) ||
+      (/^(Home|End|Page)/.test(key) && target.closest(ENDS)) ||
       (key === " " && target.closest(PRESSED))
     );
   }

@@ -53,11 +53,12 @@ def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_follow
     start("training")
     page.open(f"{server.url}/?view=Classic")
     page.until(lambda: page.step() > 20)
-    page.page.locator("#slider [role=slider]").press("Home")
+    page.page.locator("#slider input").press("Home")
     page.until(lambda: page.step() == 0)
     before = page.fact("step")
     page.until(lambda: page.fact("step") != before)
     assert page.step() == 0
+    assert page.page.locator("#slider input").evaluate("slider => slider === document.activeElement")
     page.page.get_by_label("Follow latest").click()
     page.until(lambda: page.step() > 20)
     followed = page.step()

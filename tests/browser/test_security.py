@@ -183,7 +183,7 @@ def test_a_notebook_of_this_machine_can(tab, runs, elsewhere, finished):
     with serve(Store(runs), port=0, frames=NOTEBOOKS) as server:
         frame = framed(tab, elsewhere(f"<iframe src='{server.url}/?run=digits' width=900 height=700></iframe>"))
         frame.locator("#view .panel .main-svg").first.wait_for()
-        frame.locator("#slider [role=slider]").press("Home")
+        frame.locator("#slider input").press("Home")
         frame.locator("#step", has_text="step 0").wait_for()
 
 

@@ -78,7 +78,7 @@ def test_the_table_and_the_map_follow_the_slider(page, server, layered):
     assert rows(page)[0] == "embed"
     marks = "document.querySelector('.layers .js-plotly-plot').layout.shapes.filter(shape => shape.type === 'line')"
     assert page.page.evaluate(f"{marks}.map(shape => shape.x0)") == [40]
-    page.page.locator("#slider [role=slider]").focus()
+    page.page.locator("#slider input").focus()
     for _ in range(3):
         page.page.keyboard.press("ArrowRight")
     page.until(lambda: page.page.evaluate(f"{marks}.map(shape => shape.x0)") == [43])
@@ -156,7 +156,7 @@ def test_the_log_box_and_the_slider_work_in_full_too(page, server, layered):
     assert page.plot("Update over weight", "graph.layout.yaxis.type") == "log"
     plot.get_by_label("log").click()
     page.until(lambda: page.plot("Update over weight", "graph._fullLayout.yaxis.type") == "linear")
-    page.page.locator("#slider [role=slider]").focus()
+    page.page.locator("#slider input").focus()
     page.page.keyboard.press("Home")
     page.until(lambda: "at step 0" in page.page.locator(".facts").inner_text() or page.step() == 0)
     page.until(lambda: "up to step 0" in page.page.locator(".facts").inner_text())

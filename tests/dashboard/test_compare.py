@@ -125,6 +125,8 @@ def test_readings_are_placed_on_every_axis(sources, measure):
         "wall": 1000 * (created + 0.03 * 391),
     }
     assert healthy.x[-1] == pytest.approx(last[measure])
+    assert healthy.timeline.of(healthy.column)[-1] == healthy.x[-1]
+    assert "learning_rate" in {event.kind for event in healthy.events}
     assert compared.across().title
 
 

@@ -7,6 +7,7 @@ from drawn import checked, curves, plain_array, scalars
 from cockpit.dashboard.overlay import Curve, draw_overlay
 from cockpit.dashboard.theme import DARK, LIGHT
 from cockpit.drawing.timeline import Timeline
+from cockpit.store import Event
 
 STEPS = Timeline()
 
@@ -103,3 +104,17 @@ def test_readings_stand_where_they_are_placed_in_either_scheme():
     figure = draw_overlay("loss", [curve("a", [1.0, 2.0], x=[5.5, 7.0])], STEPS, DARK, log=False).figure
     assert plain_array(curves(figure)[0]["x"]).tolist() == [5.5, 7.0]
     assert figure["layout"]["paper_bgcolor"] == DARK.paper
+
+
+def test_events_of_each_run_stand_below_in_its_colour_up_to_its_last_reading():
+    column = scalars("loss", [3.0, 2.0])
+    kinds = ("learning_rate", "evaluation", "warning")
+    events = [Event(at, at, 0.0, kind, "<b>%{x}", "") for at, kind in zip((10, 5, 7), kinds, strict=True)]
+    events.append(Event(9, 11, 0.0, "warning", "later", ""))
+    figure = drawn(Curve("a", "#b34700", column, column.steps.astype(float), events)).figure
+    ticks = [trace for trace in figure["data"] if trace.get("yaxis") == "y2"]
+    assert [(trace["name"], plain_array(trace["x"]).tolist()) for trace in ticks] == [
+        ("learning rate", [10]), ("evaluation", [5]), ("warning", [7]),
+    ]  # fmt: skip
+    assert {trace["marker"]["color"] for trace in ticks} == {"#b34700"}
+    assert ticks[2]["text"] == ["&lt;b&gt;%&#123;x}"]
