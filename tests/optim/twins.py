@@ -1,14 +1,46 @@
-"""Two trainings of the same network on the same data, one of which scales its loss."""
+"""Optimizers that scale the loss and their plain twins; trainings of the same network on the same data."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from cockpit.optim import ScaledAdam, ScaledAdamW, ScaledRMSprop, ScaledSGD
+
+PAIRS = {
+    "SGD": (ScaledSGD, torch.optim.SGD, {"lr": 0.05}),
+    "momentum": (ScaledSGD, torch.optim.SGD, {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-2}),
+    "dampened": (ScaledSGD, torch.optim.SGD, {"lr": 0.05, "momentum": 0.8, "dampening": 0.3}),
+    "Nesterov": (ScaledSGD, torch.optim.SGD, {"lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}),
+    "RMSprop": (ScaledRMSprop, torch.optim.RMSprop, {"lr": 1e-3, "weight_decay": 1e-2}),
+    "RMSprop, momentum": (ScaledRMSprop, torch.optim.RMSprop, {"lr": 1e-3, "momentum": 0.9, "alpha": 0.9}),
+    "RMSprop, centered": (
+        ScaledRMSprop,
+        torch.optim.RMSprop,
+        {"lr": 1e-3, "centered": True, "momentum": 0.5, "eps": 1e-4},
+    ),
+    "Adam": (ScaledAdam, torch.optim.Adam, {"lr": 1e-2}),
+    "Adam, decay": (
+        ScaledAdam,
+        torch.optim.Adam,
+        {"lr": 1e-2, "weight_decay": 1e-2, "betas": (0.8, 0.95), "eps": 1e-3},
+    ),
+    "AMSGrad": (ScaledAdam, torch.optim.Adam, {"lr": 1e-2, "amsgrad": True, "weight_decay": 1e-3}),
+    "AdamW": (ScaledAdamW, torch.optim.AdamW, {"lr": 1e-2, "weight_decay": 0.1}),
+    "AdamW, AMSGrad": (ScaledAdamW, torch.optim.AdamW, {"lr": 1e-2, "amsgrad": True}),
+}
+SCALES = {
+    "number": 0.37,
+    "power of two": 2.0**16,
+    "schedule": lambda step: 10.0 + 7 * math.sin(step),
+    "one for each parameter": [3.0, 0.1, 2.0**10, 1.0, 7.5, 0.011],
+}
 
 Change = Callable[[int, torch.optim.Optimizer], object]
 
