@@ -20,6 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from cockpit.reading import Histogram
 
+_HISTOGRAM, _TEXT = histogram_metadata(None, None), text_metadata(None, None)
 _NAME = "events.out.tfevents."
 
 
@@ -107,20 +108,16 @@ def number(tag: str, value: float) -> Any:
     return summary_pb2.Summary.Value(tag=tag, simple_value=value)
 
 
-def histogram(tag: str, value: Histogram, first: bool) -> Any:
-    """A histogram, each bin with its edges and count.
-
-    Args:
-        tag: Its name.
-        value: The histogram.
-        first: Whether it is the first of its name in the file: that one says what it is.
-    """
-    bins = np.stack([value.edges[:-1], value.edges[1:], value.counts], axis=1).astype("<f8")
+def histogram(tag: str, value: Histogram) -> Any:
+    """A histogram, each bin with its edges and count; empty bins at either end are left out, as TensorBoard does."""
+    filled = np.flatnonzero(value.counts)
+    within = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0)  # of each byte a checksum is made in Python
+    bins = np.stack([value.edges[:-1], value.edges[1:], value.counts], axis=1)[within].astype("<f8")
     shape = tensor_shape_pb2.TensorShapeProto(
         dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in bins.shape]
     )
     tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_DOUBLE, tensor_shape=shape, tensor_content=bins.tobytes())
-    return summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=histogram_metadata(None, None) if first else None)
+    return summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=_HISTOGRAM)
 
 
 def text(tag: str, words: str) -> Any:
@@ -128,7 +125,7 @@ def text(tag: str, words: str) -> Any:
     tensor = tensor_pb2.TensorProto(
         dtype=types_pb2.DT_STRING, tensor_shape=tensor_shape_pb2.TensorShapeProto(), string_val=[words.encode()]
     )
-    return summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=text_metadata(None, None))
+    return summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=_TEXT)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

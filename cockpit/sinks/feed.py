@@ -29,7 +29,7 @@ class Feed(threading.Thread):
     Args:
         sink: The sink.
         writer: Writes the log; is told, as events, what its readers should know.
-        clock: Gives the seconds since the run began.
+        began: When the run did, on the monotonic clock.
         opened: Called once the sink is open.
 
     Attributes:
@@ -40,11 +40,9 @@ class Feed(threading.Thread):
     seconds = 0.0
     troubles = 0
 
-    def __init__(
-        self, sink: Sink, writer: Writer, clock: Callable[[], float], opened: Callable[[], None]
-    ) -> None:  # fmt: skip
+    def __init__(self, sink: Sink, writer: Writer, began: float, opened: Callable[[], None]) -> None:
         super().__init__(name=f"cockpit-{sink.package}", daemon=True)
-        self._sink, self._writer, self._clock, self._opened = sink, writer, clock, opened
+        self._sink, self._writer, self._began, self._opened = sink, writer, began, opened
         self._complete = threading.Event()
         self._complete_since = 0.0
         self._open = False
@@ -121,7 +119,7 @@ class Feed(threading.Thread):
         if self._failing_since is None:
             self._failing_since = time.monotonic()
             words = f"{self._sink.title} cannot be given the run ({_said(error)})"
-            self._writer.event(None, self._clock(), "warning", words)
+            self._tell("warning", words)
             report(f"{words}. Training goes on; it is tried again.")
 
     def _recovered(self) -> None:
@@ -129,13 +127,16 @@ class Feed(threading.Thread):
             seconds = time.monotonic() - self._failing_since
             self._failing_since = None
             words = f"{self._sink.title} is given the run again, after {seconds:.0f} s; attempts that failed so far: "
-            self._writer.event(None, self._clock(), "info", f"{words}{self.troubles}")
+            self._tell("info", f"{words}{self.troubles}")
 
     def _mention(self, passing: Passing) -> None:
         for key in passing.left_out.keys() - self._told:
             self._told.add(key)
             words = f"{passing.left_out[key]} are not passed on to {self._sink.title}"
-            self._writer.event(None, self._clock(), "info", words, key)
+            self._tell("info", words, key)
+
+    def _tell(self, kind: str, words: str, subject: str = "") -> None:
+        self._writer.event(None, time.monotonic() - self._began, kind, words, subject)
 
 
 class Feeds:
@@ -160,12 +161,12 @@ class Feeds:
         """Processor time that passing on has taken so far."""
         return sum(feed.seconds for feed in self._feeds)
 
-    def start(self, writer: Writer, clock: Callable[[], float], at_exit: Callable[[], object]) -> None:
+    def start(self, writer: Writer, began: float, at_exit: Callable[[], object]) -> None:
         """Begins to pass on.
 
         Args:
             writer: Writes the run's log.
-            clock: Gives the seconds since the run began.
+            began: When the run did, on the monotonic clock.
             at_exit: What ends the run when the interpreter ends. That must come before what a sink's package does
                 then, and so be registered after it.
         """
@@ -174,7 +175,7 @@ class Feeds:
             atexit.unregister(at_exit)
             atexit.register(at_exit)
 
-        self._feeds = [Feed(sink, writer, clock, opened) for sink in self._sinks]
+        self._feeds = [Feed(sink, writer, began, opened) for sink in self._sinks]
         for feed in self._feeds:
             feed.start()
 

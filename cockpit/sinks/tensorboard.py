@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cockpit.reading import Histogram
 from cockpit.run import Run
 from cockpit.sinks.describing import description_of, flat, line_of
+from cockpit.sinks.progress import Progress
 from cockpit.sinks.rows import Row, rows_of
 from cockpit.sinks.sink import Sink
 from cockpit.store import Portion
@@ -21,41 +19,8 @@ from cockpit.store import Portion
 if TYPE_CHECKING:
     from cockpit.sinks.event_file import EventFile
 
-_PROGRESS = "cockpit.json"
+_LONGEST = 60  # characters of a directory's name: file systems count bytes
 _NOT_IN_NAMES = re.compile(r'[\\:*?"<>|]|[^\w -~]')
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """How much of a run is in its directory: stands there in a file of its own.
-
-    Args:
-        created: When the run began, which tells it from others of its name.
-        cursor: The last point that is there.
-        overtaken: Attempts whose overtaken points were taken back.
-        file: The event file that was written last; empty before the first.
-        size: Bytes of it that count: a process that was killed may have left more.
-    """
-
-    created: float
-    cursor: int = 0
-    overtaken: tuple[tuple[int, int], ...] = ()
-    file: str = ""
-    size: int = 0
-
-    @classmethod
-    def read(cls, directory: Path) -> _Progress | None:
-        try:
-            known = json.loads((directory / _PROGRESS).read_text())
-            return cls(**{**known, "overtaken": tuple(map(tuple, known["overtaken"]))})
-        except (OSError, ValueError, TypeError, KeyError):  # none, or a file of somebody else's
-            return None
-
-    def write(self, directory: Path) -> None:
-        place = directory / _PROGRESS
-        beside = place.with_suffix(".part")
-        beside.write_text(json.dumps(dataclasses.asdict(self)))
-        os.replace(beside, place)
 
 
 class TensorBoard(Sink):
@@ -88,6 +53,7 @@ class TensorBoard(Sink):
 
         self._run, self._live = run, live
         self._directory, self._progress = self._place(run.name, run.header.created)
+        self._progress.require_free(self._directory)
         self._file: EventFile | None = None
         self._tags: dict[str, type] = {}
         series = run.reader.series() if self._progress.cursor else ()
@@ -108,14 +74,14 @@ class TensorBoard(Sink):
         if not rows and first is None:
             return portion.cursor
         file = self._opened()
-        size = file.size
+        size, texts = file.size, (self._step, self._said)
         try:
             file.append(self._events(rows, first))
-            self._progress = _Progress(before.created, back, portion.overtaken, file.path.name, file.size)
+            self._progress = Progress(before.created, back, portion.overtaken, file.path.name, file.size).held()
             self._progress.write(self._directory)
-        except OSError:
+        except Exception:
             file.cut(size)
-            self._progress = before
+            self._progress, (self._step, self._said) = before, texts
             raise
         return back
 
@@ -123,17 +89,18 @@ class TensorBoard(Sink):
         """See :meth:`Sink.end`."""
         if self._file is not None:
             self._file.close()
+            self._progress.released().write(self._directory)
 
-    def _place(self, name: str, created: float) -> tuple[Path, _Progress]:
+    def _place(self, name: str, created: float) -> tuple[Path, Progress]:
         """The run's directory: the one where it is, or the first that holds nothing of TensorBoard's."""
         wanted = self.logdir.joinpath(*_parts(name))
         directory, attempt = wanted, 1
         while True:
-            progress = _Progress.read(directory)
+            progress = Progress.read(directory)
             if progress is not None and progress.created == created:
                 return directory, progress
             if progress is None and not any(directory.glob("events.out.tfevents.*")):
-                return directory, _Progress(created)
+                return directory, Progress(created)
             attempt += 1
             directory = wanted.with_name(f"{wanted.name}-{attempt}")
 
@@ -142,11 +109,8 @@ class TensorBoard(Sink):
 
         if self._file is None:
             self._directory.mkdir(parents=True, exist_ok=True)
-            last = self._directory / self._progress.file
-            if self._progress.file and last.stat().st_size > self._progress.size:
-                os.truncate(last, self._progress.size)
+            self._progress.cut(self._directory)
             self._file = EventFile(self._directory)
-            self._tags.clear()
             self._file.append(self._beginning())
         return self._file
 
@@ -181,11 +145,8 @@ class TensorBoard(Sink):
 
         kind = type(value)
         tag = name if self._tags.get(name, kind) is kind else f"{name} ({kind.__name__.lower()})"  # of one kind each
-        first = tag not in self._tags
         self._tags[tag] = kind
-        if isinstance(value, Histogram):
-            return event_file.histogram(tag, value, first)
-        return event_file.number(tag, value)
+        return event_file.histogram(tag, value) if isinstance(value, Histogram) else event_file.number(tag, value)
 
     def _text(self, row: Row) -> Any:
         """Words of one step: TensorBoard shows the last text of each, so all that has been said there is said again."""
@@ -193,7 +154,7 @@ class TensorBoard(Sink):
 
         if row.step is not None and row.step > self._step:
             self._step, self._said = row.step, []
-        self._said += [line_of(event) for event in row.events]
+        self._said = [*self._said, *map(line_of, row.events)]
         words = "\n\n".join(self._said)
         return event_file.summary(self._run.header.created + row.time, self._step, [event_file.text("events", words)])
 
@@ -201,4 +162,4 @@ class TensorBoard(Sink):
 def _parts(name: str) -> list[str]:
     """A run's name as names of directories, none of which leads elsewhere."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
-    return [_NOT_IN_NAMES.sub("_", part) for part in parts] or ["run"]
+    return [_NOT_IN_NAMES.sub("_", part[:_LONGEST]) for part in parts] or ["run"]

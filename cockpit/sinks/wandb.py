@@ -52,6 +52,7 @@ class WandB(Sink):
 
     def prepare(self) -> None:
         """See :meth:`Sink.prepare`."""
+        self._mine: Any = None
         self._theirs = getattr(sys.modules.get("wandb"), "run", None)
         mode = self.options.get("mode") or os.environ.get("WANDB_MODE") or "online"
         if self._theirs is None and mode == "online":
@@ -69,7 +70,9 @@ class WandB(Sink):
         """See :meth:`Sink.begin`. A W&B run that is resumed has what earlier attempts logged."""
         self._began, self._logged = run.header.created, 0
         self._prefix = "" if self._theirs is None else "cockpit/"
-        self._to = self._own(run, live) if self._theirs is None else self._theirs
+        if self._theirs is None and self._mine is None:
+            self._mine = self._own(run, live)
+        self._to = self._mine if self._theirs is None else self._theirs
         about = description_of(run)
         del about["tags"], about["config" if self._theirs is None else "model"]
         self._to.config.update({"cockpit": about}, allow_val_change=True)
@@ -100,8 +103,8 @@ class WandB(Sink):
 
     def end(self, state: str) -> None:
         """See :meth:`Sink.end`. The script's own W&B run goes on."""
-        if self._theirs is None:
-            self._to.finish(exit_code=0 if state in ("finished", "running") else 1)
+        if self._mine is not None:
+            self._mine.finish(exit_code=0 if state in ("finished", "running") else 1)
 
     def _entries(self, row: Row) -> dict[str, Any]:
         entries = {f"{self._prefix}{name}": _value(value) for name, value in row.values.items()}

@@ -109,7 +109,7 @@ class Tracker:
 
     def begin(self) -> None:
         """Says what is to be said before the first step. Where warnings are errors, that ends the run."""
-        self._feeds.start(self._writer, self.seconds, self._at_exit)
+        self._feeds.start(self._writer, self._began, self._at_exit)
         self._notices.unheld(self.watched.table)
         try:
             self._notices.tell()

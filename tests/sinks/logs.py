@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from cockpit.store import Header, Writer
 BEGAN = 1.7e9
 EDGES = np.array([-1.0, 0.0, 0.5, 1.0])
 COUNTS = np.array([0, 5, 2**40])
+NOTHING = Histogram(np.zeros(2, int), EDGES[:3])
 SHORT = Histogram(np.array([7]), np.array([1e-9, 1e9]))
 
 
@@ -38,7 +39,7 @@ def write_everything(place: Path | str, **options: Any) -> Path:
     writer = Writer(place, header(), **options)
     writer.put(0, 0.5, {"loss": Reading(2.1), "grad_norm": Reading(1.0, {"a": 0.5, "b": inf}), "odd": Reading(nan)})
     writer.put(1, 1.0, {"loss": Reading(None), "grad_norm": Reading(-inf, {"a": None, "c": nan})})
-    writer.put(7, 1.5, {"hist": Reading(Histogram(COUNTS, EDGES), {"a": SHORT, "b": Histogram(COUNTS, EDGES)})})
+    writer.put(7, 1.5, {"hist": Reading(Histogram(COUNTS, EDGES), {"a": SHORT, "b": NOTHING})})
     writer.put(
         8, 2.0, {"hist": Reading(None), "pairs": Reading(Histogram2d(np.ones((1, 2), int), EDGES[:2], EDGES[1:]))}
     )
@@ -66,8 +67,12 @@ NUMBERS = {
 HISTOGRAMS = {
     "hist": [(7, 1.5, Histogram(COUNTS, EDGES))],
     "hist/a": [(7, 1.5, SHORT)],
-    "hist/b": [(7, 1.5, Histogram(COUNTS, EDGES))],
+    "hist/b": [(7, 1.5, NOTHING)],
 }
+
+
+Bins: TypeAlias = "list[tuple[float, float, float]]"
+"""Edges and counts."""
 
 
 @dataclass
@@ -75,7 +80,7 @@ class Events:
     """What TensorBoard's own reader finds in a directory: by tag, step, seconds since :data:`BEGAN`, and value."""
 
     numbers: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
-    histograms: dict[str, list[tuple[int, float, Histogram]]] = field(default_factory=dict)
+    histograms: dict[str, list[tuple[int, float, Bins]]] = field(default_factory=dict)
     texts: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -96,8 +101,8 @@ def read_events(directory: Path) -> Events:
             value = make_ndarray(entry.tensor_proto)
             if plugin == "histograms":
                 assert value.dtype == np.float64
-                histogram = Histogram(value[:, 2].astype(np.int64), np.append(value[:, 0], value[-1, 1]))
-                found.histograms.setdefault(tag, []).append((entry.step, entry.wall_time - BEGAN, histogram))
+                bins = [tuple(row) for row in value.tolist()]
+                found.histograms.setdefault(tag, []).append((entry.step, entry.wall_time - BEGAN, bins))
             elif plugin == "text":
                 found.texts.setdefault(tag, []).append((entry.step, value.item().decode()))
     for content in reader.summary_metadata.values():
@@ -116,7 +121,7 @@ def read_wandb(path: Path) -> list[Any]:
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, parts, records = path.read_bytes(), 7, b"", []
-    assert data[:4] == b":W&B"
+    assert data[:4] in (b":W&B", b"")  # nothing yet
     while at + 7 <= len(data):
         if _BLOCK - at % _BLOCK < 7:  # a record's head is in one block
             at += _BLOCK - at % _BLOCK
@@ -149,12 +154,16 @@ def read_history(path: Path) -> Logged:
         assert time.monotonic() < end, f"{path} is not complete"
         time.sleep(0.05)
         records = read_wandb(path)
-    rows = [_nested(record.history.item) for record in records if record.HasField("history")]
     runs = [record.run for record in records if record.HasField("run")]
     configs = [run.config for run in runs] + [record.config for record in records if record.HasField("config")]
     config = {name: value for each in configs for name, value in _nested(each.update).items()}
     (exit_code,) = [record.exit.exit_code for record in records if record.HasField("exit")]
-    return Logged(rows, config, runs[0].display_name, list(runs[0].tags), exit_code)
+    return Logged(rows_of(records), config, runs[0].display_name, list(runs[0].tags), exit_code)
+
+
+def rows_of(records: Iterable[Any]) -> list[dict[str, Any]]:
+    """Those of the history among W&B's records."""
+    return [_nested(record.history.item) for record in records if record.HasField("history")]
 
 
 def _nested(items: Iterable[Any]) -> dict[str, Any]:

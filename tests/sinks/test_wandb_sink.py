@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from logs import BEGAN, HISTOGRAMS, NUMBERS, Logged, header, put, read_history, write_everything
+from logs import BEGAN, HISTOGRAMS, NUMBERS, Logged, header, put, read_history, read_wandb, rows_of, write_everything
 
 from cockpit.cli import main
 from cockpit.reading import Histogram, Reading
@@ -118,7 +119,7 @@ def test_a_run_that_crashed_has_failed(tmp_path: Path, history: History) -> None
 
 def test_a_run_is_followed_while_it_is_written(tmp_path: Path, history: History) -> None:
     writer, feeds = Writer(tmp_path / "run", header(), flush_interval=0.02), Feeds([WandB("project")])
-    feeds.start(writer, lambda: 0.0, lambda: None)
+    feeds.start(writer, time.monotonic(), lambda: None)
     put(writer, range(20))
     end = time.monotonic() + 30
     while not feeds.seconds:
@@ -155,7 +156,7 @@ def test_a_run_of_its_own_leaves_the_scripts_wandb_alone(tmp_path: Path) -> None
 
 def _follow(place: Path, feeds: Feeds) -> None:
     writer = Writer(place, header())
-    feeds.start(writer, lambda: 0.0, lambda: None)
+    feeds.start(writer, time.monotonic(), lambda: None)
     put(writer, range(5))
     writer.close()
     feeds.close()
@@ -191,7 +192,7 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_without_a_login_the_cockpit_says_so_before_training(tmp_path: Path) -> None:
     code = "from cockpit.sinks import WandB; from cockpit.sinks.feed import Feeds; Feeds([WandB('project')])"
-    environment = {**os.environ, "WANDB_MODE": "online", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    environment = {**own_service(), "WANDB_MODE": "online", "HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     environment.pop("WANDB_API_KEY", None)
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -203,3 +204,69 @@ def test_without_a_login_the_cockpit_says_so_before_training(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "not logged in to Weights & Biases" in done.stderr
+
+
+SCRIPT = f"""
+import itertools, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from logs import header, put
+from cockpit.sinks import WandB, feed
+from cockpit.sinks.feed import Feeds
+from cockpit.store import Writer
+
+feed._PACE = 0.05
+writer, feeds = Writer(sys.argv[1], header(), flush_interval=0.02), Feeds([WandB("project")])
+
+def close():
+    writer.close("interrupted")
+    feeds.close()
+
+feeds.start(writer, time.monotonic(), close)
+for step in itertools.count():
+    put(writer, range(step, step + 1))
+    if feeds.seconds:
+        print(step, flush=True)
+        if len(sys.argv) > 2:
+            break
+    time.sleep(0.01)
+"""
+
+
+def own_service() -> dict[str, str]:
+    """An environment that does not tell of this process's W&B service."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
+def test_a_script_that_ends_without_closing_has_passed_everything_on(tmp_path: Path, history: History) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), "end"]
+    done = subprocess.run(command, env=own_service(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [step for step, _, _ in numbers(history(), "loss")] == list(range(int(done.stdout) + 1))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes where Linux shows them")
+def test_after_kill_9_nothing_of_wandbs_is_left_running(tmp_path: Path, offline: Path) -> None:
+    before = set(offline.rglob("*.wandb"))
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "run")], env=own_service(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert services(process.pid)
+        process.kill()
+    end = time.monotonic() + 20
+    while services(process.pid):
+        assert time.monotonic() < end, "W&B's service goes on"
+        time.sleep(0.05)
+    (file,) = set(offline.rglob("*.wandb")) - before
+    steps = [int(row["cockpit/step"]) for row in rows_of(read_wandb(file))]
+    assert steps == list(range(len(steps)))
+
+
+def services(parent: int) -> list[str]:
+    """Command lines of W&B's services that serve this process."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended in the meantime
+            found.append(file.read_text().replace("\0", " "))
+    return [line for line in found if "wandb-core" in line and f"--pid {parent} " in line + " "]
