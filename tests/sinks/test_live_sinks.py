@@ -63,11 +63,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(place: Path, sinks: Any, steps: int = 12, **options: Any) -> nn.Module:
-    """Trains a small network, of which everything is read at each step."""
+    """Trains a small network, of which numbers, layers and histograms are read at each step."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss()
-    with Cockpit(model, optimizer, run=place, track=1, sinks=sinks, **options) as cockpit:
+    read = ["loss", "grad_norm", "alpha", "grad_hist_1d"]
+    with Cockpit(model, optimizer, instruments=read, run=place, track=1, sinks=sinks, **options) as cockpit:
         for step in range(steps):
             with cockpit.step():
                 optimizer.zero_grad()
