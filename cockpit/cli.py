@@ -1,4 +1,5 @@
-"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``diff``, ``tail``, ``export`` and ``import``.
+"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``diff``, ``tail``, ``export``, ``report`` and
+``import``.
 
 Each command imports what it needs when it runs: listing runs must not wait for torch.
 """
@@ -9,11 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cockpit.run import Run
@@ -54,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
     _add_diff(commands.add_parser("diff", help="what two runs were set to, and from which step on they are apart"))
     _add_tail(commands.add_parser("tail", help="follow a run as text"))
-    _add_export(commands.add_parser("export", help="write a run as CSV, JSON or a picture"))
+    _add_export(commands.add_parser("export", help="write a run as CSV, Parquet, JSON or a picture"))
+    _add_report(commands.add_parser("report", help="write a run as one page of HTML that opens anywhere"))
     _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
     return root
 
@@ -122,11 +124,16 @@ def _add_tail(command: argparse.ArgumentParser) -> None:
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_export)
     command.add_argument("run", help="directory of a run, runs/mnist-sgd, or its address in a database")
-    command.add_argument(
-        "--to", choices=["csv", "json", "png", "pdf", "tensorboard", "wandb"], required=True, help="format"
-    )
+    formats = ["csv", "parquet", "json", "png", "pdf", "tensorboard", "wandb"]
+    command.add_argument("--to", "--format", choices=formats, required=True, help="format")
     command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
     command.add_argument("--project", metavar="NAME", help="project of Weights & Biases")
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_report)
+    command.add_argument("run", metavar="RUN", help="directory of a run, runs/mnist-sgd, or its address in a database")
+    command.add_argument("--output", "-o", type=Path, metavar="FILE", help="where to write (the run's name.html)")
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:
@@ -250,52 +257,26 @@ def _tail(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cockpit.export import arrays_of, to_csv, to_json, to_picture
+    from cockpit.export_command import export
     from cockpit.store import UnreadableLog
-    from cockpit.store.address import without_passwords
+
+    try:
+        export(_loaded(options.run), options)
+    except (ImportError, UnreadableLog) as error:
+        raise UsageError(str(error)) from error
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cockpit.dashboard.layout import file_name
+    from cockpit.store import UnreadableLog
 
     try:
         run = _loaded(options.run)
-        if options.to in ("tensorboard", "wandb"):
-            _pass_on(run, options)
-            return
-        if options.to in ("png", "pdf"):
-            with _opened_for_bytes(options) as picture:
-                to_picture(run, picture, options.to)
-            return
-        target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
-        with target as file:
-            (to_csv if options.to == "csv" else to_json)(run, file)
-        for key in arrays_of(run):
-            read = f"load_run({without_passwords(options.run)!r})[{key!r}].at(step)"
-            words = f"the arrays of {key!r} are left out: {read} reads them"
-            print(f"cockpit: {words}", file=sys.stderr)
+        target: Path = options.output or Path(f"{file_name(run.name)}.html")
+        run.report(target)
     except UnreadableLog as error:
         raise UsageError(str(error)) from error
-
-
-def _pass_on(run: Run, options: argparse.Namespace) -> None:
-    from cockpit.sinks import TensorBoard, WandB
-    from cockpit.sinks.passing import pass_on
-
-    if options.to == "tensorboard" and options.output is None:
-        raise UsageError("name TensorBoard's directory with --output DIR")
-    try:
-        sink = WandB(options.project) if options.to == "wandb" else TensorBoard(options.output)
-        left_out = pass_on(run, sink)
-    except ImportError as error:
-        raise UsageError(str(error)) from error
-    for key, what in left_out.items():
-        print(f"cockpit: the {what} of {key!r} are left out", file=sys.stderr)
-
-
-def _opened_for_bytes(options: argparse.Namespace) -> AbstractContextManager[IO[bytes]]:
-    if options.output:
-        opened: AbstractContextManager[IO[bytes]] = options.output.open("wb")
-        return opened
-    if sys.stdout.isatty():
-        raise UsageError(f"a picture cannot be shown in a terminal: name a file with --output FILE.{options.to}")
-    return nullcontext(sys.stdout.buffer)
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, opens in any browser")
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from typing import IO, Any, TextIO
 
 import numpy as np
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 from cockpit.layers import Layers
 from cockpit.run import Quantity, Run
+from cockpit.store import Column
+
+NUMBERS = 1 << 18
+"""Numbers that an export of all points holds at a time, about."""
 
 
 def to_csv(run: Run, file: TextIO) -> None:
@@ -19,19 +24,15 @@ def to_csv(run: Run, file: TextIO) -> None:
 
     A cell is empty where a quantity has no value at that step; what is not finite is ``nan``, ``inf`` or ``-inf``.
     Values per layer and histograms are left out: :func:`to_json` has them. Arrays are left out, see :func:`arrays_of`.
+    However long the run is, a stretch of it is held at a time.
     """
-    quantities = [quantity for key in run.keys() if _is_scalar(quantity := run[key])]  # noqa: SIM118, not a dict
-    rows: dict[int, dict[str, float]] = {}
-    for quantity in quantities:
-        points = zip(quantity.steps.tolist(), quantity.values.tolist(), quantity.missing.tolist(), strict=True)
-        for step, value, missing in points:
-            row = rows.setdefault(step, {})
-            if not missing:
-                row[quantity.key] = value
-    writer = csv.DictWriter(file, ["step", *(quantity.key for quantity in quantities)], lineterminator="\n")
-    writer.writeheader()
-    for step in sorted(rows):
-        writer.writerow({**rows[step], "step": step})
+    scalars = {entry.key: entry.points for entry in run.reader.series() if entry.kind == "scalar"}
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["step", *scalars])
+    if scalars:
+        longest = max(scalars, key=lambda key: scalars[key])
+        for steps in run.reader.stretches(longest, "scalar", max(1, NUMBERS // len(scalars))):
+            writer.writerows(_lines([run.reader.column(key, "scalar", steps=steps) for key in scalars]))
 
 
 def to_json(run: Run, file: TextIO) -> None:
@@ -65,8 +66,16 @@ def to_picture(run: Run, file: IO[bytes], kind: str) -> None:
     write(figure, file, format=kind)
 
 
-def _is_scalar(quantity: Quantity) -> bool:
-    return len(quantity.steps) > 0 and quantity.values.ndim == 1
+def _lines(columns: Sequence[Column]) -> list[list[float | str]]:
+    """For each step of any of the columns itself and a cell for each of them."""
+    steps = np.unique(np.concatenate([column.steps for column in columns]))
+    lines: list[list[float | str]] = [[step, *([""] * len(columns))] for step in steps.tolist()]
+    for place, column in enumerate(columns, 1):
+        known = ~column.missing
+        rows = np.searchsorted(steps, column.steps[known]).tolist()
+        for row, value in zip(rows, column.values[known].tolist(), strict=True):
+            lines[row][place] = value
+    return lines
 
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:

@@ -204,6 +204,25 @@ class Run:
         frame.index.name = "step"
         return frame.sort_index()
 
+    def to_parquet(self, path: str | Path) -> None:
+        """Writes every point of every series to a file, a row for each value; see :mod:`cockpit.parquet`.
+
+        Raises:
+            ImportError: Without pyarrow; names the extra that brings it.
+        """
+        from cockpit.parquet import to_parquet
+
+        to_parquet(self, path)
+
+    def report(self, path: str | Path) -> None:
+        """Writes the run as one page of HTML with its screens and a slider over its steps; see the dashboard's pages.
+
+        Opened in a browser it needs no network and no Cockpit, and sends nothing anywhere.
+        """
+        from cockpit.dashboard.report import write_report
+
+        write_report(self._reader, path)
+
     def __repr__(self) -> str:
         return f"Run({self.name!r}, {self.state}, {len(self.keys())} keys)"
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from dash import Dash
 
+from cockpit.dashboard import downloads
 from cockpit.dashboard.callbacks import register
 from cockpit.dashboard.guard import THIS_MACHINE, Access, protect
 from cockpit.dashboard.layout import skeleton
@@ -47,12 +48,15 @@ def create_app(store: Store, access: Access = THIS_MACHINE) -> Dash:
         title="Cockpit",
         update_title="",
         serve_locally=True,
+        assets_ignore="^report",  # a report brings these itself
         add_log_handler=False,
         enable_mcp=False,
         index_string=_INDEX,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = skeleton()
-    register(app, Sources(store))
+    sources = Sources(store)
+    register(app, sources)
+    downloads.register(app, sources)
     protect(app, access)
     return app

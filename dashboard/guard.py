@@ -70,7 +70,8 @@ def _restriction(policy: str) -> Callable[[Response], Response]:
     return restrict
 
 
-def _refusal(status: int, words: str) -> Response:
+def refusal(status: int, words: str) -> Response:
+    """An answer in words."""
     return Response(words, status, mimetype="text/plain", headers={"Cache-Control": "no-store"})
 
 
@@ -79,7 +80,7 @@ def _foreign_host(access: Access) -> Response | None:
     name = urlsplit(f"//{request.host}").hostname
     if name in access.hosts or (access.addresses and _is_address(name)):
         return None
-    return _refusal(403, f"This dashboard answers to {', '.join(sorted(access.hosts))} only.")
+    return refusal(403, f"This dashboard answers to {', '.join(sorted(access.hosts))} only.")
 
 
 def _is_address(name: str | None) -> bool:
@@ -90,14 +91,17 @@ def _is_address(name: str | None) -> bool:
     return True
 
 
-def _foreign_page() -> Response | None:
-    """A refusal where another page asks for a change. Browsers say who asks; other programs need not."""
-    if request.method in _READING:
-        return None
+def asked_from_elsewhere() -> bool:
+    """Whether it is not the dashboard's own page that asks. Browsers say who does; other programs need not."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site not in (None, "same-origin") or (origin is not None and urlsplit(origin).netloc != request.host):
-        return _refusal(403, "Only the dashboard's own page may ask for that.")
-    return None
+    return site not in (None, "same-origin") or (origin is not None and urlsplit(origin).netloc != request.host)
+
+
+def _foreign_page() -> Response | None:
+    """A refusal where another page asks for a change."""
+    if request.method in _READING or not asked_from_elsewhere():
+        return None
+    return refusal(403, "Only the dashboard's own page may ask for that.")
 
 
 def _stranger(token: str) -> Response | None:
@@ -107,13 +111,13 @@ def _stranger(token: str) -> Response | None:
     if offered is None:
         if _same(request.cookies.get(cookie, ""), token):
             return None
-        return _refusal(
+        return refusal(
             401,
             "This dashboard asks for a token. Open the address that was printed when it was started; if you have "
             "just followed a link to it, load this page again.",
         )
     if not _same(offered, token):
-        return _refusal(403, "This is not the token of this dashboard. Each start makes a new one and prints it.")
+        return refusal(403, "This is not the token of this dashboard. Each start makes a new one and prints it.")
     rest = urlencode([(name, value) for name, value in request.args.items(multi=True) if name != _TOKEN])
     answer = Response(status=303, headers={"Location": f"/?{rest}" if rest else "/", "Cache-Control": "no-store"})
     answer.set_cookie(cookie, token, httponly=True, samesite="Strict", secure=request.is_secure)

@@ -11,6 +11,7 @@ from dash.development.base_component import Component
 from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Page
 from cockpit.dashboard.panels import LOGARITHMIC
+from cockpit.drawing.arrange import Arrangement
 from cockpit.panel import Place
 
 Id: TypeAlias = "dict[str, str]"
@@ -137,10 +138,13 @@ def cards(page: Page) -> list[Component]:
 
 def _grid(page: Page) -> Component:
     placed = [card(page, place.panel, place) for place in page.arrangement.places]
-    columns = page.arrangement.columns
-    rows = max(place.row + place.height for place in page.arrangement.places)
-    fills = " fills" if rows <= FILLING else ""
-    return html.Div(placed, className=f"screen columns-{min(columns, 3)}{fills}", style={"--columns": columns})
+    return html.Div(placed, className=grid_class(page.arrangement), style={"--columns": page.arrangement.columns})
+
+
+def grid_class(arrangement: Arrangement) -> str:
+    """Classes of a screen's grid, which fills the window where its rows are few."""
+    rows = max(place.row + place.height for place in arrangement.places)
+    return f"screen columns-{min(arrangement.columns, 3)}{' fills' if rows <= FILLING else ''}"
 
 
 def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False) -> Component:
@@ -181,13 +185,18 @@ def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = F
             plot,
             html.P(drawing.words, id=part("words", name), className="words"),
         ],
-        className=f"panel kind-{panel.kind if panel.kind.isalnum() else 'other'}",
-        style=_cells(place) if place else {},
+        className=panel_class(panel.kind),
+        style=grid_cells(place) if place else {},
         **labelled(panel.title or name),
     )
 
 
-def _cells(place: Place) -> dict[str, Any]:
+def panel_class(kind: str) -> str:
+    """Classes of a panel's card."""
+    return f"panel kind-{kind if kind.isalnum() else 'other'}"
+
+
+def grid_cells(place: Place) -> dict[str, Any]:
     """Grid lines as variables, which the stylesheet ignores on narrow screens."""
     return {
         "--column": f"{place.column + 1} / span {place.width}",
@@ -201,8 +210,12 @@ def plot_style(height: int) -> dict[str, Any]:
 
 
 def graph_config(run: str, name: str) -> Any:
-    """Plotly's settings: nothing leaves the machine, the picture button saves a PNG."""
-    file = "".join(character if character.isalnum() or character in "-_." else "-" for character in f"{run}-{name}")
+    """Plotly's settings: nothing leaves the machine; ``assets/pictures.js`` saves pictures in place of Plotly's button.
+
+    Args:
+        run: What is said in a picture, and in the name of its file.
+        name: The panel, in that name.
+    """
     return {
         "displaylogo": False,
         "showSendToCloud": False,
@@ -210,9 +223,14 @@ def graph_config(run: str, name: str) -> Any:
         "showLink": False,
         "displayModeBar": "hover",
         "doubleClick": "reset+autosize",
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
-        "toImageButtonOptions": {"format": "png", "filename": file[:120], "scale": 2},
+        "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+        "toImageButtonOptions": {"filename": file_name(f"{run}-{name}"), "scale": 2, "run": run},
     }
+
+
+def file_name(text: str) -> str:
+    """``text`` as the name of a file, without an ending."""
+    return "".join(character if character.isalnum() or character in "-_." else "-" for character in text)[:120]
 
 
 def message(text: str) -> Component:

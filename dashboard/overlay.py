@@ -57,7 +57,8 @@ def draw_overlay(
     """
     log = log and any(bool((drawable(curve.column) > 0).any()) for curve in curves)
     layout = base_layout(colours, left=58, bottom=38)
-    layout |= {"hovermode": "x", "meta": {"cursor": ["xy"]}, "shapes": list(_line(parting, across, colours))}
+    layout |= {"hovermode": "x", "meta": {"cursor": ["xy"], "legend": True}}
+    layout["shapes"] = list(_line(parting, across, colours))
     layout["xaxis"] = time_axis(across, colours) | {"anchor": "free", "position": 0}
     scale = log_ticks(_distance(curves)) if log else {"type": "linear", "nticks": 5}
     place = {"tickfont": {"size": 10}, "domain": [EVENTS_HEIGHT + 0.01, 1]}

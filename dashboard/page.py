@@ -27,7 +27,7 @@ class Choice:
         run: The run's name; by default a running one, else the newest.
         view: The screen's name; by default the run's first.
         step: The selected step; by default the latest is followed.
-        scheme: ``"dark"`` or ``"light"``.
+        scheme: ``"dark"`` or ``"light"``; for a page that is coloured later, ``"names"``.
         log: Panels by name whose value axis was switched.
         zoom: Stretches of the axis of steps or time that a panel is zoomed to, by its name, as the axis states them.
         manner: How curves are drawn.
@@ -149,8 +149,9 @@ class Page:
     def notice(self, name: str) -> str:
         """The last error or warning that concerns the panel, up to the selected step."""
         concerned = {name, *(key.split(".", 1)[0] for key in keys_of(name, self.panel(name)))}
+        step = self.step
         for event in reversed(self.source.events):
-            seen = self.step is None or event.step is None or event.step <= self.step
+            seen = step is None or event.step is None or event.step <= step
             if seen and event.subject in concerned and event.kind in ("error", "warning"):
                 where = "" if event.step is None else f" at step {event.step:,}"
                 return f"{event.kind.capitalize()}{where}: {event.text}"
@@ -175,7 +176,11 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
         KeyError: If there is no such run.
         UnreadableLog: If it cannot be read.
     """
-    source = sources.get(run)
+    return page_of(sources.get(run), choice, run)
+
+
+def page_of(source: Source, choice: Choice, run: str) -> Page:
+    """The page for the run that ``source`` reads."""
     header = source.header
     by_name = {screen.name: screen for screen in header.screens}
     screen = by_name.get(choice.view or "", next(iter(header.screens), None))

@@ -9,6 +9,7 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
+from cockpit.dashboard.downloads import downloads
 from cockpit.dashboard.page import Page
 from cockpit.dashboard.theme import number, shorten
 from cockpit.schedule import describe, every
@@ -31,7 +32,7 @@ def strip(page: Page) -> list[Component]:
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
     covered = coverage(page.source.document("coverage"))
     known = [*(_fact(name, value) for name, value in facts), overhead(page), *covered]
-    return [state, *known, *_alerts(page.source.events)]
+    return [state, *known, *_alerts(page.source.events), downloads(page)]
 
 
 def _fact(name: str, value: str) -> Component:

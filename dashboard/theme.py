@@ -84,10 +84,13 @@ DARK = Palette(
     veil="rgba(27, 31, 38, 0.72)",
 )
 
+# For a figure that is drawn once and coloured later: each colour's own name, between characters that no text keeps.
+NAMES = Palette(**{name: f"\ue000{name}\ue001" for name in Palette.__dataclass_fields__})
+
 
 def palette(scheme: str | None) -> Palette:
-    """The colours of ``"dark"`` or, for anything else, of ``"light"``."""
-    return DARK if scheme == "dark" else LIGHT
+    """The colours of ``"dark"``, their names for ``"names"``, and for anything else those of ``"light"``."""
+    return {"dark": DARK, "names": NAMES}.get(scheme or "", LIGHT)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_a_mistake_is_answered_with_one_line_and_exit_code_2(logdir, capsys, arg
     [
         ([], "COMMAND"),
         (["fly"], "fly"),
-        (["export", "run", "--to", "parquet"], "parquet"),
+        (["export", "run", "--to", "xml"], "parquet"),
         (["demo", "--steps", "0"], "at least 1"),
         (["demo", "--fault", "gremlins"], "raw-pixels"),
         (["dashboard", "--port", "99999"], "between 0 and 65535"),
@@ -152,6 +152,27 @@ def test_listing_runs_and_exporting_import_no_torch(logdir):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+def test_export_writes_parquet_to_a_file_and_to_a_pipe(logdir):
+    pq = pytest.importorskip("pyarrow.parquet")
+    target = logdir / "first.parquet"
+    assert main(["export", str(logdir / "first"), "--format", "parquet", "--output", str(target)]) == 0
+    assert pq.read_table(target, columns=["key", "step", "value"]).to_pylist() == [
+        {"key": "loss", "step": 7, "value": 0.123456}
+    ]
+    code = f"from cockpit.cli import main; main(['export', {str(logdir / 'first')!r}, '--to', 'parquet'])"
+    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    assert piped == target.read_bytes()
+
+
+def test_export_without_pyarrow_names_the_extra_and_makes_no_file(logdir, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "cockpit.parquet", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    target = logdir / "first.parquet"
+    assert main(["export", str(logdir / "first"), "--to", "parquet", "--output", str(target)]) == 2
+    assert "pip install 'cockpit-debugger[parquet]'" in capsys.readouterr().err
+    assert not target.exists()
 
 
 def test_a_closed_pipe_ends_an_export_without_a_traceback(logdir):

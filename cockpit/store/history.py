@@ -21,7 +21,7 @@ _OPENED = chunk.join(packed, sa.and_(packed.c.run == chunk.c.run, packed.c.chunk
 _DATA = sa.select(chunk.c.id, chunk.c.points, packed.c.data).select_from(_OPENED)
 _OUTLINE = (chunk.c.id, chunk.c.oldest, chunk.c.points, chunk.c.first_step, chunk.c.last_step, chunk.c.ordered)
 _DENSE = 2  # points of sketches, for each that is wanted, from which on chunks need not be opened
-_LAST = 2**63 - 1
+_FIRST, _LAST = -(2**63), 2**63 - 1
 _VARIABLES = 500  # in one IN clause; databases bound their number
 
 
@@ -90,6 +90,22 @@ class History:
         steps = np.concatenate([first[whole], self._rows(None).steps, *(each.steps for each in cut)])
         count = len(steps) + int((points[whole] - 1).sum())
         return count, int(steps.min()) if len(steps) else 0, self.last(_LAST)
+
+    def stretches(self, most: int) -> list[tuple[int, int]]:
+        """First and last steps of stretches, each with about ``most`` points, that leave no step out.
+
+        A stretch has more where chunks overlap, as those of steps in no order do.
+        """
+        outline = sa.select(chunk.c.first_step, chunk.c.points).where(*self._among_chunks(None))
+        rows = sa.select(point.c.step, sa.literal(1)).where(*self._among_rows())
+        found = [tuple(row) for query in (outline, rows) for row in self._connection.execute(query)]
+        starts, points = np.array(found, np.int64).reshape(-1, 2).T
+        order = np.argsort(starts, kind="stable")
+        starts, points = starts[order], points[order]
+        number = (np.cumsum(points) - points) // most
+        cuts = np.unique(starts[1:][number[1:] > number[:-1]])
+        cuts = cuts[cuts > starts[0]].tolist() if len(cuts) else []
+        return list(zip([_FIRST, *cuts], [*(cut - 1 for cut in cuts), _LAST], strict=True))
 
     def vectors(self, points: Points) -> list[Vector]:
         """What the points hold, in their order."""

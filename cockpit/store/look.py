@@ -56,6 +56,10 @@ class Look:
         found = points_of_all(self.connection, self.number, self.sight, [row.id for row in rows])
         return [self._column(row, found[row.id]) for row in rows if row.id in found]
 
+    def stretches(self, row: Any, most: int) -> list[tuple[int, int]]:
+        """First and last steps of stretches with about ``most`` points of a series each, which leave no step out."""
+        return self._history(row).stretches(most)
+
     def at(self, row: Any, step: int) -> Column:
         """The last point of a series at or before ``step``."""
         return self._column(row, self._history(row).last(step))

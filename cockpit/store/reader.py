@@ -176,6 +176,20 @@ class Reader:
                 return look.column(row, steps, max_points)
         raise KeyError(self._no_such(key, kind))
 
+    def stretches(self, key: str, kind: str, most: int) -> list[tuple[int, int]]:
+        """First and last steps of stretches that together leave no step out, each with about ``most`` points.
+
+        For what wants all points of a long run without holding them: ``column(key, kind, steps=stretch)`` for each.
+
+        Raises:
+            KeyError: As :meth:`column`.
+        """
+        with self._looking() as look:
+            row = look.find(key, kind)
+            if row is not None:
+                return look.stretches(row, most)
+        raise KeyError(self._no_such(key, kind))
+
     def at(self, key: str, step: int, kind: str | None = None) -> Column:
         """The last point at or before ``step``: one row, or none.
 

@@ -73,12 +73,3 @@ def test_nothing_stored_is_rendered_as_html(page, server, runs):
 
 def metrics_panel():
     return Panel("Metrics", "lines", "What the script logs.", keys=("nothing",), user_metrics=True)
-
-
-def test_a_picture_of_a_panel_can_be_saved(page, server, finished):
-    finished("digits")
-    page.open(f"{server.url}/?view=Classic").settled()
-    page.panel("Gradient norm").hover()
-    with page.page.expect_download() as download:
-        page.panel("Gradient norm").locator('[data-title*="Download"]').click()
-    assert download.value.suggested_filename == "digits-grad_norm.png"

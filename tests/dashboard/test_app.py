@@ -64,7 +64,7 @@ def test_the_stylesheet_and_the_script_are_served(client):
 def test_no_graph_sends_anything_to_a_cloud():
     config = graph_config("run", "panel")
     assert config["showSendToCloud"] is False
-    assert config["toImageButtonOptions"]["format"] == "png"
+    assert config["showEditInChartStudio"] is False
 
 
 def test_pictures_have_file_names_whatever_the_run_is_called():

@@ -288,6 +288,31 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else(start: Start) -> Non
     assert {"read", "refused"} <= outcomes <= {"read", "refused", "renamed"}
 
 
+@pytest.mark.parametrize("order", ["ascending", "descending", "random"])
+def test_stretches_leave_no_step_out_and_are_of_about_one_size(start: Start, order: str) -> None:
+    steps = list(range(-500, 6500))
+    {"ascending": list.sort, "descending": list.reverse, "random": random.Random(0).shuffle}[order](steps)
+    writer = start()
+    for step in steps:
+        writer.scalars(step, 0.0, {"loss": float(step)})
+    writer.close()
+    reader = Reader(writer.path)
+    stretches = reader.stretches("loss", "scalar", 1500)
+    assert [end + 1 for _, end in stretches[:-1]] == [begin for begin, _ in stretches[1:]]
+    parts = [reader.column("loss", "scalar", steps=stretch) for stretch in stretches]
+    np.testing.assert_array_equal(np.concatenate([part.values for part in parts]), sorted(steps))
+    if order != "random":
+        assert len(stretches) > 3
+        assert max(map(len, parts)) < 1500 + 1024
+
+
+def test_a_series_of_few_points_is_one_stretch(start: Start) -> None:
+    _, reader = losses(start, range(3))
+    assert reader.stretches("loss", "scalar", 3) == [(-(2**63), 2**63 - 1)]
+    with pytest.raises(KeyError, match="did you mean 'loss'"):
+        reader.stretches("los", "scalar", 3)
+
+
 def test_a_series_that_only_ever_missed_has_no_value_yet(start: Start) -> None:
     writer = start()
     writer.put(0, 0.0, {"amp": Reading(None), "loss": Reading(float("nan")), "hist": Reading(histogram(1, 2))})

@@ -1,0 +1,73 @@
+"""``cockpit export``: which format is written where, and what is said about what it leaves out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import IO
+
+from cockpit.cli import UsageError
+from cockpit.run import Run
+
+_TEXT, _SINKS = ("csv", "json"), ("tensorboard", "wandb")
+
+
+def export(run: Run, options: argparse.Namespace) -> None:
+    """Write ``run`` as the command line asks for it.
+
+    Raises:
+        UsageError: If what it says cannot be done.
+        ImportError: Without the extra that a format needs; names it.
+    """
+    if options.to in _SINKS:
+        _pass_on(run, options)
+    elif options.to in _TEXT:
+        _write_text(run, options)
+    else:
+        _write_bytes(run, options)
+
+
+def _pass_on(run: Run, options: argparse.Namespace) -> None:
+    from cockpit.sinks import TensorBoard, WandB
+    from cockpit.sinks.passing import pass_on
+
+    if options.to == "tensorboard" and options.output is None:
+        raise UsageError("name TensorBoard's directory with --output DIR")
+    sink = WandB(options.project) if options.to == "wandb" else TensorBoard(options.output)
+    for key, what in pass_on(run, sink).items():
+        print(f"cockpit: the {what} of {key!r} are left out", file=sys.stderr)
+
+
+def _write_text(run: Run, options: argparse.Namespace) -> None:
+    from cockpit.export import arrays_of, to_csv, to_json
+    from cockpit.store.address import without_passwords
+
+    target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
+    with target as file:
+        (to_csv if options.to == "csv" else to_json)(run, file)
+    for key in arrays_of(run):
+        read = f"load_run({without_passwords(options.run)!r})[{key!r}].at(step)"
+        print(f"cockpit: the arrays of {key!r} are left out: {read} reads them", file=sys.stderr)
+
+
+def _write_bytes(run: Run, options: argparse.Namespace) -> None:
+    if options.to == "parquet":
+        from cockpit.parquet import to_parquet  # before the file is made: what it needs is an extra
+
+        with _opened(options) as file:
+            to_parquet(run, file)
+        return
+    from cockpit.export import to_picture
+
+    with _opened(options) as file:
+        to_picture(run, file, options.to)
+
+
+def _opened(options: argparse.Namespace) -> AbstractContextManager[IO[bytes]]:
+    if options.output:
+        opened: AbstractContextManager[IO[bytes]] = options.output.open("wb")
+        return opened
+    if sys.stdout.isatty():
+        raise UsageError(f"this is no text for a terminal: name a file with --output FILE.{options.to}")
+    return nullcontext(sys.stdout.buffer)
