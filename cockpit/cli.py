@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cockpit.terminal import printable, table
+
 if TYPE_CHECKING:
     from cockpit.run import Run
     from cockpit.store.address import Place
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (OSError, UsageError) as error:
-        print(f"cockpit: {error}", file=sys.stderr)
+        print(f"cockpit: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -221,14 +223,19 @@ def _runs(options: argparse.Namespace) -> None:
     for run in runs:
         steps = "" if run.last_step is None else str(run.last_step)
         loss = "" if run.last_loss is None else f"{run.last_loss:.4g}"
-        started = datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M:%S")
-        rows.append((run.name, run.state, steps, loss, started))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        rows.append((run.name, run.state, steps, loss, _moment(run.created)))
+    print(*table(rows, None), sep="\n")
     for run in runs:
         if run.reason:
-            print(f"cockpit: {run.name} cannot be read: {run.reason}", file=sys.stderr)
+            print(printable(f"cockpit: {run.name} cannot be read: {run.reason}"), file=sys.stderr)
+
+
+def _moment(created: float) -> str:
+    """Date and time; as it stands where a machine's clock said what no calendar has."""
+    try:
+        return datetime.fromtimestamp(created).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{created:.0f} s"
 
 
 def _diff(options: argparse.Namespace) -> None:

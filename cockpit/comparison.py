@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.divergence import Points, Verdict, first_divergence
-from cockpit.store import Column, Header, Reader
+from cockpit.store import Column, Header, Reader, UnreadableLog
 
 MOST_READ = 2000  # points of a layer-wise quantity or histogram, evenly over the steps that both runs have
 QUANTILES = (0.05, 0.5, 0.95)  # by which a histogram is compared
@@ -69,7 +69,7 @@ class Ranking:
         apart: Quantities and layers in which they stay apart, the earliest first; of several with the same step, the
             one that goes furthest.
         together: How many quantities and layers are not apart beyond noise.
-        untold: Those with too few readings that both runs share.
+        untold: Those with too few readings that both runs share, or that cannot be read.
         only: Keys that only the first and only the second run has.
         until: The last step that was compared; ``None`` where nothing was.
     """
@@ -136,7 +136,11 @@ def _shared(a: Reader, b: Reader) -> Iterator[tuple[str, str, list[tuple[Points,
             continue
         steps = max(entry.first_step, other.first_step), min(entry.last_step, other.last_step)
         most = None if entry.kind == "scalar" else MOST_READ
-        columns = [reader.column(entry.key, entry.kind, steps=steps, max_points=most) for reader in (a, b)]
+        try:
+            columns = [reader.column(entry.key, entry.kind, steps=steps, max_points=most) for reader in (a, b)]
+        except UnreadableLog:  # damaged in one place; the others are compared all the same
+            yield entry.key, "", []
+            continue
         found = [_READINGS[entry.kind](column) for column in columns]
         for layer in found[0]:
             if layer in found[1]:

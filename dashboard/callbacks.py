@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,10 @@ from dash.development.base_component import Component
 from cockpit.dashboard.changes import changes
 from cockpit.dashboard.layout import TICK, cards, message, plot_style
 from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.source import OUT_OF_REACH, Sources
 from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
-from cockpit.store import RunSummary, UnreadableLog
+from cockpit.store import RunSummary
 
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
 WAITING = 5 * TICK  # while the run is over and others are live
@@ -57,10 +58,8 @@ def register(app: Dash, sources: Sources) -> None:
     def refresh(ticks: int | None, choice: object, again: int, shown: dict[str, Any] | None) -> list[Any]:
         on_page = [entry["id"]["panel"] for entry in callback_context.outputs_list[0]]
         by_hand = callback_context.triggered_id == "again"
-        if by_hand:
-            sources.listing.look(anew=True)
         list_runs = callback_context.triggered_id != "tick" or (ticks or 0) % LIST_EVERY == 0
-        return answer(sources, Choice.from_page(choice), shown or {}, on_page, list_runs=list_runs)
+        return answer(sources, Choice.from_page(choice), shown or {}, on_page, list_runs=list_runs, anew=by_hand)
 
     _register_clientside(app)
     for view in VIEWS.values():
@@ -95,8 +94,9 @@ def _register_clientside(app: Dash) -> None:
 
 
 def answer(
-    sources: Sources, choice: Choice, shown: dict[str, Any], on_page: Sequence[str], *, list_runs: bool
-) -> list[Any]:
+    sources: Sources, choice: Choice, shown: dict[str, Any], on_page: Sequence[str], *, list_runs: bool,
+    anew: bool = False,
+) -> list[Any]:  # fmt: skip
     """What one request changes on the page: the server callback's outputs in their order.
 
     Args:
@@ -106,30 +106,41 @@ def answer(
             whatever triggered the request: an answer that got lost is made good by the next.
         on_page: The panels whose cards are on the page.
         list_runs: Whether to look for other runs.
+        anew: Whether to do so although it is not yet due.
     """
     try:
-        runs = _listed(sources, shown) if list_runs or not shown.get("run") else None
+        runs = _listed(sources, shown, anew=anew) if list_runs or not shown.get("run") else None
     except ConnectionError as error:  # a database that is away; the page asks again by itself
         return _without_run(shown, on_page, None, str(error))
+    try:
+        return _shown(sources, choice, shown, on_page, runs)
+    except OUT_OF_REACH as error:
+        return _without_run(shown, on_page, runs, explain(error))
+    except Exception as error:  # a log may come from anywhere and hold anything
+        logging.getLogger(__name__).exception("what was asked for cannot be shown: %r", choice)
+        return _without_run(shown, on_page, runs, f"This cannot be shown: {error!r}")
+
+
+def _shown(
+    sources: Sources, choice: Choice, shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None
+) -> list[Any]:
+    """The outputs where the runs are within reach."""
     view = VIEWS.get(choice.view or "")
     if view is not None and not view.of_run:
         return _of_view(view, Look(sources, choice, None), shown, on_page, runs)
     name = choice.run or shown.get("run") or choose_run(sources.listing.runs())
     if name is None:
         return _without_run(shown, on_page, runs, _no_runs(sources))
-    try:
-        page = look(sources, choice, name)
-        if view is not None:
-            return _of_view(view, Look(sources, choice, page), shown, on_page, runs)
-        return _of_run(page, shown, on_page, runs)
-    except (KeyError, UnreadableLog, ConnectionError) as error:
-        return _without_run(shown, on_page, runs, explain(error))
+    page = look(sources, choice, name)
+    if view is not None:
+        return _of_view(view, Look(sources, choice, page), shown, on_page, runs)
+    return _of_run(page, shown, on_page, runs)
 
 
-def _listed(sources: Sources, shown: dict[str, Any]) -> Runs | None:
+def _listed(sources: Sources, shown: dict[str, Any], *, anew: bool) -> Runs | None:
     """The list of runs; ``None`` where the page has it already."""
     listing = sources.listing
-    listing.look(anew=not listing.revision)  # as long as there are none, the first is waited for
+    listing.look(anew=anew or not listing.revision)  # as long as there are none, the first is waited for
     return None if shown.get("listed") == listing.revision else Runs(listing.revision, listing.runs())
 
 
@@ -187,13 +198,13 @@ def _screens(at: Look, run: str | None) -> list[str]:
     name = run or choose_run(at.sources.listing.runs())
     try:
         return look(at.sources, at.choice, name).views if name else []
-    except (KeyError, UnreadableLog):
+    except OUT_OF_REACH:
         return []  # the view that is asked for says which runs cannot be read
 
 
 def _menu(screens: Sequence[str]) -> list[str]:
-    """Screens of the run, then the views of their own."""
-    return [*screens, *VIEWS]
+    """Screens of the run, then the views of their own; where a run calls a screen by the name of one, that is it."""
+    return list(dict.fromkeys((*screens, *VIEWS)))
 
 
 def _state(page: Page, shown: dict[str, Any], runs: Runs | None, names: Sequence[str]) -> dict[str, Any]:

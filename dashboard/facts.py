@@ -38,7 +38,7 @@ def keys_of_panel(page: Page, name: str) -> list[str]:
     """The panel's keys that have points, each followed by its parts; with the user's metrics where these join it."""
     panel = page.panel(name)
     logged = page.source.keys()
-    users = page.source.keys("user") if panel.user_metrics else []
+    users = page.source.keys("user")[:MOST_KEYS] if panel.user_metrics else []
     found = [
         entry
         for key in (*keys_of(name, panel), *users)

@@ -12,13 +12,15 @@ from cockpit.drawing import ridges
 from cockpit.drawing.bars import SAMPLES
 from cockpit.drawing.cells import AT
 from cockpit.drawing.columns import of_layers
-from cockpit.drawing.metrics import alike
+from cockpit.drawing.metrics import alike, first_of
 from cockpit.drawing.positions import CONCAVE, UPHILL
 from cockpit.panel import Panel
 from cockpit.store import Column
 
 Found: TypeAlias = "Iterator[tuple[str, Column | None]]"
 
+MOST_STRIPS = 24  # of the user's metrics
+MOST_CURVES = 12  # of them in one strip
 READS = {"histogram": "histogram", "histogram2d": "histogram2d", "heatmap": "layers", "ridgelines": "layer_histograms"}
 
 
@@ -82,10 +84,19 @@ def _positions(panel: Panel, keys: tuple[str, ...], source: Source, step: int | 
             yield name, source.scalars(name, exact=True)
 
 
+def users_of(panel: Panel, source: Source) -> tuple[list[str], int]:
+    """The user's metrics that a panel shows, and how many more there would be than it has room for."""
+    users = source.keys("user")
+    joining = alike(users, panel.like)
+    others = sorted({*users} - {*joining}) if panel.user_metrics else []
+    shown = [*joining[:MOST_CURVES], *first_of(others, MOST_STRIPS, MOST_CURVES)]
+    return shown, len(joining) + len(others) - len(shown)
+
+
 def _curves(panel: Panel, keys: tuple[str, ...], source: Source, steps: tuple[int, int] | None) -> Found:
     """Curves with what stands beside them, and the user's metrics where the panel asks for all of them or some."""
     beside = [*(panel.band or ()), *([panel.error] if panel.error else []), *(key for key, _ in panel.thresholds)]
-    users = source.keys("user") if panel.user_metrics else alike(source.keys("user"), panel.like)
+    users, _ = users_of(panel, source)
     for key in (*keys, *beside, *users):
         yield key, source.closeup(key, steps) if steps else source.scalars(key)
     for key, _ in panel.shares:  # a share of thinned points would be another

@@ -18,14 +18,14 @@ from cockpit.dashboard.layout import labelled, plot_style
 from cockpit.dashboard.one_layer import drawings_of, one_layer
 from cockpit.dashboard.page import Choice, Page, look
 from cockpit.dashboard.scene import Scene
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.source import OUT_OF_REACH, Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.dashboard.view import Look, View
 from cockpit.drawing.cells import AT
 from cockpit.drawing.layer_table import GROUPINGS, Row, middles, rows_of
 from cockpit.drawing.standing_out import FORMULA
 from cockpit.panel import LayerColumn, Panel
-from cockpit.store import Column, UnreadableLog
+from cockpit.store import Column
 
 MAP = "map"
 ROW = 20  # pixels of a row in it
@@ -96,7 +96,7 @@ def fresh(sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence
         return None
     try:
         page = look(sources, Choice.from_page(shown), shown["run"])
-    except (KeyError, UnreadableLog):  # the page itself says so
+    except OUT_OF_REACH:  # the page itself says so
         return None
     data, settings = LayerData(page.source), Settings.of(page.choice.more)
     drawings = _drawings(page, data, settings) if graphs else {}

@@ -13,11 +13,10 @@ from cockpit.dashboard.facts import events_of, keys_of_panel, last_reading, sett
 from cockpit.dashboard.layout import IN_FULL, card, labelled, message
 from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Choice, Page, look
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.source import OUT_OF_REACH, Sources
 from cockpit.dashboard.view import Look, View
 from cockpit.drawing.explanation import Words, words_of_panel
 from cockpit.drawing.formula import equations, is_tex
-from cockpit.store import UnreadableLog
 
 
 def panel_of(page: Page) -> str | None:
@@ -62,7 +61,7 @@ def register(app: Dash, sources: Sources) -> None:
             return [no_update] * len(there)
         try:
             page = look(sources, Choice.from_page(shown), shown["run"])
-        except (KeyError, UnreadableLog):  # the page itself says so
+        except OUT_OF_REACH:  # the page itself says so
             return [no_update] * len(there)
         name = panel_of(page)
         known = name is not None and name in page.source.header.panels

@@ -138,8 +138,9 @@ class Page:
                 name, panel, self.source, step=self.step, colours=palette(choice.scheme), log=log,
                 zoom=choice.zoom.get(name), manner=choice.manner,
             )  # fmt: skip
-        except UnreadableLog:
-            raise  # no panel can be drawn
+        except UnreadableLog as error:
+            self.source.refresh()  # raises where no panel can be drawn
+            return Drawing({"data": [], "layout": {}}, empty=str(error))
         except Exception as error:  # a panel is a run's own data, which may hold anything
             logging.getLogger(__name__).exception("panel %r of run %r cannot be drawn", name, self.run)
             return Drawing({"data": [], "layout": {}}, empty=f"This panel cannot be drawn: {error!r}")
@@ -175,6 +176,7 @@ def look(sources: Sources, choice: Choice, run: str) -> Page:
     Raises:
         KeyError: If there is no such run.
         UnreadableLog: If it cannot be read.
+        ConnectionError: If its database is away.
     """
     return page_of(sources.get(run), choice, run)
 
@@ -188,6 +190,6 @@ def page_of(source: Source, choice: Choice, run: str) -> Page:
     return Page(run, source, screen, arrange(screen, panels, header.screens), choice)
 
 
-def explain(error: KeyError | UnreadableLog | ConnectionError) -> str:
+def explain(error: Exception) -> str:
     """The error's own words."""
     return str(error.args[0]) if error.args else str(error)

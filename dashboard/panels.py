@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from cockpit.dashboard.density import draw_density
-from cockpit.dashboard.gather import gather, reads
+from cockpit.dashboard.gather import gather, reads, users_of
 from cockpit.dashboard.gauge import draw_gauge
 from cockpit.dashboard.heatmap import draw_heatmap
 from cockpit.dashboard.histogram import draw_histogram
@@ -31,6 +32,7 @@ DRAW: Mapping[str, Callable[[Scene], Drawing]] = {
 }
 OVER_STEPS = ("lines", "gauge", "heatmap", "density")  # drawings with an axis of steps or time, on which events stand
 LOGARITHMIC = ("lines", "histogram", "histogram2d", "heatmap")  # whose values the reader may switch
+LEFT_OUT = "{:,} more of your metrics have no room here; Compare draws any of them"
 DEFAULT = Manner()
 
 
@@ -58,7 +60,11 @@ def draw(
     columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None, log)
     clock = "" if columns else _promise(panel, keys, source)
     events = source.events if panel.kind in OVER_STEPS else ()
-    return DRAW[panel.kind](Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth))
+    scene = Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth)
+    drawing, (_, left_out) = DRAW[panel.kind](scene), users_of(panel, source)
+    if not left_out:
+        return drawing
+    return replace(drawing, words="; ".join(filter(None, (drawing.words, LEFT_OUT.format(left_out)))))
 
 
 def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:

@@ -15,6 +15,7 @@ CONFIG, LATEST = "config", "latest"
 NAME, STATE, TAGS, NOTES = "name", "state", "tags", "notes"
 USUAL = 4  # columns that a reader gets without choosing
 LONGEST = 200  # characters of a value
+EXACT = 2**53  # beyond which a browser does not tell whole numbers apart
 
 _TEXT: Json = {"filter": "agTextColumnFilter"}
 _NUMBER: Json = {
@@ -154,7 +155,9 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(value: Any) -> float | str | None:
-    """A number, words, or nothing. JSON has no word for numbers that are not finite."""
+    """A number, words, or nothing. JSON has no word for numbers that are not finite, nor a browser for large ones."""
+    if isinstance(value, int) and abs(value) > EXACT:
+        return shorten(str(value), LONGEST)
     if value is None or (_is_number(value) and math.isfinite(value)):
         return value  # type: ignore[no-any-return]
     if _is_number(value):

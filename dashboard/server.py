@@ -23,6 +23,7 @@ PORT = 8765
 ANYWHERE = ("0.0.0.0", "::")  # all addresses of this machine
 THREADS = 8
 LARGEST = 64 * 1024 * 1024  # bytes of an answer that is kept in memory; larger ones go through a file
+LARGEST_QUESTION = 16 * 1024 * 1024  # bytes; a page that lists 10,000 runs asks with one or two million
 
 
 class Server:
@@ -38,7 +39,8 @@ class Server:
         if host in ANYWHERE:
             host = _own_address(listener.family)
         self.token = token
-        self._server = create_server(app, sockets=[listener], threads=THREADS, outbuf_overflow=LARGEST)
+        sizes = {"outbuf_overflow": LARGEST, "max_request_body_size": LARGEST_QUESTION}
+        self._server = create_server(app, sockets=[listener], threads=THREADS, **sizes)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         self._thread = threading.Thread(target=self._server.run, name="cockpit-dashboard", daemon=True)
         self._thread.start()

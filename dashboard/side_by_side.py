@@ -15,9 +15,9 @@ import numpy as np
 from cockpit.comparison import Ranking, of_training, rank
 from cockpit.dashboard.overlay import Curve
 from cockpit.dashboard.page import explain
-from cockpit.dashboard.source import MOST_RUNS, Source, Sources
+from cockpit.dashboard.source import MOST_RUNS, OUT_OF_REACH, Source, Sources
 from cockpit.drawing.timeline import Measure, Timeline
-from cockpit.store import Column, UnreadableLog
+from cockpit.store import Column
 
 RUNS = {
     "light": ("#0060a8", "#b34700", "#627660", "#bb01ff", "#400600", "#130060"),
@@ -67,7 +67,7 @@ class Compared:
         for name in names:
             try:
                 runs[name] = sources.get(name)
-            except (KeyError, UnreadableLog) as error:
+            except OUT_OF_REACH as error:
                 trouble[name] = explain(error)
         available = shared_keys(list(runs.values()))
         asked = split(more.get("key") or "", available.__contains__)
@@ -122,7 +122,7 @@ def split(text: str, known: Callable[[str], bool]) -> tuple[str, ...]:
 def _known(sources: Sources, name: str) -> bool:
     try:
         sources.get(name)
-    except (KeyError, UnreadableLog):
+    except OUT_OF_REACH:
         return False
     return True
 

@@ -18,7 +18,10 @@ from cockpit.drawing.histories import LayerCurves
 from cockpit.drawing.stretches import Stretched, Stretches
 from cockpit.drawing.timeline import Measure, Timeline
 from cockpit.layers import FORWARD, in_forward_order, owners_of
-from cockpit.store import Column, Event, Header, Reader, Series, Store
+from cockpit.store import Column, Event, Header, Reader, Series, Store, UnreadableLog
+
+OUT_OF_REACH = (KeyError, UnreadableLog, ConnectionError)
+"""What asking for a run may raise: there is none of that name, or it cannot be read, or its database is away."""
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
 MOST_READINGS = 240  # of a layer-wise series, each of which is one number for every layer
@@ -48,6 +51,7 @@ class Source:
         self.cursor = -1
         self._overtaken: tuple[tuple[int, int | None], ...] = ()
         self.state = ""
+        self.dropped = 0
         self.series: dict[tuple[str, str], Series] = {}
         self.called: list[str] = []
         self.events: list[Event] = []
@@ -64,6 +68,7 @@ class Source:
             if cursor < self.cursor or (header.created, overtaken) != (self.header.created, self._overtaken):
                 self._forget()  # another run of the same name, or one that goes on at an earlier step
             self.header, self.cursor, self._overtaken = header, cursor, overtaken
+            self.dropped = self._reader.dropped()
             self.series = {(series.key, series.kind): series for series in self._reader.series()}
             self.called = self._reader.document(FORWARD) or []
             self.events += self._reader.events(since=self.events[-1].id if self.events else 0)
@@ -284,6 +289,7 @@ class Sources:
         Raises:
             KeyError: If there is no such run.
             UnreadableLog: If it cannot be read.
+            ConnectionError: If its database is away.
         """
         with self._lock:
             source = self._open.pop(name, None)

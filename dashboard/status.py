@@ -21,13 +21,14 @@ MOST_EVENTS = 30  # listed
 
 
 def strip(page: Page) -> list[Component]:
-    """State, step, loss, overhead, coverage, and what went wrong."""
+    """State, step, loss, what the log had no room for, overhead, coverage, and what went wrong."""
     _, last = page.span
     step = f"{last:,}" if page.step is None else f"{page.step:,} of {last:,}"
     loss = page.source.scalar_at(LOSS, page.step)
     facts = [
         ("step", step if page.source.series else "–"),
         ("loss", "–" if loss is None else number(loss)),
+        *([("dropped", f"{page.source.dropped:,} readings")] if page.source.dropped else []),
     ]
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
     covered = coverage(page.source.document("coverage"))
@@ -69,7 +70,7 @@ def _percent(share: float) -> str:
 
 def coverage(document: object) -> list[Component]:
     """Which share of the parameters individual gradients cover; on a click which are left out, and why."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("share"), (int, float)):
+    if not isinstance(document, Mapping) or not _is_finite(document.get("share")):
         return []
     covered = f"{math.floor(100 * document['share'])} % of parameters"  # 100 % is said only of all of them
     left_out = document.get("left_out")
@@ -82,6 +83,10 @@ def coverage(document: object) -> list[Component]:
         )
     fact = _fact("coverage", covered)
     return [_unfolding(fact, rows, "coverage")] if rows else [fact]
+
+
+def _is_finite(share: object) -> bool:
+    return isinstance(share, (int, float)) and math.isfinite(share)
 
 
 def _routes(shares: object) -> list[str]:

@@ -1,7 +1,9 @@
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime
 from math import nan
 from pathlib import Path
@@ -48,6 +50,53 @@ def test_runs_names_a_log_that_cannot_be_read_and_lists_the_others(logdir, capsy
     assert "unreadable" in captured.out
     assert "first" in captured.out
     assert "broken cannot be read" in captured.err
+
+
+def test_names_and_reasons_say_nothing_that_a_terminal_would_obey(tmp_path, capsys):
+    for name in ("\x1b[2J\x1b]0;owned\x07", "a\nb  finished", "\u202egnp.exe", "caf\udce9"):
+        log_run(tmp_path / name, NOON, 0.1)
+    (tmp_path / "\x1b[31mbroken").mkdir()
+    (tmp_path / "\x1b[31mbroken" / "rank0.db").write_bytes(b"")
+    assert main(["runs", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert main(["export", str(tmp_path / "\x1b[1m"), "--to", "csv"]) == 2
+    said = capsys.readouterr().err
+    assert len(captured.out.splitlines()) == 6
+    assert (captured.err.count("\n"), said.count("\n")) == (1, 1)
+    for text in (captured.out, captured.err, said):
+        assert all(character.isprintable() for character in text.replace("\n", ""))
+        text.encode()
+
+
+def test_a_run_that_began_when_no_calendar_has_it_is_listed(tmp_path, capsys):
+    log_run(tmp_path / "run", 1e15, 0.1)
+    assert main(["runs", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-2:] == ["1000000000000000", "s"]
+
+
+SPOILT = {
+    "cut short": lambda whole: whole[: len(whole) // 3],
+    "empty": lambda whole: b"",
+    "no database": lambda whole: b"hello " * 1000,
+    "newer": lambda whole: whole,
+}
+
+
+@pytest.mark.parametrize("command", [["export", "{}", "--to", "json"], ["tail", "{}"], ["diff", "{}", "{}"]])
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_log_that_cannot_be_read_is_answered_with_one_line(tmp_path, capsys, command, how):
+    log_run(tmp_path / "run", NOON, 0.1)
+    path = tmp_path / "run" / "rank0.db"
+    path.write_bytes(SPOILT[how](path.read_bytes()))
+    if how == "newer":
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE run SET schema_version = 99")
+    assert main([word.format(tmp_path / "run") for word in command]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"cockpit: {path} ")
+    assert captured.err.count("\n") == 1
+    assert ("upgrade with" in captured.err) == (how == "newer")
 
 
 def test_runs_says_that_a_directory_is_empty(tmp_path, capsys):

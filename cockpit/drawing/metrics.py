@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 
 def strips_of(keys: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -29,6 +30,11 @@ def strips_of(keys: Iterable[str]) -> dict[str, dict[str, str]]:
         key, *others = curves.values()
         strips[tail if others else key] = curves if others else {"": key}
     return strips
+
+
+def first_of(keys: Iterable[str], strips: int, curves: int) -> list[str]:
+    """Those keys that stand in the first ``strips`` strips and are among the first ``curves`` curves there."""
+    return [key for strip in islice(strips_of(keys).values(), strips) for key in islice(strip.values(), curves)]
 
 
 def alike(keys: Iterable[str], word: str) -> list[str]:

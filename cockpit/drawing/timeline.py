@@ -58,8 +58,7 @@ class Timeline:
     @property
     def title(self) -> str:
         """The axis' name."""
-        began = datetime.fromtimestamp(self.created, timezone.utc)
-        day = f"{began:%Y-%m-%d}, UTC" if self.length < DAY else "time of day, UTC"
+        day = f"{self._day}, UTC" if self.length < DAY else "time of day, UTC"
         names: dict[Measure, str] = {
             "step": "step",
             "log": "step",
@@ -68,6 +67,14 @@ class Timeline:
             "samples": "samples seen",
         }
         return names[self.measure]
+
+    @property
+    def _day(self) -> str:
+        """When the run began, if its machine's clock said what the calendar has."""
+        try:
+            return f"{datetime.fromtimestamp(self.created, timezone.utc):%Y-%m-%d}"
+        except (ValueError, OverflowError, OSError):
+            return "time of day"
 
     @property
     def logarithmic(self) -> bool:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import json
+import math
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from cockpit.store import remarks
-from cockpit.store.database import Database, Snapshot, state_of
+from cockpit.store.database import Database, Pulse, Snapshot, state_of
 from cockpit.store.databases import FILE
 from cockpit.store.look import latest_values
 from cockpit.store.reader import Reader
-from cockpit.store.schema import RunIsLive, UnreadableLog, run
+from cockpit.store.schema import RunIsLive, UnreadableLog, loads, run
 from cockpit.store.sqlite import Glance
 
 _RANK = re.compile(r"rank\d+\.db")
@@ -32,7 +32,7 @@ class RunSummary:
     """One line of a list of runs.
 
     Args:
-        name: Relative to the log directory, with ``/`` between its parts.
+        name: Relative to the log directory, with ``/`` between its parts; bytes that are no text are spelled ``\\xff``.
         state: ``running``, ``finished``, ``interrupted``, ``crashed`` or ``unreadable``.
         created: When it began, in seconds since 1970; for an unreadable one, when the file was last written.
         tags: Words to find it by: those it was begun with, or that it was given since.
@@ -68,6 +68,7 @@ class Directory:
     def __init__(self, logdir: Path) -> None:
         self.logdir = logdir
         self._known: dict[Path, tuple[_Stamp, RunSummary]] = {}
+        self._pulses: dict[Path, Pulse] = {}
 
     def runs(self) -> list[RunSummary]:
         """All runs, the newest first. Broken files are listed with the reason."""
@@ -134,9 +135,11 @@ class Directory:
         if not name or "\0" in name or _leads_out(name):
             raise KeyError(f"{name!r} is not a run in {self.logdir}: a name is a path below it")
         path = self.logdir / name / FILE
-        if not path.is_file():
-            names = [known for known, _ in self._files()]
-            near = difflib.get_close_matches(name, names, 1)
+        if not os.path.isfile(path):  # unlike a Path it has an answer for names that are too long or no text
+            files = dict(self._files())
+            if name in files:
+                return files[name]
+            near = difflib.get_close_matches(name, files, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise KeyError(f"there is no run {name!r} in {self.logdir}{hint}")
         return path
@@ -151,7 +154,7 @@ class Directory:
             seen.add(real)
             below.sort()
             if FILE in files:
-                yield Path(directory).relative_to(self.logdir).as_posix(), Path(directory) / FILE
+                yield _spelled(Path(directory).relative_to(self.logdir)), Path(directory) / FILE
 
     def _summary(self, name: str, path: Path) -> RunSummary:
         stamp = _stamp(path)
@@ -164,10 +167,15 @@ class Directory:
 
     def _fresh_summary(self, name: str, path: Path) -> RunSummary:
         try:
-            return _read_summary(name, path)
+            return _read_summary(name, path, self._pulses.setdefault(path, Pulse()))
         except Exception as error:  # a damaged file may hold anything; the other runs are listed all the same
-            written = path.stat().st_mtime if path.exists() else 0.0
-            return RunSummary(name, "unreadable", written, reason=str(error))
+            (*_, written), *_ = *_stamp(path), (0, 0, 0)
+            return RunSummary(name, "unreadable", written / 1e9, reason=str(error))
+
+
+def _spelled(path: Path) -> str:
+    """A path as text that can be shown: not all names of files are."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -183,40 +191,54 @@ def _stamp(path: Path) -> _Stamp:
 
 
 def _leads_out(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or bool(PureWindowsPath(name).drive) or "\\" in name
+    path = PurePath(name)  # as this system understands it: elsewhere a backslash is a letter like any other
+    return path.is_absolute() or ".." in path.parts or bool(path.drive)
 
 
 def _refuse_if_live(name: str, path: Path) -> None:
     try:
         live = Reader(path).state() == "running"
     except UnreadableLog:  # nobody can tell; who writes does so every second
-        live = any(time.time() - modified / 1e9 < _SILENCE for _, _, modified in _stamp(path))
+        live = any(abs(time.time() - modified / 1e9) < _SILENCE for _, _, modified in _stamp(path))
     if live:
         raise RunIsLive(f"{name!r} is being written: it can be deleted when it is over")
 
 
-def _read_summary(name: str, path: Path) -> RunSummary:
+def _read_summary(name: str, path: Path, pulse: Pulse) -> RunSummary:
+    if path.exists() and not path.is_file():  # to open a pipe would be to wait for somebody who writes
+        raise UnreadableLog(f"{path} cannot be read: it is no file")
     log = Glance(path)
     with log.reading() as snapshot:
-        return summary_of(log, snapshot, name)
+        return summary_of(log, snapshot, name, pulse)
 
 
-def summary_of(log: Database, snapshot: Snapshot, name: str) -> RunSummary:
-    """One line of a list of runs."""
+def summary_of(log: Database, snapshot: Snapshot, name: str, pulse: Pulse) -> RunSummary:
+    """One line of a list of runs.
+
+    Args:
+        log: The run's.
+        snapshot: As it is.
+        name: The run's name.
+        pulse: What earlier looks have seen.
+
+    Raises:
+        ValueError: If the log says what no run can have.
+    """
     query = sa.select(run, log.clock().label("now")).where(run.c.id == snapshot.number)
     row = snapshot.connection.execute(query).one()
-    latest = latest_values(*snapshot)
+    latest, config = latest_values(*snapshot), loads(row.header).get("config")
     said = log.annotations(snapshot)
+    if not math.isfinite(row.created):
+        raise ValueError(f"{log.place} says that it began at {row.created}")
     return RunSummary(
         name,
-        state_of(row),
-        row.created,
-        tuple(json.loads(row.tags)) if said.tags is None else said.tags,
+        state_of(row, pulse),
+        float(row.created),
+        tuple(map(str, loads(row.tags))) if said.tags is None else said.tags,
         row.last_step,
         latest.get("loss"),
         notes=said.notes,
         latest=latest,
-        elapsed=row.elapsed,
-        config=json.loads(row.header).get("config", {}),
+        elapsed=float(row.elapsed),
+        config=config if isinstance(config, Mapping) else {},
     )

@@ -242,6 +242,8 @@ def _go_on(
         bytes(entry.digest): entry.id
         for entry in connection.execute(sa.select(layout.c.digest, layout.c.id).where(layout.c.run == number))
     }
-    encoder = Encoder(header.instruments, rest, layouts, row.cursor + 1, last_step, row.elapsed, began)
-    encoder.event(last_step, row.elapsed, "info", words, "")
+    last_event = connection.execute(sa.select(sa.func.max(event.c.time)).where(event.c.run == number)).scalar()
+    elapsed = max(row.elapsed, last_event or 0.0)  # what comes now is later than all that there is
+    encoder = Encoder(header.instruments, rest, layouts, row.cursor + 1, last_step, elapsed, began)
+    encoder.event(last_step, elapsed, "info", words, "")
     return encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from cockpit.store.schema import SCHEMA_VERSION, UnreadableLog
 Row: TypeAlias = tuple[Any, ...]
 
 NOT_ONE_ROW = (sa.exc.NoResultFound, sa.exc.MultipleResultsFound)
+# What reading raises where something else stands than was written.
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RecursionError, zlib.error)
 OWN = "database"
 """Option of a writing connection: the database that it is of."""
 
@@ -36,6 +39,31 @@ class Snapshot(NamedTuple):
 
     connection: sa.Connection
     number: int
+
+
+class Pulse:
+    """When a writer was last seen alive, by the clock of whoever looks.
+
+    Its own clock, from which its heartbeats come, may be another machine's, or be set while it writes. So only the
+    first look compares the two; from then on a heartbeat that differs from the last one counts as of this moment.
+    """
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._seen = -_HEARTBEAT_LIMIT
+
+    def beats(self, heartbeat: float, now: float) -> bool:
+        """Whether a heartbeat is new enough.
+
+        Args:
+            heartbeat: When the writer said that it was alive, in seconds since 1970.
+            now: The database's clock.
+        """
+        moment = time.monotonic()
+        if heartbeat != self._last:
+            known = self._last is not None or abs(now - heartbeat) < _HEARTBEAT_LIMIT
+            self._last, self._seen = heartbeat, moment if known else moment - _HEARTBEAT_LIMIT
+        return moment - self._seen < _HEARTBEAT_LIMIT
 
 
 class Database(ABC):
@@ -71,7 +99,7 @@ class Database(ABC):
                 yield Snapshot(connection, number)
         except refusals as error:
             raise UnreadableLog(f"{self.place} cannot be read: {self.reason(error)}") from error
-        except (ValueError, TypeError, LookupError, OverflowError, zlib.error) as error:  # nonsense where a value stood
+        except _NONSENSE as error:
             raise UnreadableLog(f"{self.place} is damaged: {error!r}") from error
 
     def check_version(self, version: int) -> None:
@@ -195,11 +223,12 @@ def blocks(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[Ro
             yield list(rows)
 
 
-def state_of(row: Any) -> str:
+def state_of(row: Any, pulse: Pulse | None = None) -> str:
     """``running``, ``finished``, ``interrupted`` or ``crashed``.
 
     Args:
         row: Of the run table, with the database's clock beside it as ``now``.
+        pulse: What earlier looks at the run have seen.
     """
     if row.state != "running":
         return str(row.state)
@@ -207,4 +236,4 @@ def state_of(row: Any) -> str:
         alive = places.is_alive(row.pid, row.process)
         if alive is not None:
             return "running" if alive else "crashed"
-    return "running" if row.now - row.heartbeat < _HEARTBEAT_LIMIT else "crashed"
+    return "running" if (pulse or Pulse()).beats(row.heartbeat, row.now) else "crashed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +15,7 @@ from cockpit.store.columns import Column, Layout, array_column, scalar_column, s
 from cockpit.store.history import History, portions
 from cockpit.store.points import Points
 from cockpit.store.portion import points_of_all
-from cockpit.store.schema import ARRAYS, MINUS_INF, MISSING, NAN, PLUS_INF, axes_of, kind_of, layout, series
+from cockpit.store.schema import ARRAYS, MINUS_INF, MISSING, NAN, PLUS_INF, axes_of, kind_of, layout, loads, series
 
 _ODD = {NAN: np.nan, PLUS_INF: np.inf, MINUS_INF: -np.inf, MISSING: None}
 
@@ -71,7 +70,7 @@ class Look:
             of_point = sa.select(layout).where(layout.c.run == self.number, layout.c.id == found.layout)
             known = self.connection.execute(of_point).one()
             arrays = decode_arrays(found.data or b"", decode_forms(known.edges))
-            return dict(zip(json.loads(known.layers), arrays, strict=True))
+            return dict(zip(loads(known.layers), arrays, strict=True))
         return {}
 
     def _history(self, row: Any) -> History:
@@ -91,7 +90,7 @@ class Look:
         for some in portions(sorted(ids)):
             query = sa.select(layout).where(layout.c.run == self.number, layout.c.id.in_(some)).order_by(layout.c.id)
             for row in self.connection.execute(query):
-                layers = tuple(json.loads(row.layers)) if row.layers is not None else ()
+                layers = tuple(loads(row.layers)) if row.layers is not None else ()
                 edges = () if row.edges is None else decode_edges(row.edges, len(layers), row.bins, axes)
                 layouts[row.id] = Layout(layers, edges)
         return layouts
@@ -106,4 +105,4 @@ def latest_values(connection: sa.Connection, number: int) -> dict[str, float | N
         .order_by(series.c.origin.desc(), series.c.id)  # "user" before "instrument", which comes out on top
     )
     rows = connection.execute(query).all()
-    return {row.key: _ODD.get(row.last_flag, row.last_value) for row in rows}
+    return {row.key: _ODD[row.last_flag] if row.last_flag in _ODD else float(row.last_value) for row in rows}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from cockpit.store.address import Place
 from cockpit.store.arrays import Array
 from cockpit.store.attempts import Attempt, attempts_of, sight
 from cockpit.store.columns import Column
-from cockpit.store.database import Database, state_of
+from cockpit.store.database import Database, Pulse, state_of
 from cockpit.store.databases import log_at
 from cockpit.store.look import Look, latest_values
 from cockpit.store.portion import Portion
 from cockpit.store.remarks import Annotations
-from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, piece, run, series
+from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, loads, piece, run, series
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ class Reader:
         self._log = log_at(path)
         self.path = self._log.place
         self._header_text, self._header = "", Header("", 0.0)
+        self._pulse = Pulse()
         self.name = name or self.header.name
 
     @property
@@ -92,7 +92,7 @@ class Reader:
         with self._log.reading() as (connection, number):
             row = connection.execute(sa.select(run.c.header, run.c.created).where(run.c.id == number)).one()
             if row.header != self._header_text:
-                self._header = replace(Header.from_json(json.loads(row.header)), created=row.created)
+                self._header = replace(Header.from_json(loads(row.header)), created=row.created)
                 self._header_text = row.header
         return self._header
 
@@ -100,7 +100,7 @@ class Reader:
         """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word."""
         with self._log.reading() as (connection, number):
             query = sa.select(run, self._log.clock().label("now")).where(run.c.id == number)
-            return state_of(connection.execute(query).one())
+            return state_of(connection.execute(query).one(), self._pulse)
 
     def cursor(self) -> int:
         """Grows with every commit of points, events or documents and at the end: equal cursor, nothing new."""
@@ -246,7 +246,7 @@ class Reader:
         with self._log.reading() as (connection, number):
             query = sa.select(document.c.value).where(document.c.run == number, document.c.name == name)
             text = connection.execute(query).scalar()
-            return None if text is None else json.loads(text)
+            return None if text is None else loads(text)
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """What was kept under this name, a piece at a time."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cockpit.store.schema import dumps, text
+from cockpit.store.schema import dumps, loads, text
 
 FILE = "annotations.json"
 
@@ -29,8 +28,9 @@ class Annotations:
 
 def read(directory: Path) -> Annotations:
     """Those of the run in ``directory``; none where there is no such file, or another's of that name."""
+    path = directory / FILE
     try:
-        return parsed((directory / FILE).read_text(encoding="utf-8"))
+        return parsed(path.read_text(encoding="utf-8")) if path.is_file() else Annotations()
     except (FileNotFoundError, ValueError):
         return Annotations()
 
@@ -41,7 +41,7 @@ def parsed(stored: str) -> Annotations:
     Raises:
         ValueError: If it is no JSON.
     """
-    said = json.loads(stored)
+    said = loads(stored)
     if not isinstance(said, dict):
         return Annotations()
     tags, notes = said.get("tags"), said.get("notes")

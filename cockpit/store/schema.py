@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -30,6 +31,8 @@ FINITE, NAN, PLUS_INF, MINUS_INF, MISSING = range(5)
 
 ARRAYS = 3
 """Of a series of arrays, where others have the axes of their histograms."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character, as JSON may spell it
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -278,6 +281,16 @@ def text(value: str) -> str:
 def dumps(value: Any) -> str:
     """JSON text of ``value``, see :func:`plain`."""
     return json.dumps(plain(value), ensure_ascii=False)
+
+
+def loads(stored: str) -> Any:
+    """What :func:`dumps` wrote, or somebody else: without what no page and no terminal could be sent.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    value = json.loads(stored)
+    return plain(value) if _SURROGATE.search(stored) else value
 
 
 def flag_of(value: float | None) -> int:

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from cockpit.store import remarks
 from cockpit.store.address import Address
 from cockpit.store.catalog import RunSummary, summary_of
-from cockpit.store.database import Snapshot, replace, state_of
+from cockpit.store.database import Pulse, Snapshot, replace, state_of
 from cockpit.store.postgres import ANNOTATIONS, Connections, Rows, clock, is_absent, said
 from cockpit.store.reader import Reader
-from cockpit.store.schema import RunIsLive, document, metadata, run
+from cockpit.store.schema import RunIsLive, UnreadableLog, document, metadata, run
 
 _UNREAD = ("heartbeat", "header")  # columns that tell a list of runs nothing new, or too much
 _ANNOTATED = sa.and_(document.c.run == run.c.id, document.c.name == ANNOTATIONS)
@@ -32,6 +32,7 @@ class Shelf:
         self._address = address
         self._connections = Connections(address)
         self._known: dict[int, tuple[tuple[Any, ...], RunSummary]] = {}
+        self._pulses: dict[int, Pulse] = {}
 
     def runs(self) -> list[RunSummary]:
         """All runs, the newest first.
@@ -45,7 +46,7 @@ class Shelf:
         found: list[RunSummary] = []
         with self._reached() as connection:
             rows = connection.execute(query.order_by(run.c.created.desc(), run.c.name)).all()
-            found += [self._summary(connection, row, (state_of(row), *row[:-2])) for row in rows]
+            found += [self._summary(connection, row, (state_of(row, self._pulse(row)), *row[:-2])) for row in rows]
         return found
 
     def summary(self, name: str) -> RunSummary:
@@ -109,9 +110,19 @@ class Shelf:
         """What is known, unless something has changed."""
         known = self._known.get(row.id)
         if known is None or known[0] != stamp:
-            log = Rows(self._address.with_name(row.name))
-            known = self._known[row.id] = stamp, summary_of(log, Snapshot(connection, row.id), row.name)
+            known = self._known[row.id] = stamp, self._fresh_summary(connection, row)
         return known[1]
+
+    def _fresh_summary(self, connection: sa.Connection, row: Any) -> RunSummary:
+        log = Rows(self._address.with_name(row.name))
+        try:
+            log.check_version(row.schema_version)
+            return summary_of(log, Snapshot(connection, row.id), row.name, self._pulse(row))
+        except (UnreadableLog, ValueError, TypeError, AttributeError) as error:  # a newer version's, or nonsense
+            return RunSummary(row.name, "unreadable", row.created, reason=str(error))
+
+    def _pulse(self, row: Any) -> Pulse:
+        return self._pulses.setdefault(row.id, Pulse())
 
     def _log(self, name: str) -> Rows:
         names: list[str] = []

@@ -39,8 +39,8 @@ class Writer:
 
     Attributes:
         path: The log file, or the address.
-        elapsed: Seconds from the run's beginning to the last point of an earlier writer; 0 for a new run. Who resumes
-            adds it to their clock.
+        elapsed: Seconds from the run's beginning to the last point or event of an earlier writer; 0 for a new run. Who
+            resumes adds it to their clock.
         last_step: Highest step in the log when it was opened, of those that are not masked; ``None`` for a new run.
 
         attempt: Number of this writer among the run's.

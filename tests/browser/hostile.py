@@ -14,6 +14,7 @@ CODE = "<img src=x onerror=alert(1)>"
 LINK = "<a href='javascript:alert(2)'>x</a>"
 HOSTILE = f"{CODE}<b>b</b>{LINK}<br>%{{y}}=1+1"
 MARKDOWN = "[x](javascript:alert(3)) ![y](http://evil.example/z) **b** $\\alpha$"
+FORMULA = f"\\text{{{CODE}}}\n{MARKDOWN}\n\\href{{javascript:alert(4)}}{{x}}\n$$\n{CODE}\n$$"
 
 FOREIGN = """() => [...document.querySelectorAll(
   'img, iframe, object, embed, script:not([src]):not([id^="_dash"]), [onerror], [onload], a[href^="javascript" i], ' +
@@ -25,12 +26,13 @@ FOREIGN = """() => [...document.querySelectorAll(
 
 def write_hostile(runs: Path) -> str:
     """A run in which everything that can be named, noted or said is code; returns its name."""
-    name = f"{HOSTILE} {MARKDOWN}".replace("/", "÷").replace("\\", "∖")  # neither may stand in the name of a run
+    name = f"{HOSTILE} {MARKDOWN}".replace("/", "÷")  # a slash would make a directory of it
     kinds = ("lines", "histogram", "gauge", "parabola")
     panels = {
         f"{kind} {CODE}": Panel(
-            f"{kind} {HOSTILE}", kind, HOSTILE, ylabel=HOSTILE, references=((0.5, HOSTILE),), keys=(f"{kind} {CODE}",)
-        )
+            f"{kind} {HOSTILE}", kind, HOSTILE, ylabel=HOSTILE, references=((0.5, HOSTILE),), keys=(f"{kind} {CODE}",),
+            formula=FORMULA, good=HOSTILE, bad=MARKDOWN, source=LINK,
+        )  # fmt: skip
         for kind in kinds
     }
     users = Panel(HOSTILE, "lines", MARKDOWN, keys=("nothing",), user_metrics=True)

@@ -3,9 +3,10 @@
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlencode
 
 import pytest
-from hostile import CODE, FOREIGN, HOSTILE, MARKDOWN, write_hostile
+from hostile import CODE, FOREIGN, HOSTILE, LINK, MARKDOWN, write_hostile
 
 from cockpit.dashboard import guard, serve
 from cockpit.notebook import NOTEBOOKS
@@ -34,6 +35,16 @@ def test_no_stored_text_is_code_in_any_view(server, page, runs):
         assert page.page.evaluate(FOREIGN) == [], view
         assert CODE in page.page.locator("#root, body").first.text_content(), view
     assert page.page.title().endswith("Cockpit")
+
+
+def test_no_word_about_a_panel_is_code(server, page, runs):
+    query = {"run": write_hostile(runs), "view": "Panel", "panel": f"lines {CODE}"}
+    page.open(f"{server.url}/?{urlencode(query)}").settled()
+    page.page.locator(".formula mjx-container").first.wait_for()  # one line is TeX, and set as such
+    assert page.page.evaluate(FOREIGN) == []
+    said = page.page.locator(".explained").inner_text()
+    for text in (HOSTILE, MARKDOWN, LINK, "$$"):
+        assert text in said
 
 
 def test_names_tags_notes_and_values_of_the_list_are_text(server, page, runs):

@@ -8,6 +8,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
+from asking import question, refreshing
 from synthetic import write_run
 
 from cockpit.dashboard import create_app, serve
@@ -74,28 +75,73 @@ def test_another_page_may_change_nothing(client, headers, method):
 
 @pytest.mark.parametrize("headers", [{}, {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}])
 def test_the_page_itself_is_answered(client, headers):
-    dependencies = json.loads(client.get("/_dash-dependencies").text)
-    (refresh,) = [
-        entry for entry in dependencies if "shown.data" in entry["output"] and not entry["clientside_function"]
-    ]
-    outputs = [
-        {"id": part["id"], "property": part["property"]} if isinstance(part, dict) else part
-        for part in _outputs(refresh["output"])
-    ]
-    body = {
-        "output": refresh["output"],
-        "outputs": outputs,
-        "inputs": [
-            {"id": "tick", "property": "n_intervals", "value": 1},
-            {"id": "choice", "property": "data", "value": {}},
-            {"id": "again", "property": "n_clicks", "value": 0},
-        ],
-        "changedPropIds": ["choice.data"],
-        "state": [{"id": "shown", "property": "data", "value": None}],
-    }
-    answer = client.post(UPDATE, json=body, headers=headers)
+    refresh = refreshing(client.get("/_dash-dependencies").json)
+    answer = client.post(UPDATE, json=question(refresh, {}, None), headers=headers)
     assert answer.status_code == 200
     assert answer.json["response"]["shown"]["data"]["run"] == "digits"
+
+
+def changing(client, clicked, given, **values):
+    """What the page sends for a change in the list of runs: a click on ``clicked``, or an edit of it."""
+    (callback,) = [
+        entry
+        for entry in client.get("/_dash-dependencies").json
+        if not entry["clientside_function"] and any(clicked in part["id"] for part in entry["inputs"])
+    ]
+
+    def part(name, prop):
+        return {"id": {"nr": 0, "runs": name}, "property": prop}
+
+    def filled(parts):
+        names = [(json.loads(part["id"].replace('["ALL"]', "0"))["runs"], part["property"]) for part in parts]
+        return [[{**part(name, prop), "value": values[name.replace("-", "_")]}] for name, prop in names]
+
+    outputs = [[part(*output)] for output in given] if len(given) > 1 else [part(*given[0])]
+    changed = [json.dumps({"nr": 0, "runs": clicked}, separators=(",", ":")) + "." + callback["inputs"][0]["property"]]
+    return {
+        "output": callback["output"], "outputs": outputs, "changedPropIds": changed,
+        "inputs": filled(callback["inputs"]), "state": filled(callback["state"]),
+    }  # fmt: skip
+
+
+def test_runs_are_deleted_and_annotated_for_the_page_itself_alone(client, tmp_path):
+    edit = [{"rowId": "digits", "colId": "notes", "value": "mine"}]
+    note = changing(client, "grid", [("said", "children")], grid=edit)
+    delete = changing(
+        client, "delete-now", [("said", "children"), ("dialog", "opened")], delete_now=1, doomed=["digits"]
+    )
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
+        for body in (note, delete):
+            assert client.post(UPDATE, json=body, headers=headers).status_code == 403
+    assert [(run.name, run.notes) for run in Store(tmp_path).runs()] == [("digits", "")]
+    own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    assert client.post(UPDATE, json=note, headers=own).status_code == 200
+    assert [run.notes for run in Store(tmp_path).runs()] == ["mine"]
+    assert client.post(UPDATE, json=delete, headers=own).status_code == 200
+    assert Store(tmp_path).runs() == []
+
+
+@pytest.mark.parametrize("name", ["..", "../digits", "/etc", "digits/../../x", "x" * 5000, "\ud800", "\0", "."])
+def test_no_name_in_a_request_leads_out_of_the_runs(client, tmp_path, name):
+    (tmp_path / "kept").write_text("kept")
+    delete = changing(client, "delete-now", [("said", "children"), ("dialog", "opened")], delete_now=1, doomed=[name])
+    answer = client.post(UPDATE, json=delete)
+    assert answer.status_code == 200
+    assert any(words in answer.text for words in ("there is no run", "is not a run"))
+    refresh = refreshing(client.get("/_dash-dependencies").json)
+    answer = client.post(UPDATE, json=question(refresh, {"run": name}, None))
+    assert answer.status_code == 200
+    assert answer.json["response"]["view"]["children"]["props"]["className"] == "message"
+    assert [run.name for run in Store(tmp_path).runs()] == ["digits"]
+    assert (tmp_path / "kept").exists()
+
+
+def test_a_request_larger_than_any_page_sends_is_refused_before_it_is_read(tmp_path):
+    with serve(tmp_path, port=0) as server, closing(http.client.HTTPConnection(urlsplit(server.url).netloc)) as asking:
+        asking.putrequest("POST", UPDATE)
+        asking.putheader("Content-Length", str(1 << 30))
+        asking.endheaders()
+        assert asking.getresponse().status == 413
 
 
 def ask(port, path, headers=None):
@@ -104,12 +150,6 @@ def ask(port, path, headers=None):
         connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read()
-
-
-def _outputs(spec):
-    """What the browser makes of a callback's output: lists for patterns, which match nothing here."""
-    parts = [part.rpartition(".") for part in spec.strip(".").split("...")]
-    return [[] if name.startswith("{") else {"id": name, "property": prop} for name, _, prop in parts]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -1,4 +1,7 @@
+import os
 import random
+import string
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,16 @@ NAMES = (
     "-rf",
     "...",
     "a\nb",
+    "back\\slash",
+    "a|b",
+    "x" * 200,
+    "con",
+    "rank0.db",
+    "annotations.json",
+    " ~ ",
+    "%2e%2e",
+    "' OR ''='",
+    "\x1b[2J\u202egnp",
 )
 
 
@@ -55,17 +68,46 @@ def test_a_run_of_any_name_is_listed_and_opened(start: Start, backend: Backend, 
         "{logdir}/run",
         "",
         "run\0",
-        "C:\\run",
-        "..\\run",
         "a/./../../run",
+        "C:\\run",  # these lead out on Windows, and elsewhere to nothing
+        "..\\run",
         "\\\\server\\x",
     ],
 )
 def test_a_name_that_leads_out_is_refused(start: Start, tmp_path: Path, name: str) -> None:
     finished(start, "run")
     (tmp_path / "logs" / "a").mkdir(parents=True)
-    with pytest.raises(KeyError, match="a name is a path below it"):
-        Store(tmp_path / "logs").open(name.format(logdir=tmp_path))
+    for ask in (Store.open, Store.summary, Store.delete, lambda store, name: store.annotate(name, notes="mine")):
+        with pytest.raises(KeyError, match=r"a name is a path below it|there is no run .*\\\\"):
+            ask(Store(tmp_path / "logs"), name.format(logdir=tmp_path))
+    assert [(run.name, run.notes) for run in Store(tmp_path).runs()] == [("run", "")]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x/" * 2000, "\ud800", "a" * 255 + "/b"])
+def test_a_name_that_no_run_can_have_is_none(start: Start, backend: Backend, name: str) -> None:
+    finished(start, "run")
+    with pytest.raises(KeyError, match="there is no run"):
+        Store(backend.logs).open(name)
+
+
+def test_a_name_that_is_too_long_is_refused_in_words(start: Start) -> None:
+    with pytest.raises(OSError, match="Choose another place"):
+        start("".join(random.Random(0).choices(string.ascii_letters, k=20_000)))  # so that it cannot be compressed
+
+
+@pytest.mark.files
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are text there")
+def test_a_name_that_is_no_text_is_spelled(start: Start, tmp_path: Path) -> None:
+    directory = os.path.join(os.fsencode(tmp_path), b"caf\xe9")  # in Latin-1, as from an older machine
+    os.rename(finished(start, "cafe").parent, directory)
+    store = Store(tmp_path)
+    (summary,) = store.runs()
+    assert (summary.name, summary.state) == ("caf\\xe9", "finished")
+    assert len(store.open(summary.name).column("loss")) == 1
+    store.annotate(summary.name, notes="mine")
+    assert [run.notes for run in store.runs()] == ["mine"]
+    store.delete(summary.name)
+    assert not os.path.exists(directory)
 
 
 def test_an_unknown_name_names_the_nearest(start: Start, backend: Backend) -> None:
@@ -126,6 +168,8 @@ def test_broken_files_are_listed_with_the_reason_beside_the_others(start: Start,
     (tmp_path / "directory" / "rank0.db").mkdir(parents=True)
     (tmp_path / "dangling").mkdir()
     (tmp_path / "dangling" / "rank0.db").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "rank0.db")  # to open it is to wait for somebody who writes
     summaries = {summary.name: summary for summary in Store(tmp_path).runs()}
     assert {name: summary.state for name, summary in summaries.items()} == {
         "good": "finished",
@@ -133,11 +177,59 @@ def test_broken_files_are_listed_with_the_reason_beside_the_others(start: Start,
         "empty": "unreadable",
         "text": "unreadable",
         "dangling": "unreadable",
+        "pipe": "unreadable",
     }
     assert "cut short" in summaries["cut"].reason
     assert "empty" in summaries["empty"].reason
     assert "not a log of Cockpit" in summaries["text"].reason
     assert "no such file" in summaries["dangling"].reason
+    assert "it is no file" in summaries["pipe"].reason
+
+
+NONSENSE = {
+    "no moment": "UPDATE run SET created = 'yesterday'",
+    "infinite": "UPDATE run SET created = 9e999",
+    "no header": "UPDATE run SET header = '[1, 2]'",
+    "deep": f"UPDATE run SET header = '{'[' * 100_000}'",
+    "no list": "UPDATE run SET tags = '7'",
+    "no number": "UPDATE series SET last_value = 'much'",
+    "no heartbeat": "UPDATE run SET state = 'running', host = 'elsewhere', heartbeat = 'thud'",
+}
+
+
+@pytest.mark.files
+@pytest.mark.parametrize("how", NONSENSE)
+def test_a_log_that_says_nonsense_is_listed_with_the_reason_beside_the_others(
+    start: Start, backend: Backend, how: str
+) -> None:
+    finished(start, "good")
+    writer = start("odd")
+    writer.put(3, 0.0, {"loss": Reading(1.0)})
+    writer.close()
+    backend.tamper(writer, NONSENSE[how])
+    summaries = {summary.name: summary for summary in Store(backend.logs).runs()}
+    assert (summaries["good"].state, summaries["odd"].state) == ("finished", "unreadable")
+    assert summaries["odd"].reason
+
+
+@pytest.mark.files
+def test_half_characters_and_odd_files_beside_a_log_are_left_out(start: Start, backend: Backend) -> None:
+    writer = start("run", header=Header("run", 1.0, {"note": "x"}, ("tag",)))
+    writer.document("coverage", {"a": "x"})
+    writer.close()
+    backend.tamper(
+        writer, r"""UPDATE run SET header = replace(header, '"x"', '"\ud83d\ude80\udfff"'), tags = '["\ud800", 7]'"""
+    )
+    backend.tamper(writer, r"""UPDATE document SET value = '{"a": "\udcff"}'""")
+    store = Store(backend.logs)
+    (summary,) = store.runs()
+    assert (summary.config, summary.tags) == ({"note": "\N{ROCKET}?"}, ("?", "7"))
+    assert store.open("run").document("coverage") == {"a": "?"}
+    remark = writer.path.with_name("annotations.json")
+    for make in (os.mkfifo, os.mkdir):
+        make(remark)
+        assert [run.notes for run in store.runs()] == [""]
+        os.unlink(remark) if remark.is_fifo() else os.rmdir(remark)
 
 
 @pytest.mark.files

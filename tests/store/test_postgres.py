@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 import backends
 import pytest
+from asking import Asker
 from private_postgres import PASSWORD, Absent, Server, private_server
 
+from cockpit.dashboard import serve
 from cockpit.reading import Reading
 from cockpit.run import list_runs, load_run
 from cockpit.store import Header, Reader, RunIsLive, Store, UnreadableLog, Writer, drain
@@ -34,34 +36,58 @@ def begun(where: str, **options: Any) -> Writer:
     return Writer(where, Header("run", time.time()), flush_interval=0.05, **options)
 
 
-def test_a_server_that_goes_and_comes_back_is_said_once_and_nothing_is_lost(
+AWAY = 10.0  # seconds
+BACK = 6.0  # seconds within which its return is noticed: the longest pause between two attempts to write, and one more
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_for_ten_seconds_is_said_once_and_nothing_is_lost(
     fragile: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = f"{fragile.empty()}/run"
-    writer = begun(where)
+    logs = fragile.empty()
+    writer = begun(f"{logs}/run")
     writer.put(0, 0.0, {"loss": Reading(0.0)})
     assert writer.flush()
-    fragile.stop()
-    longest = 0.0
-    for step in range(1, 500):
-        began = time.perf_counter()
-        writer.put(step, 0.01 * step, {"loss": Reading(float(step))})
-        longest = max(longest, time.perf_counter() - began)
-        time.sleep(0.002)
-    assert not writer.flush(timeout=0.5)
+    with serve(Store(logs), port=0) as server:
+        asker = Asker(server.url)
+        assert asker.ask(run="run")["view"]["children"][0]["props"]["children"]
+        fragile.stop()
+        longest, step, told = 0.0, 0, set()
+        gone = time.monotonic()
+        while time.monotonic() < gone + AWAY:
+            step += 1
+            began = time.perf_counter()
+            writer.put(step, 0.01 * step, {"loss": Reading(float(step))})
+            longest = max(longest, time.perf_counter() - began)
+            if step % 100 == 0:
+                told |= {
+                    view for view in ("Now", "Runs", "Layers", "Compare") if is_away(asker.ask(run="run", view=view))
+                }
+            time.sleep(0.005)
+        assert not writer.flush(timeout=0.0)
+        fragile.start()
+        back = time.monotonic()
+        assert writer.flush(timeout=20.0)
+        assert time.monotonic() - back < BACK
+        assert not is_away(asker.ask(run="run", view="Now"))
+        assert asker.shown is not None
+        assert asker.shown["last"] == step
     assert longest < 0.1
-    fragile.start()
-    assert writer.flush(timeout=20.0)
-    writer.event(None, 6.0, "info", "back")
-    assert writer.flush()
+    assert told >= {"Now", "Layers"}
     writer.close()
     said = capsys.readouterr().err
     assert said.count("cannot be written") == 1
     assert "Training goes on; writing is tried again" in said
-    run = load_run(where)
-    assert list(run["loss"].steps) == list(range(500))
-    assert run.state == "finished"
-    assert any("could not be written for" in event.text for event in run.reader.events())
+    run = load_run(f"{logs}/run")
+    assert step > 500
+    assert list(run["loss"].steps) == list(range(step + 1))
+    assert (run.state, run.reader.dropped()) == ("finished", 0)
+    assert any("could not be written for 1" in event.text for event in run.reader.events())
+
+
+def is_away(answer: dict[str, Any]) -> bool:
+    """Whether the page says in words that the database is away."""
+    return "cannot be re" in str(answer.get("view"))  # reached, or read
 
 
 def test_what_does_not_fit_while_the_server_is_away_is_counted(
@@ -265,11 +291,10 @@ def test_a_silent_writer_on_another_machine_counts_as_crashed_by_the_servers_clo
 ) -> None:
     writer = start()
     writer.close()
-    reader = Reader(writer.path)
     for age, state in ((2, "running"), (30, "crashed")):
         then = f"extract(epoch FROM clock_timestamp()) - {age}"
         backend.tamper(writer, f"UPDATE run SET host = 'elsewhere', state = 'running', heartbeat = {then}")
-        assert reader.state() == state
+        assert Reader(writer.path).state() == state
         assert [summary.state for summary in Store(backend.logs).runs()] == [state]
 
 
@@ -295,6 +320,20 @@ def test_runs_are_annotated_and_deleted(start: Start, backend: backends.Backend)
     assert backend.tamper(writer, "SELECT count(DISTINCT run) FROM point") == [(1,)]
     with pytest.raises(KeyError, match="there is no run 'a/below'"):
         store.annotate("a/below", notes="gone")
+
+
+def test_a_run_of_a_newer_version_is_listed_with_the_reason_beside_the_others(
+    start: Start, backend: backends.Backend
+) -> None:
+    for name in ("newer", "run"):
+        start(name).close()
+    writer = start("last")
+    backend.tamper(writer, "UPDATE run SET schema_version = 99 WHERE name = 'newer'")
+    summaries = {summary.name: summary for summary in Store(backend.logs).runs()}
+    assert {name: summary.state for name, summary in summaries.items()} == {
+        "newer": "unreadable", "run": "finished", "last": "running",
+    }  # fmt: skip
+    assert "written by a newer Cockpit" in summaries["newer"].reason
 
 
 def test_a_server_is_required_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
