@@ -30,9 +30,10 @@ class WandB(Sink):
     under names that begin with ``cockpit/``, and it goes on when the cockpit ends. Else a W&B run of the cockpit's own
     is begun, with its name, configuration, tags and notes.
 
-    Layer-wise values are called ``quantity/layer``; the horizontal axis is ``cockpit/step``. Histograms of more than
-    512 bins have neighbouring bins added up. Events are the text ``cockpit/events``. Each row is a step of the W&B run:
-    where the script itself gives ``wandb.log`` numbers of steps that fall behind that, W&B drops what it logs.
+    Layer-wise values are called ``quantity/layer``; the horizontal axis is ``cockpit/step``. Of histograms with more
+    than 512 bins neighbouring ones are added up. Events are the text ``cockpit/events``. Each row is a step of the W&B
+    run: a script that gives ``wandb.log`` steps of its own would fall behind, and W&B drop what it logs. There,
+    ``WandB(reinit="create_new")`` begins a run apart.
 
     Args:
         project: W&B's project, for a run of the cockpit's own.
@@ -53,7 +54,8 @@ class WandB(Sink):
     def prepare(self) -> None:
         """See :meth:`Sink.prepare`."""
         self._mine: Any = None
-        self._theirs = getattr(sys.modules.get("wandb"), "run", None)
+        apart = self.options.get("reinit") == "create_new"
+        self._theirs = None if apart else getattr(sys.modules.get("wandb"), "run", None)
         mode = self.options.get("mode") or os.environ.get("WANDB_MODE") or "online"
         if self._theirs is None and mode == "online":
             import wandb

@@ -147,6 +147,20 @@ def test_the_scripts_own_run_is_used_and_goes_on(tmp_path: Path, history: Histor
     assert logged.config["cockpit"]["config"]["lr"] == 0.1
 
 
+def test_a_script_that_counts_its_own_steps_loses_nothing_to_a_run_apart(tmp_path: Path, offline: Path) -> None:
+    import wandb
+
+    before = set(offline.rglob("*.wandb"))
+    with wandb.init(project="theirs", reinit="finish_previous", name="theirs") as theirs:
+        theirs.log({"loss": -1.0}, step=0)
+        _follow(tmp_path / "run", Feeds([WandB("apart", reinit="create_new")]))
+        theirs.log({"loss": -2.0}, step=1)
+        assert wandb.run is theirs
+    logged = {found.name: found for found in map(read_history, set(offline.rglob("*.wandb")) - before)}
+    assert [(row["_step"], row["loss"]) for row in logged["theirs"].rows] == [(0, -1.0), (1, -2.0)]
+    assert [step for step, _, _ in numbers(logged["run"], "loss")] == list(range(5))
+
+
 def test_a_run_of_its_own_leaves_the_scripts_wandb_alone(tmp_path: Path) -> None:
     import wandb
 
