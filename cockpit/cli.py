@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
     _add_diff(commands.add_parser("diff", help="what two runs were set to, and from which step on they are apart"))
     _add_tail(commands.add_parser("tail", help="follow a run as text"))
-    _add_export(commands.add_parser("export", help="write a run as CSV, Parquet, JSON or a picture"))
+    _add_export(commands.add_parser("export", help="write a run as CSV, Parquet, JSON or a picture, or pass it on"))
     _add_report(commands.add_parser("report", help="write a run as one page of HTML that opens anywhere"))
     _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
     return root
