@@ -30,9 +30,17 @@ def write_hostile(runs: Path) -> str:
     kinds = ("lines", "histogram", "gauge", "parabola")
     panels = {
         f"{kind} {CODE}": Panel(
-            f"{kind} {HOSTILE}", kind, HOSTILE, ylabel=HOSTILE, references=((0.5, HOSTILE),), keys=(f"{kind} {CODE}",),
-            formula=FORMULA, good=HOSTILE, bad=MARKDOWN, source=LINK,
-        )  # fmt: skip
+            f"{kind} {HOSTILE}",
+            kind,
+            HOSTILE,
+            ylabel=HOSTILE,
+            references=((0.5, HOSTILE),),
+            keys=(f"{kind} {CODE}",),
+            formula=FORMULA,
+            good=HOSTILE,
+            bad=MARKDOWN,
+            source=LINK,
+        )
         for kind in kinds
     }
     users = Panel(HOSTILE, "lines", MARKDOWN, keys=("nothing",), user_metrics=True)

@@ -1,3 +1,4 @@
+import random
 import sqlite3
 import threading
 from collections.abc import Callable
