@@ -92,7 +92,10 @@ class WandB(Sink):
         )  # fmt: skip
         ours: dict[str, Any] = {"name": run.name, "config": dict(run.config), "tags": run.tags, "settings": settings}
         ours |= {"notes": run.notes} if run.notes else {}
-        return wandb.init(**{**ours, "project": self.project, "reinit": "create_new", **self.options})
+        try:
+            return wandb.init(**{**ours, "project": self.project, "reinit": "create_new", **self.options})
+        except wandb.Error as error:
+            raise ConnectionError(f"{self.title} begins no run: {error}") from error
 
     def write(self, portion: Portion) -> int:
         """See :meth:`Sink.write`."""

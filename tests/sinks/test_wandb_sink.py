@@ -198,6 +198,12 @@ def test_the_command_exports_to_wandb(tmp_path: Path, history: History, capsys: 
     assert isnan(as_number(value))
 
 
+def test_a_run_that_wandb_refuses_is_an_error_in_words(tmp_path: Path) -> None:
+    run = load_run(write_everything(tmp_path / "run"))
+    with pytest.raises(ConnectionError, match="Weights & Biases begins no run: Run ID"):
+        pass_on(run, WandB(id="a/b"))
+
+
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ImportError, match=r"WandB needs the package wandb: `pip install 'cockpit-debugger\[wandb\]'`"):
