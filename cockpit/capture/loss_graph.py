@@ -187,7 +187,10 @@ class LossGraph:
                 "the loss cannot be differentiated a second time: an autograd function of the model is marked as "
                 "differentiable once"
             )
-        return list(products)
+        sparse = [p is not None and p.layout != torch.strided for p in products]
+        if create_graph and any(sparse):
+            raise Unavailable("the loss cannot be differentiated a second time: an embedding has sparse=True")
+        return [p.to_dense() if p is not None and s else p for p, s in zip(products, sparse, strict=True)]
 
     def to_outputs(
         self, outputs: Sequence[Tensor], vectors: Sequence[Tensor], parameters: Sequence[Tensor] = ()

@@ -1,0 +1,125 @@
+"""All instruments work with every optimizer that PyTorch ships, and with those of other packages."""
+
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+import pytorch_optimizer
+import schedulefree
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cockpit import Cockpit, load_run
+
+STEPS = 3
+SHIPPED = [c for c in vars(torch.optim).values() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
+OTHERS = [
+    *(schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree, schedulefree.RAdamScheduleFree),
+    *(pytorch_optimizer.Lion, pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH),
+]
+EVERY = [c for c in [*SHIPPED, *OTHERS] if c is not torch.optim.Optimizer]
+SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
+OF_THE_STEP = (
+    "alpha",
+    "cabs",
+    "clip",
+    "distance",
+    "learning_rate",
+    "update_grad_cosine",
+    "update_size",
+    "update_weight_ratio",
+    "hess_max_ev.stable",
+)
+OF_THE_CLOCK = ("time", "cockpit.overhead", "cockpit.cost", "cockpit.interval")
+
+
+class Words(nn.Module):
+    """The mean of word vectors."""
+
+    def __init__(self, sparse):
+        super().__init__()
+        self.table = nn.Embedding(8, 3, sparse=sparse)
+
+    def forward(self, x):
+        return self.table(x.argsort(1)[:, :2]).mean(1)
+
+
+def make(kind, words):
+    """A network without biases, for which Muon has no rule, and its optimizer."""
+    torch.manual_seed(0)
+    layered = nn.Linear(8, 6, bias=False), nn.Tanh(), nn.Linear(6, 3, bias=False)
+    model = Words(sparse=kind is torch.optim.SparseAdam) if words else nn.Sequential(*layered)
+    optimizer = kind(model.parameters(), lr=0.05)
+    if hasattr(optimizer, "train"):  # as those without a schedule ask for
+        optimizer.train()
+    return model, optimizer
+
+
+def train(kind, path, words):
+    """Trains, watched if there is a path; the parameters before and after each step."""
+    model, optimizer = make(kind, words)
+    generator = torch.Generator().manual_seed(1)
+    seen = [[p.detach().clone() for p in model.parameters()]]
+    with Cockpit(model, optimizer, run=path, track=1, instruments="full", enabled=path is not None) as cockpit:
+        for _ in range(STEPS):
+            x, y = torch.randn(12, 8, generator=generator), torch.randint(3, (12,), generator=generator)
+
+            def evaluate():
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(x), y)  # noqa: B023
+                loss.backward(create_graph=kind in SECOND_ORDER)
+                return loss
+
+            with cockpit.step():
+                if kind is torch.optim.LBFGS:
+                    optimizer.step(evaluate)
+                else:
+                    evaluate()
+                    optimizer.step()
+            if kind in SECOND_ORDER:
+                optimizer.zero_grad()  # the gradients hold the graph that holds them
+            seen.append([p.detach().clone() for p in model.parameters()])
+    return seen
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Runs under SGD, one for each network."""
+    folder = tmp_path_factory.mktemp("plain")
+    for words in (False, True):
+        train(torch.optim.SGD, folder / str(words), words)
+    return {words: load_run(folder / str(words)) for words in (False, True)}
+
+
+def is_missing_for(kind, key):
+    """What has no value under an optimizer, with a reason that is told."""
+    if kind is torch.optim.SparseAdam:
+        return key.startswith("hess_max_ev")  # sparse gradients cannot be differentiated
+    return kind is torch.optim.LBFGS and key.startswith("clip")
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Using backward.. with create_graph",
+    "ignore:.*no reading of clip. the optimizer evaluates the loss itself",
+    "ignore:.*no reading of hess_max_ev. .* an embedding has sparse=True",
+)
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_all_instruments_work_and_training_stays_the_same(kind, plain, tmp_path):
+    words = kind is torch.optim.SparseAdam
+    watched, alone = train(kind, tmp_path / "run", words), train(kind, None, words)
+    assert all(torch.equal(p, q) for a, b in zip(watched, alone, strict=True) for p, q in zip(a, b, strict=True))
+    run, reference = load_run(tmp_path / "run"), plain[words]
+    of_the_gradient = [key for key in reference.keys() if not key.startswith((*OF_THE_STEP, *OF_THE_CLOCK))]  # noqa: SIM118
+    for key in of_the_gradient:
+        if is_missing_for(kind, key):
+            assert key not in run or run[key].missing.all()
+        elif reference[key].values.size:
+            ours, theirs = run[key].values[0], reference[key].values[0]
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6, err_msg=key)
+    for step, (before, after) in enumerate(itertools.pairwise(alone)):
+        sizes = [float((q - p).norm()) for p, q in zip(before, after, strict=True)]
+        assert run["update_size"].layers.values[step] == pytest.approx(sizes, rel=1e-4)
+        if step < STEPS - 1 and max(sizes) > 0:  # the first steps of RAdamScheduleFree go nowhere
+            assert not any(run[key].missing[step] for key in ("alpha", "update_grad_cosine", "update_weight_ratio"))
