@@ -69,7 +69,7 @@ class LayerData:
         self._kinds: dict[str, str] = {}
         found = [tuple(name or WHOLE for name in source.called), tuple(modules)]
         for key, kind in source.series:
-            column = source.latest(key, kind) if kind in (NUMBERS, HISTOGRAMS) else None
+            column = source.glimpse(key, kind) if kind in (NUMBERS, HISTOGRAMS) else None
             own = (
                 ()
                 if column is None

@@ -71,6 +71,7 @@ def select(label: str, name: str, default: str, value: str, options: Mapping[str
                 value=value if value in options else default,
                 allowDeselect=False,
                 searchable=len(options) > 6,
+                limit=200,
                 size="xs",
                 className="layers-select",
                 comboboxProps={"width": "max-content", "position": "bottom-start"},

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from cockpit.drawing.standing_out import STANDS_OUT, Scores, scores
 from cockpit.panel import LayerColumn
 
 MOST_ROWS = 300
+MOST_COLUMNS = 40
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,18 @@ def table(page: Page, data: LayerData, settings: Settings) -> list[Component]:
     parts: list[Component] = [html.Table([head, body], className="layer-table")]
     if len(flat) > MOST_ROWS:
         parts.append(html.P(f"… and {len(flat) - MOST_ROWS} more rows: fold some blocks to see them.", className="how"))
+    if len(columns) == MOST_COLUMNS:
+        words = f"The first {MOST_COLUMNS} quantities have a column; the map has a choice of all."
+        parts.append(html.P(words, className="how"))
     return parts
 
 
 def shown_columns(data: LayerData, settings: Settings, step: int | None) -> list[Shown]:
-    """The table's columns: those that are declared, and what was chosen besides."""
+    """The table's columns: those that are declared, and what was chosen besides; not more than have room."""
     declared, others = data.columns()
     chosen = others if settings.extra == EVERY else {id: others[id] for id in others if id == settings.extra}
     wanted = declared | chosen or others
-    return [_shown(id, data, column, step) for id, column in wanted.items()]
+    return [_shown(id, data, column, step) for id, column in islice(wanted.items(), MOST_COLUMNS)]
 
 
 def _shown(id: str, data: LayerData, column: LayerColumn, step: int | None) -> Shown:

@@ -147,7 +147,14 @@ def _scalar_keys(source: Source) -> list[str]:
 
 def _layer_keys(source: Source) -> list[str]:
     keys = [key for key, kind in source.series if kind == "layers"]
-    return [f"{key}[{layer}]" for key in keys for layer in source.layers_at(key, None)]
+    return [f"{key}[{layer}]" for key in keys for layer in _layers_of(source, key)]
+
+
+def _layers_of(source: Source, key: str) -> list[str]:
+    column = source.glimpse(key, "layers")
+    if column is None or not len(column):
+        return []
+    return [layer for layer, missing in zip(column.layers, column.missing[0].tolist(), strict=True) if not missing]
 
 
 def column_of(source: Source, key: str) -> Column | None:

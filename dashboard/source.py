@@ -46,6 +46,7 @@ class Source:
 
     def _forget(self) -> None:
         self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
+        self._glimpses: dict[tuple[str, str], tuple[int, Column]] = {}
         self._folds = Folds(self._reader)
         self.header: Header = self._reader.header
         self.cursor = -1
@@ -142,6 +143,22 @@ class Source:
             if column is None or cursor != self.cursor:
                 column = self._reader.at(key, entry.last_step, kind)
             self._columns[place] = self.cursor, column
+            return column
+
+    def glimpse(self, key: str, kind: str) -> Column | None:
+        """A point of the series, for what seldom changes, such as which layers it has; ``None`` if there is none.
+
+        It is read anew whenever the series has grown to twice as many points: of a thousand series all would else be
+        read at every look.
+        """
+        entry = self.series.get((key, kind))
+        if entry is None:
+            return None
+        with self._lock:
+            points, column = self._glimpses.get((key, kind), (0, None))
+            if column is None or entry.points >= 2 * points:
+                column = self._reader.at(key, entry.last_step, kind)
+                self._glimpses[key, kind] = entry.points, column
             return column
 
     def closeup(self, key: str, steps: tuple[int, int]) -> Column | None:

@@ -188,3 +188,5 @@ def test_a_run_with_two_thousand_series_stays_readable(crowded, view):
     assert len(page) < 4_000_000
     if view in ("Now", "Classic"):
         assert "more of your metrics have no room here" in words(found["view"])
+    if view == "Layers":
+        assert "The first 40 quantities have a column" in words(found["view"])
