@@ -32,6 +32,7 @@ from cockpit.run import load_run
 from cockpit.session import Cockpit
 from cockpit.store.address import Place
 from cockpit.tracking.arguments import turned_off
+from cockpit.tracking.job import this_job
 from cockpit.tracking.notices import CockpitWarning
 from cockpit.tracking.open_step import OpenStep
 
@@ -107,7 +108,8 @@ class ParameterCockpit:
         """
         self._finder.stop()
         info = info or {}
-        if self._session is None and self._instruments and not turned_off():
+        # Such scripts write one JSON log, as the only process: of several the first one does.
+        if self._session is None and self._instruments and not turned_off() and this_job().leads:
             self._session = self._begun(info)
         if self._session is None or not self._session.enabled:
             return _running(exts)

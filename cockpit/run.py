@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from cockpit.layers import Layers, combine_of, owners_of
 from cockpit.reading import Histogram, Histogram2d, Value
-from cockpit.store import Column, Header, Reader, RunSummary, Store
+from cockpit.store import Column, Event, Header, Reader, RunSummary, Store
 from cockpit.store.address import Address, Place, place_of
 from cockpit.store.arrays import Array
-from cockpit.store.databases import FILE
+from cockpit.store.catalog import PROCESS
 from cockpit.store.schema import is_layered
+from cockpit.store.segments import segments_of
+from cockpit.store.sqlite import ranks_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,8 +135,26 @@ class Run:
 
     @property
     def state(self) -> str:
-        """``running``, ``finished``, ``interrupted`` or ``crashed``."""
+        """``running``, ``finished``, ``interrupted`` or ``crashed``: of several processes, that of all together."""
         return self._reader.state()
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The processes that write it, as far as they have logs. What a run is asked is answered by the first."""
+        return self._reader.ranks()
+
+    def rank(self, number: int) -> Run:
+        """The same as one of the processes saw it: its own losses, gradients and samples.
+
+        Raises:
+            KeyError: If it has no log; names those that have.
+        """
+        return Run(self._reader.rank(number))
+
+    def events(self) -> list[Event]:
+        """What happened, in all of its processes, in the order of the seconds since each of them began."""
+        told = [event for rank in self.ranks for event in self._reader.rank(rank).events()]
+        return sorted(told, key=lambda event: event.time)
 
     def keys(self) -> list[str]:
         """Log keys, in order of appearance."""
@@ -231,7 +251,8 @@ def load_run(path: str | Place) -> Run:
     """Opens a run for reading.
 
     Args:
-        path: The run's directory, or the log file in it; or its address in a database, see :class:`cockpit.Cockpit`.
+        path: The run's directory, or the log of one of its processes in it; or its address in a database, see
+            :class:`cockpit.Cockpit`.
 
     Raises:
         FileNotFoundError: If there is no run; names those beside it.
@@ -243,8 +264,11 @@ def load_run(path: str | Place) -> Run:
     where = place_of(path)
     if isinstance(where, Address):
         return _load_row(where)
-    if (where / FILE).is_file() or where.is_file():
+    if where.is_file() or 0 in ranks_in(where) or any(True for _ in segments_of(where)):
         return Run(Reader(where))
+    of_process = PROCESS.fullmatch(where.as_posix())
+    if of_process and 0 in ranks_in(where.parent):
+        return Run(Reader(where.parent)).rank(int(of_process[2]))
     place = where if where.is_dir() else where.parent
     names = [summary.name for summary in Store(place).runs()]
     near = difflib.get_close_matches(where.name, names, 1)

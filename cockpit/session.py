@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,9 @@ from cockpit.run import load_run
 from cockpit.schedule import Schedule, as_schedule
 from cockpit.sinks import Sink
 from cockpit.sinks.feed import Feeds
+from cockpit.store import Header
 from cockpit.store.address import Place
+from cockpit.tracking import job as jobs
 from cockpit.tracking.arguments import (
     STATES,
     checked_backend,
@@ -37,7 +40,10 @@ from cockpit.tracking.arguments import (
 from cockpit.tracking.bookkeeping import KEYS, PLAN_KEYS
 from cockpit.tracking.description import describe_run
 from cockpit.tracking.dispatch import Dispatched
-from cockpit.tracking.places import open_log
+from cockpit.tracking.following import follow
+from cockpit.tracking.job import this_job
+from cockpit.tracking.notices import CockpitWarning
+from cockpit.tracking.places import OpenedLog, open_log
 from cockpit.tracking.step_context import StepContext
 from cockpit.tracking.tracker import Tracker, Watched
 
@@ -56,10 +62,10 @@ class Cockpit(Dispatched):
         track: When instruments are read, unless they say so themselves: ``"auto"``, as often as the budget allows; an
             interval, ``every(…)``, ``log_spaced(…)`` or a function from step to bool, whatever it costs.
         budget: How much slower training may be for what is read by ``"auto"``, as a share of its time without: 0.1 is
-            ten percent.
+            ten percent. Of a job of several processes, which wait for each other, half of that is the first one's.
         run: Directory of the log; ``runs/<script>-<time>`` if not given. Or an address in a PostgreSQL database,
             ``postgresql+psycopg://user:password@host:port/database/name``; the name may hold slashes. A finished run's
-            name gets a suffix.
+            name gets a suffix. Processes of one job write one run, which the first one names.
         config: Hyperparameters to keep with the run.
         tags: Words to find the run by.
         resume: Whether to continue the run that is in ``run``: after its last step, or at the step given, where a
@@ -106,7 +112,7 @@ class Cockpit(Dispatched):
         watching = resolve(instruments)
         schedule, share = as_schedule(track), checked_budget(budget)
         source = checked_backend(backend)
-        feeds = Feeds(checked_sinks(sinks))
+        passed_on = checked_sinks(sinks)
         table = self._parameters_of(trained, optimizers)
         moves = any(probe.movement for instrument in watching for probe in instrument.probes())
         watched = Watched(trained, optimizers, table, Displacement(table) if moves else None, source)
@@ -114,11 +120,28 @@ class Cockpit(Dispatched):
         header = describe_run(
             trained, table, optimizers, watching, schedule, checked_config(config), checked_tags(tags)
         )
-        log = open_log(run, header, checked_resume(resume))
-        self._writer, self.run = log.writer, log.place
+        log = self._opened(run, header, checked_resume(resume))
+        if log is None:
+            self.enabled = False
+            return
+        self._job, self._writer, self.run = log.job, log.writer, log.place
         wanted = instruments if isinstance(instruments, str) else ""
-        self._tracker = Tracker(watched, watching, schedule, share, wanted, log, feeds)
+        feeds = Feeds(passed_on if log.job.leads else [])  # once for all processes
+        self._tracker = Tracker(watched, watching, schedule, share * log.job.part, wanted, log, feeds)
         self._tracker.begin()
+
+    def _opened(self, run: str | Place | None, header: Header, resume: bool | int) -> OpenedLog | None:
+        job = this_job()
+        log = open_log(run, header, resume, job) if job.leads else follow(run, header, resume, job)
+        if log is None:
+            words = (
+                f"this is process {job.rank} of {job.size}, and the first one has opened no run within "
+                f"{jobs.PATIENCE:.0f} s, so nothing is read here. Make the cockpit in every process, or with "
+                "enabled=False in this one; before torch.distributed is initialised, all of them need the same "
+                "run='runs/<name>'"
+            )
+            warnings.warn(words, CockpitWarning, stacklevel=4)
+        return log
 
     def _parameters_of(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> ParameterTable:
         return ParameterTable(model, optimizers)
@@ -166,12 +189,12 @@ class Cockpit(Dispatched):
             show(self.run, height=height)
 
     def write(self, logpath: str | Path) -> None:
-        """Writes what was read so far as the JSON that f-dangel/cockpit's plotter reads.
+        """Writes what was read so far as the JSON that f-dangel/cockpit's plotter reads; of several processes one does.
 
         Args:
             logpath: The file, without its ending ``.json``.
         """
-        if self.run is not None:
+        if self.run is not None and self._job.leads:
             self.flush()
             write_json(output_of(load_run(self.run)), logpath)
 

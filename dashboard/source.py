@@ -56,23 +56,43 @@ class Source:
         self.series: dict[tuple[str, str], Series] = {}
         self.called: list[str] = []
         self.events: list[Event] = []
+        self.states: dict[int, str] = {}  # of its processes, if they are several, by rank
+        self._heard: dict[int, int] = {}  # of each the last event
 
     def refresh(self) -> None:
         """Look whether the log has grown; cheap where it has not."""
         with self._lock:
-            self.state = self._reader.state()
+            # Before the readings: after the end there come no more.
+            state, ranks = self._reader.state(), self._reader.ranks()
+            states = self._reader.states() if len(ranks) > 1 else {}
             cursor = self._reader.cursor()
-            if cursor == self.cursor:
-                return
-            header = self._reader.header
-            overtaken = tuple((attempt.cursor, attempt.first_step) for attempt in self._reader.attempts()[1:])
-            if cursor < self.cursor or (header.created, overtaken) != (self.header.created, self._overtaken):
-                self._forget()  # another run of the same name, or one that goes on at an earlier step
-            self.header, self.cursor, self._overtaken = header, cursor, overtaken
-            self.dropped = self._reader.dropped()
-            self.series = {(series.key, series.kind): series for series in self._reader.series()}
-            self.called = self._reader.document(FORWARD) or []
-            self.events += self._reader.events(since=self.events[-1].id if self.events else 0)
+            if cursor != self.cursor:
+                self._read_on(cursor)
+                self._listen(self._reader)
+            self.state, self.states = state, states
+            for rank in sorted(states.keys() - {self._reader.number}):
+                self._listen(self._reader.rank(rank))
+
+    def _read_on(self, cursor: int) -> None:
+        header = self._reader.header
+        overtaken = tuple((attempt.cursor, attempt.first_step) for attempt in self._reader.attempts()[1:])
+        if cursor < self.cursor or (header.created, overtaken) != (self.header.created, self._overtaken):
+            self._forget()  # another run of the same name, or one that goes on at an earlier step
+        self.header, self.cursor, self._overtaken = header, cursor, overtaken
+        self.dropped = self._reader.dropped()
+        self.series = {(series.key, series.kind): series for series in self._reader.series()}
+        self.called = self._reader.document(FORWARD) or []
+
+    def _listen(self, process: Reader) -> None:
+        """Take what has happened since in one of the run's processes; of others than the first with its number."""
+        number = process.number
+        told = process.events(since=self._heard.get(number, 0))
+        if told:
+            self._heard[number] = told[-1].id
+        of_others = process is not self._reader
+        self.events += [
+            replace(event, text=f"rank {event.rank}: {event.text}") if of_others else event for event in told
+        ]
 
     def span(self) -> tuple[int, int] | None:
         """First and last step that have points; ``None`` without points."""

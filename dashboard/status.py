@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
 import dash_mantine_components as dmc
 from dash import html
@@ -33,11 +34,25 @@ def strip(page: Page) -> list[Component]:
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
     covered = coverage(page.source.document("coverage"))
     known = [*(_fact(name, value) for name, value in facts), overhead(page), *covered]
-    return [state, *known, *_alerts(page.source.events), downloads(page)]
+    return [state, *known, *processes(page), *_alerts(page.source.events), downloads(page)]
 
 
 def _fact(name: str, value: str) -> Component:
     return html.Span([html.Span(name, className="name"), html.B(value)], className="fact", id=f"fact-{name}")
+
+
+def processes(page: Page) -> list[Component]:
+    """How many processes train the run; on a click how each of them is, with a link to what it read."""
+    states = page.source.states
+    rows: list[Component] = [
+        html.Li([html.A(html.B(f"rank {rank}"), href=f"?{urlencode(_process(page, rank))}"), html.Span(state)])
+        for rank, state in states.items()
+    ]
+    return [_unfolding(_fact("processes", f"{len(states)}"), rows, "processes")] if rows else []
+
+
+def _process(page: Page, rank: int) -> dict[str, str]:
+    return {"run": f"{page.run}/rank{rank}" if rank else page.run, "view": page.view}
 
 
 def overhead(page: Page) -> Component:

@@ -83,7 +83,7 @@ class Clip(Instrument):
         self._in_use = self._in_use or (given is not None and given.norm is not None)
         if given is None or not self._in_use:
             return Reading(None, reason="no optimizer stepped" if self._in_use else None)
-        before = norms.total() * abs(given.scale)
+        before = norms.total() * abs(given.scale) if given.left is None else given.left
         if given.norm is None:
             return Reading(0.0, parts={"left": 1.0, "norm": before / given.loss_scale})
         if before == 0:

@@ -32,6 +32,7 @@ class BackwardPass:
         task: The engine's number of it; backward passes that run inside it have others.
         unaltered: By parameter, what the passes of the step so far add up to, for those whose gradient a hook of the
             user's alters on its way to ``.grad``. Shared by the passes.
+        averaged: Whether the processes of a job average its gradients on their way into ``.grad``.
     """
 
     root: Root | None
@@ -46,6 +47,7 @@ class BackwardPass:
     problem: str | None = None
     task: int = -1
     unaltered: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    averaged: bool = False
     _squares: dict[int, Tensor] = field(default_factory=dict, repr=False)
     # Both asked for by every parameter; only another loss can change the answers.
     _shares: tuple[int, IndividualLosses, Tensor] | None = field(default=None, repr=False)

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.afterwards import SeenLoss
 from cockpit.capture.assemble import Source, sample_gradients
+from cockpit.capture.averaging import is_averaged
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.batch_size import Axes, batch_sizes
 from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
@@ -188,7 +189,10 @@ class Capture:
         self._guard(self._watch_loss)(loss, beside(loss, per_sample))
 
     def _model_called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._muted and (axes := batch_sizes(args, kwargs)) not in self._inputs:
+        if self._muted:
+            return
+        self._passes.averaged = is_averaged(module)
+        if (axes := batch_sizes(args, kwargs)) not in self._inputs:
             self._inputs.insert(0, axes)
 
     def _in_pass(self) -> bool:

@@ -17,6 +17,7 @@ from torch.autograd.variable import Variable
 
 from cockpit.capture.accumulation import Accumulation, accumulated
 from cockpit.capture.assemble import TWICE, Source, individual_gradients
+from cockpit.capture.averaging import BEFORE, WITHIN
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.graph import LEAF, reachable
@@ -56,6 +57,7 @@ class Passes:
         begun: Every pass of the step, in order.
         waiting: Losses that no pass has come to yet.
         root: What the pass that is running, or about to run, starts from.
+        averaged: Whether the processes of a job average the gradients of the model's latest call.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Passes:
         self.begun: list[BackwardPass] = []
         self.waiting: list[LossCall] = []
         self.root: Root | None = None
+        self.averaged = False
 
     def supersede(self) -> None:
         """Every loss that is waiting counts no more: others stand for it."""
@@ -173,7 +176,10 @@ class Passes:
         return uses > 1 or (uses == 0 and torch._C._current_graph_task_id() != current.task)
 
     def _begin(self, deferred: bool) -> BackwardPass:
-        self.current = BackwardPass(self.root, deferred, self.accumulation.begin() or self._broken)
+        severed = self.accumulation.begin() or self._broken
+        if any(earlier.averaged for earlier in self.begun):
+            severed = severed or BEFORE
+        self.current = BackwardPass(self.root, deferred, severed, averaged=self.averaged)
         self.current.unaltered = self._unaltered
         self.current.task = torch._C._current_graph_task_id()
         self.begun.append(self.current)
@@ -188,6 +194,8 @@ class Passes:
         earlier = self.begun[:-1]
         if earlier and backward.reached.isdisjoint(set().union(*(other.reached for other in earlier))):
             backward.severed = backward.severed or _APART
+        if earlier and backward.averaged and backward.gradients:
+            backward.severed = backward.severed or WITHIN
         for index, gradient in backward.gradients.items():
             self._hand_over(index, gradient, backward)
         backward.gradients.clear()

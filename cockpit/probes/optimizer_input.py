@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cockpit.capture.accumulation import Accumulation
+from cockpit.capture.averaging import several_processes
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.optim import LossScaledOptimizer
@@ -26,12 +28,15 @@ class GivenGradients:
         scale: The backward passes left ``scale · g`` there.
         loss_scale: Factor that a gradient scaler or the optimizer is to take back; 1 without one.
         eps: Rounding of their precision.
+        left: Norm of what the backward passes left there; ``None`` where that is what they brought. Else the processes
+            of a job averaged it.
     """
 
     norm: float | None
     scale: float
     loss_scale: float
     eps: float
+    left: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class _GivenCollector(Collector[GivenGradients | None]):
         self._passes: list[BackwardPass] = []
         self._stepped = False
         self._given: Tensor | None = None
+        self._left: Tensor | None = None
         self._disturbed = False
         self._accounted_for: float | None = None
 
@@ -59,6 +65,8 @@ class _GivenCollector(Collector[GivenGradients | None]):
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
+        if backward.averaged:
+            self._left = self._norm({})
 
     def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
         if self._stepped:
@@ -72,12 +80,21 @@ class _GivenCollector(Collector[GivenGradients | None]):
         if accumulation.disturbed() or altered:
             if accumulation.left_over():
                 raise Unavailable("the step began with gradients of an earlier one, and these were added to them")
-            reached = [self._table[i].tensor for i in sorted(self._reached)]
-            found = [(_dense(t.grad), scales.get(t, 1.0)) for t in reached if t.grad is not None]
-            self._disturbed = True
-            if found:
-                squares = sq_norms([gradient for gradient, _ in found])
-                self._given = (squares / squares.new_tensor([scale**2 for _, scale in found])).sum().sqrt()
+            if self._left is None and several_processes():
+                raise Unavailable(
+                    "what was done to the gradients may be that the processes averaged them, and cannot be told from "
+                    "clipping; DistributedDataParallel's averaging can"
+                )
+            self._disturbed, self._given = True, self._norm(scales)
+
+    def _norm(self, scales: Mapping[Tensor, float]) -> Tensor | None:
+        """Of what lies in ``.grad``, each parameter's divided by its scale."""
+        reached = [self._table[i].tensor for i in sorted(self._reached)]
+        found = [(_dense(t.grad), scales.get(t, 1.0)) for t in reached if t.grad is not None]
+        if not found:
+            return None
+        squares = sq_norms([gradient for gradient, _ in found])
+        return (squares / squares.new_tensor([scale**2 for _, scale in found])).sum().sqrt()
 
     def result(self) -> GivenGradients | None:
         if not self._passes:
@@ -89,7 +106,9 @@ class _GivenCollector(Collector[GivenGradients | None]):
         if self._given is not None:
             norm = float(self._given)
         eps = max(torch.finfo(self._table[i].tensor.dtype).eps for i in self._reached)
-        return GivenGradients(norm, whole, self._accounted_for or _loss_scale(self._passes[-1]) or 1.0, eps)
+        left = None if self._left is None else float(self._left)
+        loss_scale = self._accounted_for or _loss_scale(self._passes[-1]) or 1.0
+        return GivenGradients(norm, whole, loss_scale, eps, left)
 
 
 @dataclass(frozen=True)

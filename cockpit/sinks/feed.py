@@ -13,7 +13,7 @@ from cockpit.run import Run
 from cockpit.sinks.passing import Passing
 from cockpit.sinks.sink import Sink
 from cockpit.store import Reader, Writer
-from cockpit.store.drain import report
+from cockpit.store.log import report
 
 _PACE = 1.0  # seconds between looks at the log
 _REST = 19  # of twenty seconds a sink that has much to catch up with works for one: training has the interpreter, too

@@ -1,4 +1,4 @@
-"""Taking hold of a run's log for writing, and the transactions of the one who holds it."""
+"""Taking hold of a run's log for writing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from cockpit.store import database, migration
 from cockpit.store import place as places
 from cockpit.store.attempts import Attempt, attempts_of
-from cockpit.store.batch import Batch
 from cockpit.store.database import Database
 from cockpit.store.encoder import Encoder
+from cockpit.store.log import Log
 from cockpit.store.schema import (
     SCHEMA_VERSION,
     Header,
@@ -25,22 +25,13 @@ from cockpit.store.schema import (
     RunIsLive,
     UnreadableLog,
     attempt,
-    document,
     dumps,
     event,
     layout,
-    payload,
-    piece,
-    point,
     run,
-    series,
     text,
 )
-from cockpit.store.upkeep import Remainder, compact, masked, rows_of
-
-
-class TakenOver(RuntimeError):
-    """Another writer holds the run."""
+from cockpit.store.upkeep import masked, rows_of
 
 
 @dataclass(frozen=True)
@@ -57,83 +48,9 @@ class Claim:
     number: int
     token: str
 
-
-class Log:
-    """Transactions on a log that is held.
-
-    Args:
-        claim: The log.
-    """
-
-    def __init__(self, claim: Claim) -> None:
-        self._claim = claim
-        self._connection: sa.Connection | None = None
-
-    def commit(self, batch: Batch, dropped: int) -> Remainder | None:
-        """Writes a batch and a heartbeat in one transaction, in which points that have become many become chunks.
-
-        Returns:
-            What is left of the series, where the batch shows that its writer goes on at an earlier step than was known.
-
-        Raises:
-            OSError: If the log is no longer there.
-            TakenOver: If another writer holds the run by now.
-            Exception: The driver's own, if the disk is full, the file locked, or the server lost.
-        """
-        connection, number = self._connected(), self._claim.number
-        with connection.begin():
-            self._update(
-                connection, cursor=batch.cursor, dropped=dropped, elapsed=batch.elapsed, last_step=batch.last_step
-            )
-            database.replace(connection, series, number, batch.series)
-            database.replace(connection, document, number, batch.documents)
-            database.insert(connection, layout, number, batch.layouts)
-            database.insert(connection, point, number, batch.points)
-            database.insert(connection, payload, number, batch.payloads)
-            database.insert(connection, event, number, batch.events)
-            for name in [name for name, place, _ in batch.pieces if place == 0]:
-                connection.execute(sa.delete(piece).where(piece.c.run == number, piece.c.name == name))
-            database.insert(connection, piece, number, batch.pieces)
-            for long, count in batch.long:
-                compact(connection, number, long, count)
-            if batch.attempt is not None:
-                row = tuple(vars(batch.attempt).values())
-                database.replace(connection, attempt, number, {batch.attempt.number: row})
-                if batch.attempt.number > 1:
-                    return masked(connection, number)
-        return None
-
-    def finish(self, state: str, cursor: int, dropped: int) -> None:
-        """Writes how the run ended, and leaves the log as it is to be kept.
-
-        Raises:
-            Exception: As :meth:`commit`.
-        """
-        connection = self._connected()
-        with connection.begin():
-            self._update(connection, state=state, cursor=cursor, dropped=dropped)
-        self._claim.database.fold(connection)
-        self.disconnect()
-
-    def disconnect(self) -> None:
-        """Lets go of the connection; the next transaction opens another."""
-        if self._connection is not None:
-            self._connection.invalidate()  # without a last word to a file that may be gone
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> sa.Connection:
-        place = self._claim.database
-        place.require_held()
-        if self._connection is None:
-            self._connection = place.writing_engine().connect()
-            place.tune(self._connection)
-        return self._connection
-
-    def _update(self, connection: sa.Connection, **values: Any) -> None:
-        mine = sa.update(run).where(run.c.id == self._claim.number, run.c.owner == self._claim.token)
-        if connection.execute(mine.values(heartbeat=self._claim.database.clock(), **values)).rowcount != 1:
-            raise TakenOver(f"another process writes {self._claim.database.place} now: this one has stopped logging")
+    def log(self) -> Log:
+        """For the thread that writes."""
+        return self.database.log(self.number, self.token)
 
 
 def claim(place: Database, header: Header, *, resume: bool | int, rank: int) -> tuple[Claim, Encoder]:
@@ -154,20 +71,20 @@ def claim(place: Database, header: Header, *, resume: bool | int, rank: int) -> 
         UnreadableLog: If what stands there is no log, or a newer version's.
         OSError: If the place cannot be written.
     """
-    caveat = place.prepare()
+    place.prepare()
     token = uuid.uuid4().hex
     refusals: tuple[type[Exception], ...] = (sa.exc.DBAPIError, *place.refusals)
     try:
         with place.writing_engine().connect() as connection, connection.begin():
             number, encoder = _take_hold(connection, place, header, token, resume, rank)
+    except (RunExists, RunIsLive):
+        raise
     except refusals as error:
         if place.is_foreign(error):
             raise UnreadableLog(f"{place.place} stands in the way: {place.reason(error)}") from error
         words = f"the log {place.place} cannot be written: {place.reason(error)}. Choose another place."
         raise OSError(words) from error
     place.hold()
-    if caveat:
-        encoder.event(None, encoder.elapsed, "warning", caveat, "")
     return Claim(place, number, token), encoder
 
 

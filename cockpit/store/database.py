@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from cockpit.store import migration
 from cockpit.store import place as places
 from cockpit.store.address import Place
+from cockpit.store.log import Log
 from cockpit.store.remarks import Annotations
 from cockpit.store.schema import SCHEMA_VERSION, UnreadableLog
 
@@ -131,6 +132,14 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def ranks(self) -> list[int]:
+        """Numbers of all processes that have ever written the run.
+
+        Raises:
+            UnreadableLog: As :meth:`reading`.
+        """
+
+    @abstractmethod
     def annotations(self, snapshot: Snapshot) -> Annotations:
         """What was said about the run after it was written."""
 
@@ -147,8 +156,8 @@ class Database(ABC):
         """Connections that write, with :data:`OWN` among their options."""
 
     @abstractmethod
-    def prepare(self) -> str:
-        """Makes room for a log; returns what the user has to know about the place, or nothing.
+    def prepare(self) -> None:
+        """Makes room for a log.
 
         Raises:
             OSError: If the place cannot be used, in words.
@@ -172,6 +181,15 @@ class Database(ABC):
 
         Raises:
             OSError: If not.
+        """
+
+    @abstractmethod
+    def log(self, number: int, token: str) -> Log:
+        """Writes to the log that is held.
+
+        Args:
+            number: The run's number there.
+            token: What is written there as its owner.
         """
 
     @abstractmethod
@@ -221,6 +239,15 @@ def blocks(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[list[Ro
     with connection.execute(query) as result:
         while result.cursor is not None and (rows := result.cursor.fetchmany(_BLOCK)):
             yield list(rows)
+
+
+_WEIGHTIEST = ("crashed", "running", "interrupted")
+
+
+def joint(states: Iterable[str]) -> str:
+    """State of a run that several processes write: crashed if one of them is, finished once all of them are."""
+    found = set(states)
+    return next((state for state in _WEIGHTIEST if state in found), "finished")
 
 
 def state_of(row: Any, pulse: Pulse | None = None) -> str:

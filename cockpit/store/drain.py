@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-import warnings
 
 from cockpit.store.batch import Batch
-from cockpit.store.claim import Claim, Log, TakenOver
+from cockpit.store.claim import Claim
 from cockpit.store.encoder import Encoder
 from cockpit.store.inbox import Inbox
+from cockpit.store.log import Log, TakenOver, report
 
 _BATCH = 1_000  # items in one transaction
 _HEARTBEAT = 1.0
@@ -55,7 +54,7 @@ class Drain(threading.Thread):
     def run(self) -> None:
         """Until stopped, or another writer takes the run."""
         # Seen by nobody else: a forked child, where this thread is not, can neither use the connection nor close it.
-        log = Log(self._claim)
+        log = self._claim.log()
         pause = self._interval
         while True:
             self._inbox.wake.wait(pause)
@@ -154,11 +153,3 @@ class Drain(threading.Thread):
 
     def _say(self, kind: str, words: str) -> None:
         self._encoder.event(None, self._encoder.elapsed, kind, words, "")
-
-
-def report(words: str) -> None:
-    """Tells the user without raising, also where warnings are errors."""
-    try:
-        warnings.warn_explicit(words, RuntimeWarning, "cockpit", 0)  # no line of the user's has to do with it
-    except RuntimeWarning:
-        print(f"cockpit: {words}", file=sys.stderr)

@@ -19,7 +19,7 @@ from cockpit.store.points import Points, from_rows, joined
 from cockpit.store.schema import chunk, packed, point
 
 if TYPE_CHECKING:
-    from cockpit.store.reader import Event
+    from cockpit.store.entries import Event
 
 _ROW = (point.c.series, point.c.id, point.c.step, point.c.time, point.c.value, point.c.flag, point.c.layout)
 _PACKED = chunk.join(packed, sa.and_(packed.c.run == chunk.c.run, packed.c.chunk == chunk.c.id))

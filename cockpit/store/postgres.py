@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from cockpit.store import remarks
 from cockpit.store.address import Address, without_passwords
 from cockpit.store.database import NOT_ONE_ROW, OWN, Database, Row, Snapshot
+from cockpit.store.log import Log
 from cockpit.store.remarks import Annotations
 from cockpit.store.schema import document, metadata, run, text
+from cockpit.store.transactions import Transactions
 
 SCHEMA = "cockpit"
 """Namespace of the tables, apart from what else the database may hold."""
@@ -90,6 +92,15 @@ class Rows(Database):
         row = connection.execute(sa.select(run.c.id, run.c.schema_version).where(*self._mine())).one()
         return row.id, row.schema_version
 
+    def ranks(self) -> list[int]:
+        """Those of the rows of the same name."""
+        with self.reading() as (connection, _):
+            return sorted(connection.execute(sa.select(run.c.rank).where(run.c.name == self.name)).scalars())
+
+    def of_rank(self, rank: int) -> Rows:
+        """Another row of the same name."""
+        return Rows(self._address, rank, self._connections)
+
     def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
         return run.c.name == self.name, run.c.rank == self._rank
 
@@ -118,9 +129,8 @@ class Rows(Database):
             execution_options={**_TABLES, OWN: self},
         )
 
-    def prepare(self) -> str:
+    def prepare(self) -> None:
         """Nothing to make: the server is there or not."""
-        return ""
 
     def begin_run(self, connection: sa.Connection) -> bool:
         """One claim at a time in the whole database, until the transaction ends; the run's row is locked, too."""
@@ -140,6 +150,10 @@ class Rows(Database):
 
     def require_held(self) -> None:
         """As :meth:`hold`."""
+
+    def log(self, number: int, token: str) -> Log:
+        """By transactions."""
+        return Transactions(self, number, token)
 
     def tune(self, connection: sa.Connection) -> None:
         """A lock that somebody forgot is waited for no longer than a file's."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,74 +15,37 @@ from cockpit.store.address import Place
 from cockpit.store.arrays import Array
 from cockpit.store.attempts import Attempt, attempts_of, sight
 from cockpit.store.columns import Column
-from cockpit.store.database import Database, Pulse, state_of
-from cockpit.store.databases import log_at
+from cockpit.store.database import Database, Pulse, joint, state_of
+from cockpit.store.databases import beside, is_run, log_at
+from cockpit.store.entries import Event as Event
+from cockpit.store.entries import Series as Series
 from cockpit.store.look import Look, latest_values
 from cockpit.store.portion import Portion
 from cockpit.store.remarks import Annotations
-from cockpit.store.schema import Header, Kind, Origin, document, event, kind_of, loads, piece, run, series
-
-
-@dataclass(frozen=True)
-class Series:
-    """What can be read under a key.
-
-    Args:
-        key: Log key.
-        kind: ``scalar``, ``histogram`` or ``histogram2d``; ``layers``, ``layer_histograms`` or ``layer_histograms2d``;
-            ``arrays``.
-        origin: ``instrument``, or ``user`` for metrics that the training script logs.
-        points: How often it was logged.
-        first_step: Lowest step.
-        last_step: Highest step.
-        defined: Whether any of its points has a value; in a kind that is ``scalar`` or ``layers`` until one has.
-    """
-
-    key: str
-    kind: Kind
-    origin: Origin
-    points: int
-    first_step: int
-    last_step: int
-    defined: bool = True
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened during a run.
-
-    Args:
-        id: Cursor at which it was committed.
-        step: When; ``None`` if at no step.
-        time: Seconds since the run began.
-        kind: ``warning``, ``error``, ``info``, ``learning_rate`` or ``evaluation``.
-        text: What to tell the user.
-        subject: Panel or instrument it is about; empty for the run.
-    """
-
-    id: int
-    step: int | None
-    time: float
-    kind: str
-    text: str
-    subject: str
+from cockpit.store.schema import Header, UnreadableLog, document, event, kind_of, loads, piece, run, series, size_of
 
 
 class Reader:
     """One run, read only. Each call is one short transaction on a connection of its own.
 
+    Of a run that several processes write, points, events and documents are those of the first: what it says of the
+    parameters holds for all. The others are asked by :meth:`rank`; the state is that of all.
+
     Args:
-        path: The run's directory, or its ``rank0.db``; or a run's address in a database.
+        path: The run's directory, or the log of one of its processes in it; or a run's address in a database.
         name: What to call it; by default the name in its header.
+        rank: One of its processes; by default the run.
 
     Raises:
         UnreadableLog: If it is no log, cut short, or a newer version's; any method may raise it later.
     """
 
-    def __init__(self, path: str | Place | Database, name: str | None = None) -> None:
-        self._log = log_at(path)
+    def __init__(self, path: str | Place | Database, name: str | None = None, *, rank: int | None = None) -> None:
+        self._log = log_at(path, rank or 0)
+        self._of_run = rank is None and is_run(path)
         self.path = self._log.place
-        self._header_text, self._header = "", Header("", 0.0)
+        self._header_text, self._header, self._own_rank = "", Header("", 0.0), rank or 0
+        self._readers: dict[int, Reader] = {}
         self._pulse = Pulse()
         self.name = name or self.header.name
 
@@ -90,17 +53,56 @@ class Reader:
     def header(self) -> Header:
         """Description of the run; a resumed run writes a new one."""
         with self._log.reading() as (connection, number):
-            row = connection.execute(sa.select(run.c.header, run.c.created).where(run.c.id == number)).one()
+            columns = run.c.header, run.c.created, run.c.rank
+            row = connection.execute(sa.select(*columns).where(run.c.id == number)).one()
             if row.header != self._header_text:
                 self._header = replace(Header.from_json(loads(row.header)), created=row.created)
-                self._header_text = row.header
+                self._header_text, self._own_rank = row.header, row.rank
         return self._header
 
     def state(self) -> str:
-        """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word."""
+        """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word.
+
+        Of a run of several processes: crashed if one of them is, and finished once all of them are.
+        """
         with self._log.reading() as (connection, number):
             query = sa.select(run, self._log.clock().label("now")).where(run.c.id == number)
-            return state_of(connection.execute(query).one(), self._pulse)
+            own = state_of(connection.execute(query).one(), self._pulse)
+        others = [rank for rank in self.ranks() if rank != self._own_rank]
+        return joint([own, *self._states(others).values()]) if others else own
+
+    @property
+    def number(self) -> int:
+        """Rank of the process whose points are read."""
+        return self._own_rank
+
+    def states(self) -> dict[int, str]:
+        """State of each of the run's processes, by rank; without those whose log cannot be read."""
+        return self._states(self.ranks())
+
+    def ranks(self) -> tuple[int, ...]:
+        """The processes that write the run, or wrote it last, as far as they have a log here."""
+        if not self._of_run:
+            return (self._own_rank,)
+        found = self._log.ranks()
+        size = size_of(self.header.job) if len(found) > 1 else 0
+        return tuple(rank for rank in found if rank < size or not size)
+
+    def rank(self, number: int) -> Reader:
+        """The log of one of the run's processes.
+
+        Raises:
+            KeyError: If there is none; names those there are.
+            UnreadableLog: If it cannot be read.
+        """
+        if number not in self.ranks():
+            known = ", ".join(map(str, self.ranks()))
+            raise KeyError(f"the run {self.name!r} has no log of rank {number!r}; there are: {known}")
+        if not self._of_run:
+            return self
+        if number not in self._readers:
+            self._readers[number] = Reader(beside(self._log, number), self.name, rank=number)
+        return self._readers[number]
 
     def cursor(self) -> int:
         """Grows with every commit of points, events or documents and at the end: equal cursor, nothing new."""
@@ -219,12 +221,11 @@ class Reader:
         with self._looking() as look:
             return self._events(look, since)
 
-    @staticmethod
-    def _events(look: Look, since: int, until: int | None = None) -> list[Event]:
+    def _events(self, look: Look, since: int, until: int | None = None) -> list[Event]:
         committed = [event.c.run == look.number, event.c.id > since]
         committed += [] if until is None else [event.c.id <= until]
         rows = look.connection.execute(sa.select(*event.c[1:]).where(*committed).order_by(event.c.id))
-        events = [Event(**row._mapping) for row in rows]
+        events = [Event(**row._mapping, rank=self._own_rank) for row in rows]
         return [each for each in events if each.step is None or look.sight.shows_one(each.id, each.step)]
 
     def portion(self, since: int = 0, most: int = 4_000) -> Portion:
@@ -260,7 +261,16 @@ class Reader:
 
     def close(self) -> None:
         """Forgets the log. It may be asked again all the same: nothing depends on it."""
+        for reader in self._readers.values():
+            reader.close()
         self._log.reading_engine().dispose()
+
+    def _states(self, ranks: Iterable[int]) -> dict[int, str]:
+        states = {}
+        for rank in ranks:
+            with suppress(UnreadableLog):  # of a process that is about to begin its log, or of a damaged one
+                states[rank] = self.rank(rank).state()
+        return states
 
     def _count(self, column: sa.ColumnElement[int]) -> int:
         with self._log.reading() as (connection, number):

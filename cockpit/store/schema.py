@@ -223,6 +223,8 @@ class Header:
         model: Class, and parameters as ``{"name", "shape", "numel", "module", "type"}``.
         optimizer: Class and hyperparameters of each parameter group.
         environment: Versions, device, commit, command line, seed.
+        job: Of the process that wrote it: its ``rank``, the job's ``size`` in processes, and an ``id`` that all of them
+            know.
     """
 
     name: str
@@ -235,6 +237,7 @@ class Header:
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Sequence[Mapping[str, Any]] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, for the log."""
@@ -268,6 +271,12 @@ def plain(value: Any) -> Any:
     if callable(getattr(value, "tolist", None)) and not isinstance(value, type):  # NumPy's and torch's numbers
         return plain(value.tolist())
     return text(str(value))
+
+
+def size_of(job: object) -> int:
+    """Of how many processes a header's ``job`` says that it is; 0 where it does not say."""
+    size = job.get("size") if isinstance(job, Mapping) else None
+    return size if isinstance(size, int) and size > 0 else 0
 
 
 def text(value: str) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from cockpit.store import remarks
 from cockpit.store.address import Address
-from cockpit.store.catalog import RunSummary, summary_of
+from cockpit.store.catalog import PROCESS, RunSummary, summary_of
 from cockpit.store.database import Pulse, Snapshot, replace, state_of
 from cockpit.store.postgres import ANNOTATIONS, Connections, Rows, clock, is_absent, said
 from cockpit.store.reader import Reader
@@ -45,8 +45,11 @@ class Shelf:
         query = query.select_from(run.outerjoin(document, _ANNOTATED)).where(run.c.rank == 0)
         found: list[RunSummary] = []
         with self._reached() as connection:
+            others = self._others(connection)
             rows = connection.execute(query.order_by(run.c.created.desc(), run.c.name)).all()
-            found += [self._summary(connection, row, (state_of(row, self._pulse(row)), *row[:-2])) for row in rows]
+            for row in rows:
+                summary = self._summary(connection, row, (state_of(row, self._pulse(row)), *row[:-2]))
+                found.append(summary.joined(others.get(row.name, {})))
         return found
 
     def summary(self, name: str) -> RunSummary:
@@ -62,13 +65,16 @@ class Shelf:
         return found[name]
 
     def open(self, name: str) -> Reader:
-        """A run by its name in :meth:`runs`.
+        """A run by its name in :meth:`runs`; one of its processes by that and ``/rank1``.
 
         Raises:
             KeyError: If there is no such run.
             UnreadableLog: If it cannot be read, in words.
             ConnectionError: As :meth:`runs`.
         """
+        of_process = PROCESS.fullmatch(name)
+        if of_process and name not in self._names():
+            return Reader(self._log(of_process[1]), name).rank(int(of_process[2]))
         return Reader(self._log(name), name)
 
     def annotate(self, name: str, *, tags: Iterable[str] | None = None, notes: str | None = None) -> None:
@@ -106,6 +112,14 @@ class Shelf:
                 number = table.c.id if table is run else table.c.run
                 connection.execute(sa.delete(table).where(number.in_([row.id for row in rows])))
 
+    def _others(self, connection: sa.Connection) -> dict[str, dict[int, str]]:
+        """States of other processes than the first, by run and rank."""
+        query = sa.select(run, clock().label("now")).where(run.c.rank > 0)
+        found: dict[str, dict[int, str]] = {}
+        for row in connection.execute(query):
+            found.setdefault(row.name, {})[row.rank] = state_of(row, self._pulse(row))
+        return found
+
     def _summary(self, connection: sa.Connection, row: Any, stamp: tuple[Any, ...]) -> RunSummary:
         """What is known, unless something has changed."""
         known = self._known.get(row.id)
@@ -124,10 +138,14 @@ class Shelf:
     def _pulse(self, row: Any) -> Pulse:
         return self._pulses.setdefault(row.id, Pulse())
 
-    def _log(self, name: str) -> Rows:
+    def _names(self) -> list[str]:
         names: list[str] = []
         with self._reached() as connection:
-            names = list(connection.execute(sa.select(run.c.name).where(run.c.rank == 0)).scalars())
+            names += connection.execute(sa.select(run.c.name).where(run.c.rank == 0)).scalars()
+        return names
+
+    def _log(self, name: str) -> Rows:
+        names = self._names()
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 import threading
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import sqlalchemy as sa
 
-from cockpit.store import place, remarks
+from cockpit.store import remarks
 from cockpit.store.database import NOT_ONE_ROW, OWN, Database, Row, Snapshot
+from cockpit.store.log import Log
 from cockpit.store.remarks import Annotations
 from cockpit.store.schema import metadata, run
+from cockpit.store.transactions import Transactions
+
+_NAME = re.compile(r"rank(0|[1-9]\d*)\.(?:db|1-1\.seg)")
+OF_LOG = re.compile(r"\.?rank(?:0|[1-9]\d*)\.(?:db(?:-journal|-shm|-wal|\.[0-9a-f]{32})?|\d+-\d+\.seg)")
+"""Files that belong to a process's log."""
 
 _BUSY = 5.0  # seconds to wait for another connection's lock
 
@@ -28,15 +35,19 @@ class File(Database):
         path: The file.
     """
 
-    refusals = (sqlite3.DatabaseError,)
+    refusals: ClassVar[tuple[type[Exception], ...]] = (sqlite3.DatabaseError,)
     name = ""  # the file may have been renamed
 
     def __init__(self, path: Path) -> None:
         self.place = self._path = path
         self.title = path.parent
-        self._shared_memory = True
         self._identity: tuple[int, int] | None = None
         self._engine = _engine(path, "ro", "BEGIN")
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     def reading_engine(self) -> sa.Engine:
         """Connections live as long as their transaction: a writer that closes needs the file for itself."""
@@ -53,6 +64,10 @@ class File(Database):
         """The file's only run."""
         row = connection.execute(sa.select(run.c.id, run.c.schema_version)).one()
         return row.id, row.schema_version
+
+    def ranks(self) -> list[int]:
+        """The files beside it."""
+        return sorted(ranks_in(self._path.parent))
 
     def annotations(self, snapshot: Snapshot) -> Annotations:
         """In a file beside the log, which stays as it is."""
@@ -85,20 +100,9 @@ class File(Database):
         """Every transaction is a writing one from its start."""
         return _engine(self._path, "rwc", "BEGIN IMMEDIATE").execution_options(**{OWN: self})
 
-    def prepare(self) -> str:
-        """Makes the directory. Where machines share it, their processes cannot share memory, and the user is warned."""
-        directory = self._path.parent
-        _make(directory)
-        filesystem = place.network_filesystem(directory.resolve(), place.mounts_text())
-        self._shared_memory = filesystem is None
-        if filesystem is None:
-            return ""
-        words = (
-            f"{directory} is on a network file system ({filesystem}): the log is written with a rollback journal "
-            "instead of write-ahead logging. Writing and live reading are slower; choose a local place if you can."
-        )
-        warnings.warn(words, RuntimeWarning, stacklevel=4)
-        return words
+    def prepare(self) -> None:
+        """Makes the directory."""
+        make(self._path.parent)
 
     def begin_run(self, connection: sa.Connection) -> bool:
         """The transaction is a writing one: there is no other."""
@@ -124,15 +128,16 @@ class File(Database):
         status = self._path.stat()
         return status.st_dev, status.st_ino
 
+    def log(self, number: int, token: str) -> Log:
+        """By transactions."""
+        return Transactions(self, number, token)
+
     def tune(self, connection: sa.Connection) -> None:
-        """Write-ahead logging where processes can share memory through the file system, else a rollback journal."""
+        """Write-ahead logging: readers do not wait, nor are they waited for."""
         raw = connection.connection.cursor()
-        if self._shared_memory:
-            _patiently(raw, "PRAGMA journal_mode=WAL")
-            raw.execute("PRAGMA synchronous=NORMAL")
-            raw.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
-        else:
-            _patiently(raw, "PRAGMA journal_mode=TRUNCATE")
+        _patiently(raw, "PRAGMA journal_mode=WAL")
+        raw.execute("PRAGMA synchronous=NORMAL")
+        raw.execute(f"PRAGMA journal_size_limit={64 * 1024 * 1024}")
 
     def insert(self, connection: sa.Connection, table: sa.Table, number: int, rows: Sequence[Row]) -> None:
         """Handed to the driver as they are."""
@@ -156,9 +161,32 @@ class File(Database):
             _patiently(raw, "PRAGMA wal_checkpoint(TRUNCATE)")
             _patiently(raw, "PRAGMA journal_mode=DELETE")
 
+    def copy_into(self, other: sqlite3.Connection) -> None:
+        """Copies all of it, what stands in a write-ahead log included."""
+        with closing(_connected(self._path, "ro")) as own:
+            own.backup(other)
+
     def may_pass(self, error: Exception) -> bool:
         """A full disk, a file locked or gone."""
         return isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError, OSError))
+
+
+def file_of(rank: int) -> str:
+    """Name of a process's log in the run's directory."""
+    return f"rank{rank}.db"
+
+
+def ranks_in(directory: Path) -> set[int]:
+    """Whose logs are in a run's directory; nobody's where there is no such directory."""
+    try:
+        return ranks_among(os.listdir(directory))
+    except (OSError, ValueError):  # also for names that are too long, or no text
+        return set()
+
+
+def ranks_among(names: Iterable[str]) -> set[int]:
+    """Whose logs are among the files of a run's directory."""
+    return {int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
 
 
 class Glance(File):
@@ -211,7 +239,12 @@ def _patiently(cursor: Any, statement: str) -> None:
             time.sleep(0.02)
 
 
-def _make(directory: Path) -> None:
+def make(directory: Path) -> None:
+    """Makes a run's directory, where there is none.
+
+    Raises:
+        OSError: In words.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

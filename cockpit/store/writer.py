@@ -12,9 +12,10 @@ from cockpit.reading import Histogram, Histogram2d, Reading, Value
 from cockpit.store.address import Place
 from cockpit.store.claim import claim
 from cockpit.store.databases import log_of
-from cockpit.store.drain import Drain, report
+from cockpit.store.drain import Drain
 from cockpit.store.encoder import Encoder
 from cockpit.store.inbox import Inbox
+from cockpit.store.log import report
 from cockpit.store.schema import Header, dumps
 
 _CLOSE_PATIENCE = 60.0  # seconds for a long backlog on a slow disk

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,15 +21,8 @@ STATES = ("finished", "interrupted", "crashed")
 
 
 def turned_off() -> bool:
-    """Whether the environment asks for silence: ``COCKPIT_DISABLE=1``, or a rank other than 0 of a distributed job."""
-    return os.environ.get("COCKPIT_DISABLE", "").strip().lower() not in ("", "0", "false", "no") or _rank() != 0
-
-
-def _rank() -> int:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    rank = os.environ.get("RANK", "")
-    return int(rank) if rank.isdecimal() else 0
+    """Whether the environment asks for silence: ``COCKPIT_DISABLE=1``."""
+    return os.environ.get("COCKPIT_DISABLE", "").strip().lower() not in ("", "0", "false", "no")
 
 
 def checked_model(model: object) -> nn.Module:

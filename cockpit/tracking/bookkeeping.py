@@ -44,7 +44,7 @@ class Bookkeeping:
         self._log, self._budget = log, budget
         number = len(instruments)
         self._what = f"{f'{wanted}: ' if wanted else ''}{number} instrument{'s' if number > 1 else ''}"
-        self._headline = f"{self._what}, {describe(schedule)}"
+        self._headline = f"{self._what}, {describe(schedule)}" if log.job.leads else ""
         self._coverage: Coverage | None = None
         self.plan: Plan | None = None
         self._measured = False
@@ -109,7 +109,7 @@ class Bookkeeping:
             )
             self._log.writer.put(step, seconds, dict(zip(PLAN_KEYS, of_plan, strict=True)))
         self.plan = plan
-        if self._budget.settled and not self._measured:
+        if self._budget.settled and not self._measured and self._log.job.leads:
             self._measured = True
             often = describe_intervals(plan.intervals().values())
             print(

@@ -30,10 +30,11 @@ class Notices:
     Args:
         writer: Takes the events.
         seconds: Gives the seconds since the run began.
+        aloud: Whether there are warnings: of a job's processes the first one's are enough.
     """
 
-    def __init__(self, writer: Writer, seconds: Callable[[], float]) -> None:
-        self._writer, self._seconds = writer, seconds
+    def __init__(self, writer: Writer, seconds: Callable[[], float], aloud: bool = True) -> None:
+        self._writer, self._seconds, self._aloud = writer, seconds, aloud
         self._said: set[tuple[str, str]] = set()
         self._untold: list[str] = []
 
@@ -76,6 +77,8 @@ class Notices:
 
     def tell(self) -> None:
         """Gives the warnings that have come together, at the line of the user's own code that is running."""
+        if not self._aloud:
+            self._untold.clear()
         while self._untold:
             warnings.warn(self._untold.pop(0), CockpitWarning, stacklevel=_depth_of_the_users_code())
 

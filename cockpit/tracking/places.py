@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cockpit.store import Header, Reader, RunExists, RunIsLive, Writer
 from cockpit.store.address import Place, place_of
+from cockpit.tracking.job import ALONE, Job, Notice, board
 
 DEFAULT_LOGDIR = Path("runs")
 PROGRESS = "progress"
@@ -27,28 +28,58 @@ class OpenedLog:
         place: The run's directory or address.
         next_step: Number of the step that comes next.
         seconds: How long the run has lasted so far.
+        job: Which process of its job this is.
     """
 
     writer: Writer
     place: Place
     next_step: int
     seconds: float
+    job: Job = ALONE
 
 
-def default_run() -> Path:
-    """``runs/<script>-<time>``."""
+def default_name() -> str:
+    """What unnamed runs are called, without the time: the script."""
     script = Path(sys.argv[0] if sys.argv else "")
     name = script.parent.name if script.stem == "__main__" else script.stem
-    return DEFAULT_LOGDIR / f"{_LAUNCHERS.get(name, name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _LAUNCHERS.get(name, name)
 
 
-def open_log(run: str | Place | None, header: Header, resume: bool | int) -> OpenedLog:
+def wanted_place(run: str | Place | None) -> Place:
+    """Where a run is to be; ``runs/<script>-<time>`` where that is not said.
+
+    Raises:
+        ValueError: If ``run`` names neither a directory nor a run in a database.
+        ImportError: Without the database's driver.
+    """
+    if run is None:
+        return DEFAULT_LOGDIR / f"{default_name()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    wanted = place_of(run)
+    if isinstance(wanted, Path):
+        wanted = wanted.expanduser()
+    if not wanted.name:
+        raise ValueError(f"run must name a directory for the log, such as 'runs/mnist-sgd', got {str(run)!r}")
+    return wanted
+
+
+def fixed(place: Place) -> Place:
+    """The same place where the training script changes its directory later."""
+    return place.absolute() if isinstance(place, Path) else place
+
+
+def described(header: Header, place: Place, job: Job) -> Header:
+    """The header of a process's log of the run at a place."""
+    return dataclasses.replace(header, name=place.name, job=job.to_json())
+
+
+def open_log(run: str | Place | None, header: Header, resume: bool | int, job: Job = ALONE) -> OpenedLog:
     """Opens the log of a new run, or of one to be continued.
 
     Args:
         run: Directory or address of the run; a default directory if not given.
         header: Description of the run, without its name.
         resume: Whether to continue the run that is there, or at which step to; if there is none, it begins.
+        job: Whose first process this is; the others are told of the run.
 
     Returns:
         The log: with a suffix to its name where that belongs to a finished run, and that is printed.
@@ -63,18 +94,11 @@ def open_log(run: str | Place | None, header: Header, resume: bool | int) -> Ope
     """
     if run is None and resume is not False:
         raise ValueError("resume=True needs the run to continue: run='runs/<name>'")
-    wanted = default_run() if run is None else place_of(run)
-    if isinstance(wanted, Path):
-        wanted = wanted.expanduser()
-    if not wanted.name:
-        raise ValueError(f"run must name a directory for the log, such as 'runs/mnist-sgd', got {str(run)!r}")
-    place: Place = wanted
+    place = wanted = wanted_place(run)
     attempt = 1
     while True:
         try:
-            # Where the training script changes its directory later, the log stays where it is.
-            fixed = place.absolute() if isinstance(place, Path) else place
-            writer = Writer(fixed, dataclasses.replace(header, name=place.name), resume=resume)
+            writer = Writer(fixed(place), described(header, place, job), resume=resume)
         except RunExists:
             pass
         except RunIsLive:
@@ -86,10 +110,14 @@ def open_log(run: str | Place | None, header: Header, resume: bool | int) -> Ope
         place = wanted.with_name(f"{wanted.name}-{attempt}")
     if place != wanted and run is not None:
         print(f"cockpit: {wanted} holds a finished run; this one is {place}", file=sys.stderr)
-    return OpenedLog(writer, place, 0, 0.0) if resume is False else _continued(writer, place, resume)
+    log = OpenedLog(writer, place, 0, 0.0, job) if resume is False else _continued(writer, place, resume, job)
+    if meeting := board(job):
+        directory = str(place.absolute()) if isinstance(place, Path) else ""
+        meeting.put_up(Notice(directory, place.name, log.next_step, log.seconds))
+    return log
 
 
-def _continued(writer: Writer, place: Place, resume: bool | int) -> OpenedLog:
+def _continued(writer: Writer, place: Place, resume: bool | int, job: Job) -> OpenedLog:
     """Where an earlier writer of the run stopped: its last words or, if it was cut short, its last point."""
     reader = Reader(writer.path)
     progress = reader.document(PROGRESS) or {}
@@ -100,4 +128,5 @@ def _continued(writer: Writer, place: Place, resume: bool | int) -> OpenedLog:
         place,
         next_step=max(after_last_point, int(progress.get("steps", 0))) if resume is True else resume,
         seconds=max(writer.elapsed, float(progress.get("seconds", 0.0))),
+        job=job,
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from cockpit.parameters import Displacement, ParameterTable, working
 from cockpit.store import Reader
 from cockpit.store.arrays import Array, Form, decode_arrays, encode_arrays
-from cockpit.tracking.places import OpenedLog
+from cockpit.tracking.places import OpenedLog, fixed
 
 START = "start"
 """Name of the document, and of the pieces."""
@@ -36,10 +36,11 @@ def keep_or_recall(log: OpenedLog, table: ParameterTable, displacement: Displace
         table: The watched parameters.
         displacement: Measures from where they are now.
     """
-    if log.writer.attempt == 1 or log.next_step == 0:
-        _keep(log, table, displacement.start)
+    if log.next_step == 0 or (log.job.leads and log.writer.attempt == 1):
+        if log.job.leads:  # all processes begin with the same
+            _keep(log, table, displacement.start)
         return
-    reader = Reader(log.writer.path)
+    reader = Reader(fixed(log.place), rank=0)
     missing = _recall(reader, table, displacement.start)
     reader.close()
     if missing is not None:

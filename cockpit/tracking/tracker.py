@@ -97,7 +97,7 @@ class Tracker:
         self._began = time.monotonic() - log.seconds
         if watched.displacement is not None:
             keep_or_recall(log, watched.table, watched.displacement)
-        self._notices = Notices(self._writer, self.seconds)
+        self._notices = Notices(self._writer, self.seconds, aloud=log.job.leads)
         self._windows = Windows(instruments, schedule, share, self._notices)
         self._budget, self._clock = self._windows.budget, Clock(watched.table[0].tensor.device)
         self._layouts, self.workspace = Layouts(), Workspace()

@@ -143,12 +143,7 @@ def off_by_environment(monkeypatch):
     return {}
 
 
-def off_on_another_rank(monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    return {}
-
-
-@pytest.mark.parametrize("turn_off", [off_by_argument, off_by_environment, off_on_another_rank])
+@pytest.mark.parametrize("turn_off", [off_by_argument, off_by_environment])
 def test_turned_off_a_cockpit_does_nothing_at_all(turn_off, loop, tmp_path, monkeypatch, capsys):
     with Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", track=1, **turn_off(monkeypatch)) as cockpit:
         for _ in range(3):
@@ -170,5 +165,4 @@ def test_turned_off_a_cockpit_does_nothing_at_all(turn_off, loop, tmp_path, monk
 @pytest.mark.parametrize("value", ["", "0", "false", "No"])
 def test_the_environment_turns_it_off_only_if_it_says_so(value, begin, monkeypatch):
     monkeypatch.setenv("COCKPIT_DISABLE", value)
-    monkeypatch.setenv("RANK", "0")
     assert begin().enabled

@@ -3,14 +3,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import backends
 import pytest
 
-from cockpit.store import Header, Writer
+from cockpit.store import Header, Writer, place
 
 Start = Callable[..., Writer]
 Child = Callable[..., "subprocess.Popen[str]"]
@@ -26,9 +26,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> backends.Backend:
     """Where the test's runs go: below ``tmp_path``, unless the test is one for every database."""
-    if getattr(request, "param", "file") == "file":
+    name = getattr(request, "param", "file")
+    if name == "postgresql":
+        return backends.Postgres(request.getfixturevalue("postgres"))
+    if name == "file":
         return backends.Files(tmp_path)
-    return backends.Postgres(request.getfixturevalue("postgres"))
+    request.getfixturevalue("monkeypatch").setattr(place, "mounts_text", lambda: backends.ON_A_NETWORK)
+    return backends.Segments(tmp_path)
 
 
 @pytest.fixture(scope="session", params=backends.NAMES)
@@ -36,8 +40,17 @@ def somewhere(request: pytest.FixtureRequest) -> backends.Somewhere:
     """``with somewhere() as place:`` is a place for one run that is not there yet, as often as a test needs one."""
     if request.param == "file":
         return tempfile.TemporaryDirectory
+    if request.param == "segments":
+        return _on_a_network
     server = request.getfixturevalue("postgres")
     return lambda: nullcontext(f"{server.empty()}/run")
+
+
+@contextmanager
+def _on_a_network() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
+        patch.setattr(place, "mounts_text", lambda: backends.ON_A_NETWORK)
+        yield directory
 
 
 @pytest.fixture

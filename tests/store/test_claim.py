@@ -1,8 +1,6 @@
 """Who may write a run, and where."""
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from backends import Backend
 
 from cockpit.reading import Histogram, Reading
-from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, place
+from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer
 
 EVERY_DATABASE = True
 
@@ -92,26 +90,6 @@ def test_a_newer_log_is_not_continued(start: Start, backend: Backend) -> None:
     backend.tamper(writer, "UPDATE run SET schema_version = 99")
     with pytest.raises(UnreadableLog, match="written by a newer Cockpit"):
         start(resume=True)
-
-
-@pytest.mark.files
-def test_a_network_file_system_is_named_and_write_ahead_logging_left(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mounts = f"/dev/sda1 / ext4 rw 0 0\nserver:/home {tmp_path.resolve()} nfs4 rw,vers=4.2 0 0\n"
-    monkeypatch.setattr(place, "mounts_text", lambda: mounts)
-    with pytest.warns(RuntimeWarning, match=r"network file system \(nfs4\)") as warned:
-        writer = start()
-    assert len(warned) == 1
-    writer.put(1, 0.0, {"loss": Reading(1.0)})
-    assert writer.flush()
-    with closing(sqlite3.connect(writer.path)) as other:
-        assert other.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
-    reader = Reader(writer.path)
-    assert list(reader.column("loss").values) == [1.0]
-    assert [event.kind for event in reader.events() if "nfs4" in event.text] == ["warning"]
-    writer.close()
-    assert [file.name for file in writer.path.parent.iterdir()] == ["rank0.db"]
 
 
 def test_a_run_taken_by_another_writer_is_left_alone(
