@@ -1,4 +1,4 @@
-"""Pictures of figures, as PNG and SVG, from every view: what is in the files."""
+"""What the page gives to take along: pictures of figures as PNG and SVG from every view, and the run itself."""
 
 from xml.etree import ElementTree
 
@@ -81,3 +81,17 @@ def test_the_buttons_are_reached_by_the_keyboard(page, server, finished):
     with page.page.expect_download() as download:
         page.page.keyboard.press("Enter")
     assert download.value.suggested_filename == "digits-grad_norm-step-391.svg"
+
+
+def test_the_run_is_downloaded_from_the_strip_on_top(page, server, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    page.page.locator("#downloads summary").click()
+    for words, name, start in (
+        ("All numbers, CSV", "digits.csv", b"step,"),
+        ("Report, one page of HTML", "digits.html", b"<!DOCTYPE html>"),
+    ):
+        with page.page.expect_download(timeout=120_000) as download:
+            page.page.get_by_role("link", name=words).click()
+        assert download.value.suggested_filename == name
+        assert download.value.path().read_bytes().startswith(start)
