@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from contextlib import closing
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from asking import question, refreshing
@@ -132,6 +132,8 @@ def test_no_name_in_a_request_leads_out_of_the_runs(client, tmp_path, name):
     answer = client.post(UPDATE, json=question(refresh, {"run": name}, None))
     assert answer.status_code == 200
     assert answer.json["response"]["view"]["children"]["props"]["className"] == "message"
+    asked = urlencode({"run": name.encode("utf-8", "surrogatepass")})
+    assert client.get(f"/download/csv?{asked}").status_code == 404
     assert [run.name for run in Store(tmp_path).runs()] == ["digits"]
     assert (tmp_path / "kept").exists()
 
