@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from cockpit.store import Column, Header, Reader, UnreadableLog
 
 MOST_READ = 2000  # points of a layer-wise quantity or histogram, evenly over the steps that both runs have
 QUANTILES = (0.05, 0.5, 0.95)  # by which a histogram is compared
+FALSE = 0.01  # of the divergences that are listed
+SETTINGS = ("learning_rate", "batch_size")  # keys of what is set and not measured
 OF_THE_MACHINE = ("time",)  # keys that tell of the computer and not of the training
 OF_THE_COCKPIT = "cockpit"  # and what it has logged of itself
 SECTIONS = ("config", "optimizer", "instruments", "model", "environment")
@@ -42,7 +44,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Finding:
-    """A quantity in which two runs come to be apart.
+    """A quantity in which two runs were compared.
 
     Args:
         key: Log key.
@@ -53,6 +55,16 @@ class Finding:
     key: str
     layer: str
     verdict: Verdict
+
+    @property
+    def parted(self) -> bool:
+        """Whether they do."""
+        return self.verdict.step is not None
+
+    @property
+    def name(self) -> str:
+        """What it is that differs, in words."""
+        return f"{self.key} (fluctuation)" if self.verdict.spread else self.key
 
     @property
     def step(self) -> int:
@@ -99,27 +111,39 @@ def rank(a: Reader, b: Reader) -> Ranking:
     """Quantities and layers by the step from which on two runs stay apart, see :mod:`cockpit.divergence`.
 
     Scalars and layer-wise scalars are compared as they are, histograms by :data:`QUANTILES` of what they count, the
-    earliest of which counts. What tells of the machine is left out.
+    earliest of which counts. What tells of the machine is left out. Among so many some would be apart by chance:
+    expected are :data:`FALSE` of those that are listed at most (Benjamini and Hochberg, *Controlling the false
+    discovery rate*, Journal of the Royal Statistical Society B 57, 1995).
     """
-    apart, untold, together, until = [], [], 0, None
+    found, untold, until = [], [], 0
     for key, layer, candidates in _shared(a, b):
-        verdicts = [verdict for pair in candidates if (verdict := first_divergence(*pair)) is not None]
-        if not verdicts:
+        exact = key in SETTINGS
+        told = [verdict for pair in candidates if (verdict := first_divergence(*pair, exact=exact)) is not None]
+        if not told:
             untold.append(f"{key} · {layer}" if layer else key)
             continue
-        until = max(until or 0, *(verdict.until for verdict in verdicts))
-        parted = [Finding(key, layer, verdict) for verdict in verdicts if verdict.step is not None]
-        if parted:
-            apart.append(min(parted, key=_order))
-        else:
-            together += 1
+        until = max(until, *(verdict.until for verdict in told))
+        verdicts = [replace(verdict, chance=min(1.0, len(told) * verdict.chance)) for verdict in told]
+        found.append(min((Finding(key, layer, verdict) for verdict in verdicts), key=_order))
+    limit = _limit([finding.verdict.chance if finding.parted else 1.0 for finding in found])
+    apart = [finding for finding in found if finding.parted and finding.verdict.chance <= limit]
     keys = [{entry.key for entry in reader.series() if of_training(entry.key)} for reader in (a, b)]
     only = tuple(sorted(keys[0] - keys[1])), tuple(sorted(keys[1] - keys[0]))
-    return Ranking(tuple(sorted(apart, key=_order)), together, tuple(untold), only, until)
+    together = len(found) - len(apart)
+    return Ranking(tuple(sorted(apart, key=_order)), together, tuple(untold), only, until if found else None)
 
 
-def _order(finding: Finding) -> tuple[int, float, bool, str, str]:
-    return finding.step, -finding.verdict.noises, finding.layer != "", finding.key, finding.layer
+def _limit(chances: Sequence[float]) -> float:
+    """The chance up to which differences are listed, so that :data:`FALSE` of them at most are expected to be none."""
+    ordered = np.sort(chances)
+    steps = FALSE * np.arange(1, len(ordered) + 1) / max(1, len(ordered))
+    below = np.flatnonzero(ordered <= steps)
+    return float(ordered[below[-1]]) if len(below) else -1.0
+
+
+def _order(finding: Finding) -> tuple[bool, int, float, bool, str, str]:
+    verdict = finding.verdict
+    return not finding.parted, verdict.step or 0, -verdict.noises, finding.layer != "", finding.key, finding.layer
 
 
 def of_training(key: str) -> bool:

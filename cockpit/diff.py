@@ -60,8 +60,10 @@ def _entry(finding: Finding) -> dict[str, Any]:
         "key": finding.key,
         "layer": finding.layer or None,
         "step": finding.step,
+        "spread": verdict.spread,
         "from_start": verdict.from_start,
         "noises": verdict.noises if math.isfinite(verdict.noises) else "Infinity",
+        "chance": verdict.chance,
         "until": verdict.until,
     }
 
@@ -115,7 +117,7 @@ def _row(finding: Finding) -> list[str]:
     verdict = finding.verdict
     far = f"{verdict.noises:.3g}" if verdict.noises < MOST_NOISES else f"over {MOST_NOISES:.0f}"
     first = " (the first)" if verdict.from_start else ""
-    return [f"{finding.step}{first}", finding.key, finding.layer, far]
+    return [f"{finding.step}{first}", finding.name, finding.layer, far]
 
 
 def _wrapped(text: str, room: int | None) -> list[str]:

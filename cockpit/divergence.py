@@ -1,7 +1,8 @@
 """From which step on two runs stay apart beyond noise, for one quantity.
 
-Both runs' readings are paired by step; what is tested is the level of their difference, a running median, against two
-sorts of noise that the runs themselves show:
+Both runs' readings are paired by step. Whether their difference is more than chance is told by its likelihood, see
+:mod:`cockpit.chance`; so is whether one of them has come to fluctuate more than the other. From where on is told by the
+level of the difference, a running median, against two sorts of noise that the runs themselves show:
 
 - *scatter*: how far each run's own level strays from the straight line through its neighbours. Second differences of
   levels one window apart measure it, which no trend of the training disturbs (pseudo-residuals: Gasser, Sroka and
@@ -17,43 +18,40 @@ end backwards: it rises where the level is beyond :data:`BEYOND` times the noise
 once it has lost a window's worth of what it had gained: there the runs were together. Where it was highest they parted
 for good.
 
-Nothing depends on the unit of a quantity, on which run comes first, or on the length of a step.
-:file:`docs/dashboard.md` says how often pairs of runs that differ only in their seed are told apart.
+What has no noise, because it is set and not measured, is apart wherever it differs. Nothing depends on the unit of a
+quantity, on which run comes first, or on the length of a step. :file:`docs/dashboard.md` says how often pairs of runs
+that differ only in their seed are told apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cockpit.chance import change, even, jumps, probability, roughness
+from cockpit.pairing import Pairs, pair
+from cockpit.pairing import Points as Points
+
 Floats: TypeAlias = NDArray[np.float64]
 
+UNLIKELY = 0.01  # chance above which two runs are not apart
+OF_LEVELS = 0.8  # of that, which is shared between levels and fluctuations
 BEYOND = 3.0  # times the noise that levels must be apart
 FEWEST = 8  # shared readings below which nothing is told
 MOST = 1000  # stretches that the readings are summed up in
+MOST_TESTED = 400  # and to tell how likely their difference is
+TURNS = 0.05  # of its steps, of a curve that is a sum
+SMOOTH = 0.02  # of a curve's steps, for their bends: those of a schedule, which has no noise
 WINDOWS = 12  # of a run at least; more would leave a window too few readings
 LONGEST_WINDOW = 25  # readings
 PATIENCE = 5  # readings apart at least, and together at least
 KEPT = 0.7  # share of deviations that noise is taken from, the smallest: the others may be the divergence
 ENOUGH = 2.0  # times BEYOND: what is further apart counts no more than this
 RESOLUTION = 2.0**-23  # of float32, in which trainings compute: smaller differences are none
-
-
-@dataclass(frozen=True)
-class Points:
-    """Readings of one quantity in one run; those that are missing are left out.
-
-    Args:
-        steps: Increasing. Shape ``[n]``.
-        values: NaN and infinities are readings as well. Shape ``[n]``.
-    """
-
-    steps: NDArray[np.int64]
-    values: Floats
 
 
 @dataclass(frozen=True)
@@ -66,123 +64,141 @@ class Verdict:
         noises: How many times the noise they are apart from there on, at the median; ``inf`` where one of the runs is
             no longer finite or there is no noise; 0 where they do not stay apart.
         until: The last step that both have a reading of.
+        chance: How likely two runs that differ by chance alone come as far apart, about, and rather too high.
+        spread: Whether it is in how much they fluctuate that they part.
     """
 
     step: int | None
     from_start: bool
     noises: float
     until: int
+    chance: float
+    spread: bool = False
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Readings of both runs at the same steps; ``broken`` where one of them only is not finite. Shapes ``[n]``."""
+class _Parting:
+    """From which reading on two series are apart, where they come to be: at ``start`` by their levels, at ``index`` by
+    the first reading there that is.
+    """
 
-    steps: NDArray[np.int64]
-    a: Floats
-    b: Floats
-    broken: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.steps)
+    start: int
+    index: int
+    noises: float
 
 
-def first_divergence(a: Points, b: Points) -> Verdict | None:
+def first_divergence(a: Points, b: Points, *, exact: bool = False) -> Verdict | None:
     """From which step on two runs stay apart.
 
     Args:
         a: One run's readings.
         b: The other's.
+        exact: Whether they are set and not measured, so that any difference counts.
 
     Returns:
         The verdict; ``None`` where the runs share fewer than :data:`FEWEST` readings and none of them has ceased to be
         finite.
     """
-    pairs = _pair(a, b)
+    pairs = pair(a, b)
     lost = _lost(pairs)
     if len(pairs) < FEWEST and lost == len(pairs):
         return None
     until = int(pairs.steps[-1])
-    start, index, noises = _parting(*_comparable(pairs)) if len(pairs) >= FEWEST else (None, None, 0.0)
+    whole = np.flatnonzero(~pairs.broken)
+    parting, chance, spread = None, 1.0, False
+    if len(whole) >= FEWEST:
+        parting, chance, spread = _parting(pairs.a[whole], pairs.b[whole], exact, pairs.as_read)
+    index = None if parting is None else int(whole[parting.index])
     if lost < len(pairs) and (index is None or lost <= index):
-        return Verdict(int(pairs.steps[lost]), lost == 0, np.inf, until)
-    if index is None:
-        return Verdict(None, False, 0.0, until)
-    return Verdict(int(pairs.steps[index]), start == 0, noises, until)
+        return Verdict(int(pairs.steps[lost]), lost == 0, np.inf, until, 0.0)
+    if parting is None or index is None:
+        return Verdict(None, False, 0.0, until, chance)
+    return Verdict(int(pairs.steps[index]), parting.start == 0, parting.noises, until, chance, spread)
 
 
-def _pair(a: Points, b: Points) -> _Pairs:
-    """Readings of both runs that are each other's nearest; between differing steps, both are interpolated half way."""
-    if len(a.steps) == 0 or len(b.steps) == 0:
-        return _Pairs(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, bool))
-    of_a = np.arange(len(a.steps))
-    of_b = _nearest(a.steps, b.steps)
-    mutual = _nearest(b.steps, a.steps)[of_b] == of_a
-    mutual &= np.abs(a.steps - b.steps[of_b]) <= max(_spacing(a.steps), _spacing(b.steps)) / 2
-    of_a, of_b = of_a[mutual], of_b[mutual]
-    steps = np.maximum(a.steps[of_a], b.steps[of_b])
-    middle = (a.steps[of_a] + b.steps[of_b]) / 2
-    values = [_at(points, which, middle) for points, which in ((a, of_a), (b, of_b))]
-    sorts = [_sort(found) for found in values]
-    kept = (sorts[0] == 0) | (sorts[0] != sorts[1])  # where both are NaN there is nothing to compare
-    broken = sorts[0] != sorts[1]
-    return _Pairs(steps[kept], values[0][kept], values[1][kept], broken[kept])
-
-
-def _nearest(of: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.intp]:
-    """For each step the position of the nearest one, the earlier of two that are as near."""
-    right = np.clip(np.searchsorted(among, of), 1, max(1, len(among) - 1))
-    right = np.minimum(right, len(among) - 1)
-    left = np.maximum(right - 1, 0)
-    return np.where(of - among[left] <= among[right] - of, left, right)
-
-
-def _spacing(steps: NDArray[np.int64]) -> float:
-    return float(np.median(np.diff(steps))) if len(steps) > 1 else 0.0
-
-
-def _at(points: Points, which: NDArray[np.intp], middle: Floats) -> Floats:
-    """The chosen readings, where they are finite at the steps half way to those of the other run."""
-    values = points.values[which]
-    finite = np.isfinite(points.values)
-    between = np.isfinite(values) & (middle != points.steps[which])
-    if between.any():
-        values[between] = np.interp(middle[between], points.steps[finite], points.values[finite])
-    return values
-
-
-def _sort(values: Floats) -> NDArray[np.int8]:
-    """0 for finite values, else one number for NaN and each infinity."""
-    return np.select([np.isnan(values), values == np.inf, values == -np.inf], [1, 2, 3], 0).astype(np.int8)
-
-
-def _lost(pairs: _Pairs) -> int:
+def _lost(pairs: Pairs) -> int:
     """From which pair on one of the runs is not finite to the end; their number where both are."""
     whole = np.flatnonzero(~pairs.broken)
     return int(whole[-1]) + 1 if len(whole) else 0
 
 
-def _comparable(pairs: _Pairs) -> tuple[_Pairs, float]:
-    """The pairs on the scale on which their noise is even, and the smallest difference that float32 tells there.
+def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[_Parting | None, float, bool]:
+    """Where finite readings part, if they do; how likely that is by chance; and whether by how much they fluctuate."""
+    u, v, resolution, log = _comparable(a, b)
+    differences = np.where(np.abs(u - v) <= resolution, 0.0, u - v)
+    if exact or not differences.any():
+        return _located(u, v, resolution), 0.0 if exact else 1.0, False
+    smooth = _is_smooth(u), _is_smooth(v)
+    if all(smooth):
+        chance = 0.0 if log or not _stands_still(differences) else jumps(differences)
+        return _located(u, v, resolution) if chance <= UNLIKELY else None, chance, False
+    grow = _grows(a) and _grows(b)  # sums, whose increments are what is alike
+    of_level = _chance(a - b if grow else differences) / OF_LEVELS
+    parting = _located(u, v, resolution) if of_level <= UNLIKELY else None
+    rough = roughness(u, v) if parting is None and as_read and not any(smooth) else None  # means of two scatter less
+    if rough is None:
+        return parting, min(1.0, of_level), False
+    ratios, length = rough
+    found = change(ratios)
+    of_spread = probability(found.ratio) / (1 - OF_LEVELS)
+    parting = _last_parting(ratios, found.at) if of_spread <= UNLIKELY else None
+    if parting is None:
+        return None, min(1.0, of_level), False
+    return replace(parting, start=parting.start * length, index=parting.index * length), of_spread, True
 
-    That is the logarithm, where no value is zero and all have one sign: the noise of such quantities grows with them.
+
+def _last_parting(ratios: Floats, at: int) -> _Parting | None:
+    """Where fluctuations part, if they still are apart at the end."""
+    level, end = (float(np.median(ratios[first:])) for first in (at, len(ratios) - PATIENCE))
+    if level == 0 or end / level < 0.5:
+        return None
+    return _Parting(at, at, abs(level) / max(_spread(ratios, 1), RESOLUTION))
+
+
+def _grows(values: Floats) -> bool:
+    """Whether a curve hardly ever turns, upwards or downwards."""
+    moves = np.sign(np.diff(values))
+    return bool(min(np.count_nonzero(moves < 0), np.count_nonzero(moves > 0)) <= TURNS * len(values))
+
+
+def _chance(differences: Floats) -> float:
+    if _stands_still(differences):
+        return jumps(differences)
+    return probability(change(even(_summed_up(differences, -(-len(differences) // MOST_TESTED)))).ratio)
+
+
+def _is_smooth(values: Floats) -> bool:
+    """Whether nothing in a curve is noise: its bends change by little, but for a few corners."""
+    return _usual(np.diff(values, 3)) <= SMOOTH * _usual(np.diff(values))
+
+
+def _usual(values: Floats) -> float:
+    """Root of the mean square of the smallest of the values."""
+    sizes = np.sort(np.abs(values))[: max(1, int(KEPT * len(values)))]
+    return float(np.sqrt(np.mean(sizes**2)))
+
+
+def _stands_still(values: Floats) -> bool:
+    """Whether most values are as the one before."""
+    return bool(np.count_nonzero(np.diff(values)) < len(values) / 2)
+
+
+def _comparable(a: Floats, b: Floats) -> tuple[Floats, Floats, float, bool]:
+    """Finite readings on the scale on which their noise is even, the smallest difference that float32 tells there, and
+    whether that is the logarithm.
+
+    So it is where no value is zero and all have one sign: the noise of such quantities grows with them.
     """
-    sizes = np.abs(np.concatenate([pairs.a, pairs.b]))
-    finite = np.isfinite(sizes)
-    signs = np.sign(np.concatenate([pairs.a, pairs.b])[finite])
-    if len(signs) and abs(signs.sum()) == len(signs):
-        return _Pairs(pairs.steps, np.log(np.abs(pairs.a)), np.log(np.abs(pairs.b)), pairs.broken), RESOLUTION
-    sizes = sizes[finite & (sizes > 0)]
-    return pairs, RESOLUTION * float(np.median(sizes)) if len(sizes) else 0.0
+    both = np.concatenate([a, b])
+    if abs(np.sign(both).sum()) == len(both):
+        return np.log(np.abs(a)), np.log(np.abs(b)), RESOLUTION, True
+    sizes = np.abs(both[both != 0])
+    return a, b, RESOLUTION * float(np.median(sizes)) if len(sizes) else 0.0, False
 
 
-def _parting(pairs: _Pairs, resolution: float) -> tuple[int | None, int | None, float]:
-    """Where the level of the difference departs for good, the first reading there that does, and how far it goes."""
-    whole = np.flatnonzero(~pairs.broken)
-    if len(whole) < FEWEST:
-        return None, None, 0.0
-    u, v = pairs.a[whole], pairs.b[whole]
-    stretch = -(-len(whole) // MOST)
+def _located(u: Floats, v: Floats, resolution: float) -> _Parting | None:
+    """Where the level of the difference departs for good."""
+    stretch = -(-len(u) // MOST)
     short = [_summed_up(values, stretch) for values in (u, v, u - v)]
     n = len(short[0])
     window = _window(n)
@@ -191,11 +207,11 @@ def _parting(pairs: _Pairs, resolution: float) -> tuple[int | None, int | None, 
     far = np.abs(levels[2]) / noise if noise else np.where(levels[2] == 0, 0.0, np.inf)
     start = _last_rise(np.minimum(far / BEYOND, ENOUGH) - 1, max(window, PATIENCE))
     if start is None:
-        return None, None, 0.0
+        return None
     begin, half = start * stretch, window // 2
     level = abs(float(levels[2][min(start + half, n - 1)]))
     gone = np.abs((u - v)[begin : begin + half * stretch + 1]) > level / 2  # a median sees half a window ahead
-    return start, int(whole[begin + int(np.argmax(gone))]), float(np.median(far[start:]))
+    return _Parting(start, begin + int(np.argmax(gone)), float(np.median(far[start:])))
 
 
 def _summed_up(values: Floats, stretch: int) -> Floats:

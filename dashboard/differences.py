@@ -63,10 +63,10 @@ def _partings(rows: Sequence[Component]) -> Component:
 
 def _row(compared: Compared, finding: Finding) -> Component:
     key = f"{finding.key}[{finding.layer}]" if finding.layer else finding.key
-    name: str | Component = finding.key
+    name: str | Component = finding.name
     if key in compared.available:  # histograms and what is logged otherwise have no curve
         query = {"view": "Compare", "runs": "|".join(compared.names), "key": key}
-        name = html.A(finding.key, href="?" + urlencode(query))
+        name = html.A(finding.name, href="?" + urlencode(query))
     noises = finding.verdict.noises
     far = number(noises) if math.isfinite(noises) and noises < MOST_NOISES else f"over {MOST_NOISES:,.0f}"
     first = html.Span(" the first", className="name") if finding.verdict.from_start else ""

@@ -46,6 +46,25 @@ def test_layers_and_quantities_are_ranked_by_the_step_from_which_they_are_apart(
     assert ranking.until == 299
 
 
+def test_of_many_quantities_none_is_apart_by_chance_and_one_that_is_shifted_is_found(tmp_path):
+    readers = []
+    for name in ("a", "b"):
+        writer = Writer(tmp_path / name, header(name), capacity=10_000)
+        random = np.random.default_rng(ord(name))
+        walks = random.normal(size=(200, 60)).cumsum(0)
+        for step in range(200):
+            layers = {f"walk {at}": walks[step, at] for at in range(60)}
+            layers |= {f"noise {at}": random.normal() for at in range(60)}
+            layers["noise 7"] += 6 * (name == "b" and step >= 100)
+            writer.put(step, 0.1 * step, {"norm": Reading(None, layers)})
+        writer.close()
+        readers.append(Reader(tmp_path / name))
+    ranking = rank(*readers)
+    assert [finding.layer for finding in ranking.apart] == ["noise 7"]
+    assert ranking.apart[0].step == pytest.approx(100, abs=8)
+    assert ranking.together == 119
+
+
 def test_a_run_beside_itself_stays_together(tmp_path):
     reader = written(tmp_path / "a", 0)
     ranking = rank(reader, reader)

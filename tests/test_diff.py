@@ -55,8 +55,10 @@ def test_diff_as_json_holds_the_same(pair, capsys):
         "key": "loss",
         "layer": None,
         "step": 170,
+        "spread": False,
         "from_start": False,
         "noises": "Infinity",
+        "chance": 0.0,
         "until": 199,
     }
     assert (content["together"], content["until"]) == (1, 199)
