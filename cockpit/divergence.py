@@ -113,6 +113,7 @@ def first_divergence(a: Points, b: Points, *, exact: bool = False) -> Verdict | 
         return Verdict(int(pairs.steps[lost]), lost == 0, np.inf, until, 0.0)
     if parting is None or index is None:
         return Verdict(None, False, 0.0, until, chance)
+    chance = 0.0 if lost < len(pairs) else chance  # that they are apart later on is sure
     return Verdict(int(pairs.steps[index]), parting.start == 0, parting.noises, until, chance, spread)
 
 

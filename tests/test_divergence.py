@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cockpit.divergence import FEWEST, LONGEST_WINDOW, Points, first_divergence
 
 SEEDS = st.integers(0, 2**32 - 1)
+PATIENT = settings(deadline=None)  # what is made once for each length takes its time
 
 
 def points(values, every=1, first=0):
@@ -35,29 +36,33 @@ series = st.lists(
 )
 
 
+@PATIENT
 @given(series)
 def test_identical_runs_never_part(values):
     verdict = first_divergence(points(values), points(values))
     assert verdict is None or verdict.step is None
 
 
+@PATIENT
 @given(SEEDS, st.integers(FEWEST, 600))
 def test_identical_trainings_never_part(seed, n):
     assert first_divergence(points(training(seed, n)), points(training(seed, n))).step is None
 
 
+@PATIENT
 @given(series, series)
 def test_it_does_not_matter_which_run_comes_first(a, b):
     assert first_divergence(points(a), points(b)) == first_divergence(points(b), points(a))
 
 
+@PATIENT
 @given(series, series, st.integers(2, 9), st.integers(2, 9), st.integers(-20, 20))
 def test_it_does_not_matter_which_run_comes_first_where_their_steps_differ(a, b, every_a, every_b, first):
     one, other = points(a, every_a), points(b, every_b, first)
     assert first_divergence(one, other) == first_divergence(other, one)
 
 
-@settings(deadline=None)  # what is made once for each length takes its time
+@PATIENT
 @given(SEEDS, st.sampled_from([2.0**40, 2.0**-40, 1024.0, -8.0, -1.0]), st.booleans())
 def test_the_unit_of_a_quantity_changes_nothing(seed, factor, signed):
     a, b = training(seed), training(seed + 1)
@@ -70,6 +75,7 @@ def test_the_unit_of_a_quantity_changes_nothing(seed, factor, signed):
     assert scaled.noises == pytest.approx(plain.noises, rel=1e-6)
 
 
+@PATIENT
 @given(SEEDS, st.integers(2, 50), st.integers(-1000, 1000))
 def test_the_length_of_a_step_changes_only_where_it_is(seed, every, first):
     a, b = training(seed), training(seed + 1)
@@ -79,7 +85,7 @@ def test_the_length_of_a_step_changes_only_where_it_is(seed, every, first):
     assert spread.step == first + every * plain.step
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(SEEDS, st.integers(60, 300), st.sampled_from([0.0, 0.6]))
 def test_a_shift_beyond_the_scatter_of_single_readings_is_found_within_a_window(seed, start, correlation):
     a, b = (noise(2 * seed + run, 400, correlation) for run in (0, 1))
@@ -154,6 +160,15 @@ def test_a_run_that_is_no_longer_finite_parts_there(value, last):
     b[-last:] = value
     verdict = first_divergence(points(a), points(b))
     assert (verdict.step, verdict.noises) == (400 - last, inf)
+
+
+def test_a_run_that_parts_before_it_is_no_longer_finite_is_sure_to_be_apart():
+    a, b = noise(0, 100), noise(1, 100)
+    b[50:] += 6
+    b[80:] = nan
+    verdict = first_divergence(points(a), points(b))
+    assert verdict.step == pytest.approx(50, abs=4)
+    assert verdict.chance == 0
 
 
 def test_a_reading_that_is_not_finite_for_once_is_no_parting():
