@@ -66,7 +66,7 @@ def skeleton() -> Component:
 def _brand() -> Component:
     run = dmc.Select(
         id="run",
-        placeholder="no run",
+        placeholder="Choose a run",
         searchable=True,
         allowDeselect=False,
         nothingFoundMessage="No such run",

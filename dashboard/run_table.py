@@ -78,6 +78,7 @@ class Columns:
         """The grid's columns: those that every run has, with the chosen ones among them."""
         extra = [
             {"field": field(column), "headerName": _title(column), "headerTooltip": column.replace(":", ": ", 1),
+             "width": min(220, max(110, 58 + 8 * len(_title(column)))),
              **(_TEXT if column in self._words else _NUMBER)}
             for column in chosen
         ]  # fmt: skip

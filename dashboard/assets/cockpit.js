@@ -193,7 +193,8 @@
 
   /* How much of the window the strip and the replay bar take, which depends on how many lines their words need. */
   function measureAbove() {
-    const above = document.getElementById("view").getBoundingClientRect().top + window.scrollY;
+    const [strip, bar] = ["header", "#replay"].map((part) => document.querySelector(part));
+    const above = strip.offsetHeight + bar.offsetHeight;
     document.documentElement.style.setProperty("--above", above + "px");
   }
 
