@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dash import dcc, html
 from dash.development.base_component import Component
 
@@ -36,10 +38,19 @@ def one_layer(page: Page, data: LayerData, settings: Settings) -> list[Component
         name: figure_card(page, name, name, words if is_curve[name] else how, drawing)
         for name, drawing in drawings.items()
     }
-    sides = ([cards[name] for name in cards if is_curve[name] is curve] for curve in (False, True))
-    columns = [html.Div(side, className="column") for side in sides if side]
+    columns = [html.Div([cards[name] for name in side], className="column") for side in _sides(drawings, is_curve)]
     content = html.Div(columns, className=f"screen one-layer-{len(columns)}")
     return [html.Div(bar, className="bar"), content, dcc.Store(id={"drawn": LAYERS})]
+
+
+def _sides(drawings: Mapping[str, Drawing], is_curve: Mapping[str, bool]) -> list[list[str]]:
+    """Two columns much the same in height, histograms in the first; one, where there is not enough for two."""
+    left = [name for name in drawings if not is_curve[name]]
+    right: list[str] = []
+    for name in filter(is_curve.__getitem__, drawings):
+        heights = [sum(drawings[other].height for other in side) for side in (left, right)]
+        (right if left and heights[1] <= heights[0] else left).append(name)
+    return [side for side in (left, right) if side]
 
 
 def drawings_of(page: Page, data: LayerData, settings: Settings) -> dict[str, Drawing]:

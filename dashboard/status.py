@@ -37,8 +37,10 @@ def strip(page: Page) -> list[Component]:
     return [state, *known, *processes(page), *_alerts(page.source.events), downloads(page)]
 
 
-def _fact(name: str, value: str) -> Component:
-    return html.Span([html.Span(name, className="name"), html.B(value)], className="fact", id=f"fact-{name}")
+def _fact(name: str, value: str, aside: str = "") -> Component:
+    """A fact; what is said ``aside`` is left out where there is little room."""
+    said = [html.B(aside, className="aside")] if aside else []
+    return html.Span([html.Span(name, className="name"), html.B(value), *said], className="fact", id=f"fact-{name}")
 
 
 def processes(page: Page) -> list[Component]:
@@ -87,7 +89,7 @@ def coverage(document: object) -> list[Component]:
     """Which share of the parameters individual gradients cover; on a click which are left out, and why."""
     if not isinstance(document, Mapping) or not _is_finite(document.get("share")):
         return []
-    covered = f"{math.floor(100 * document['share'])} % of parameters"  # 100 % is said only of all of them
+    covered = f"{math.floor(100 * document['share'])} %"  # 100 % is said only of all of them
     left_out = document.get("left_out")
     rows = [f"{name}: {reason}" for name, reason in left_out.items()] if isinstance(left_out, Mapping) else []
     rows = _routes(document.get("routes")) + rows
@@ -96,7 +98,7 @@ def coverage(document: object) -> list[Component]:
             "Samples reach each other, as in batch normalisation: an individual gradient is the sample's contribution "
             "through its own activations."
         )
-    fact = _fact("coverage", covered)
+    fact = _fact("coverage", covered, "of parameters")
     return [_unfolding(fact, rows, "coverage")] if rows else [fact]
 
 

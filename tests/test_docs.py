@@ -3,6 +3,7 @@ import re
 import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from cockpit import Cockpit, instrument
 from cockpit.cli import parser
 
 ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "images"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 
@@ -36,7 +38,8 @@ def test_every_instrument_is_documented():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+    text = page.read_text()
+    for target in (*re.findall(r"\]\(([^)]+)\)", text), *re.findall(r'\bsrc(?:set)?="([^"]+)"', text)):
         if target.startswith("http"):
             continue
         file, _, anchor = target.partition("#")
@@ -44,6 +47,22 @@ def test_links_lead_somewhere(page):
         assert place.exists(), target
         if anchor:
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings(place)}, target
+
+
+def test_every_view_has_a_picture_of_one_size_in_both_colour_schemes_and_all_are_shown():
+    shown = "".join(page.read_text() for page in PAGES)
+    views = ("now", "classic", "layers", "layer", "compare", "replay", "runs", "panel")
+    for picture in (f"{view}-{scheme}.png" for view in views for scheme in ("light", "dark")):
+        assert f"images/{picture}" in shown, picture
+        height, width, _ = plt.imread(PICTURES / picture).shape
+        assert (width, height) == (1440, 900), picture
+
+
+def test_no_picture_is_left_over_and_together_they_are_small():
+    pictures = sorted(PICTURES.glob("*.png"))
+    shown = "".join(page.read_text() for page in PAGES)
+    assert [picture.name for picture in pictures if f"images/{picture.name}" not in shown] == []
+    assert sum(picture.stat().st_size for picture in pictures) < 4e6
 
 
 @pytest.mark.parametrize(
