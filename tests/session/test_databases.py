@@ -3,7 +3,9 @@
 import json
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+import torch
 from loop import Loop
 from private_postgres import PASSWORD
 
@@ -109,3 +111,41 @@ def test_the_static_screen_is_drawn_from_a_database(train, database, tmp_path):
     train().close()
     CockpitPlotter().plot(f"{database}/vision/mnist-sgd", show_plot=False, savedir=tmp_path)
     assert (tmp_path / "cockpit.png").stat().st_size > 10_000
+
+
+def test_a_run_goes_on_at_an_earlier_step_with_the_distance_from_where_it_began(database):
+    loop, name = Loop(), f"{database}/resumed"
+    start, expected = [p.clone() for p in loop.parameters()], []
+    for resume, steps in ((False, 6), (4, 3)):
+        with Cockpit(
+            loop.model, loop.optimizer, run=name, track=1, instruments="loss+distance", resume=resume
+        ) as cockpit:
+            for _ in range(steps):
+                moved = torch.cat([(p - q).flatten() for p, q in zip(loop.parameters(), start, strict=True)])
+                expected.append(float(moved.norm()))
+                loop.steps(cockpit, 1)
+    run = load_run(name)
+    assert list(run["loss"].steps) == list(range(7))
+    np.testing.assert_allclose(run["distance"].values, expected[:4] + expected[6:], rtol=1e-5)
+    assert not run["distance"].missing.any()
+    assert run.reader.column("loss", attempt=1).steps.tolist() == list(range(6))
+    assert [attempt.first_step for attempt in run.reader.attempts()] == [0, 4]
+
+
+def test_processes_of_a_job_write_one_run_of_a_database(database, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loops, cockpits = (Loop(0), Loop(1)), []
+    for rank, loop in enumerate(loops):
+        monkeypatch.setenv("RANK", str(rank))
+        cockpits.append(Cockpit(loop.model, loop.optimizer, run=f"{database}/of/two", track=1, instruments="loss"))
+    for cockpit, loop in zip(cockpits, loops, strict=True):
+        loop.steps(cockpit, 3)
+        cockpit.close()
+    run = load_run(f"{database}/of/two")
+    assert (run.ranks, run.state) == ((0, 1), "finished")
+    assert run["loss"].values.tolist() != run.rank(1)["loss"].values.tolist()
+    (summary,) = list_runs(database)
+    assert (summary.name, summary.processes) == ("of/two", 2)
+    assert main(["export", f"{database}/of/two/rank1", "--to", "json"]) == 0
+    exported = json.loads(capsys.readouterr().out)["series"]["loss"]["values"]
+    assert exported == run.rank(1)["loss"].values.tolist()
