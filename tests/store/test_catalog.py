@@ -147,6 +147,27 @@ def test_a_live_run_is_seen_moving_and_ending(start: Start, backend: Backend) ->
     assert [summary.state for summary in store.runs()] == ["interrupted"]
 
 
+def test_one_run_is_summed_up_as_it_is_now_as_the_list_does(start: Start, backend: Backend) -> None:
+    finished(start, "over", loss=0.25)
+    store, writer = Store(backend.logs), start("live")
+    for step in (1, 2):
+        writer.put(step, 2.0 * step, {"loss": Reading(0.5 / step)})
+        writer.flush()
+        summary = store.summary("live")
+        assert (summary.state, summary.last_step, summary.last_loss) == ("running", step, 0.5 / step)
+        assert summary == next(run for run in store.runs() if run.name == "live")
+    store.annotate("live", tags=("good",), notes="look at it")
+    assert (store.summary("live").tags, store.summary("live").notes) == (("good",), "look at it")
+    assert (store.summary("over").state, store.summary("over").tags) == ("finished", ("tag",))
+    with pytest.raises(KeyError, match="there is no run 'gone'"):
+        store.summary("gone")
+    writer.close()
+    assert store.summary("live").state == "finished"
+    store.delete("over")
+    with pytest.raises(KeyError, match="there is no run 'over'"):
+        store.summary("over")
+
+
 def test_a_finished_run_that_is_resumed_is_seen_running(start: Start, backend: Backend) -> None:
     finished(start, "run")
     store = Store(backend.logs)
