@@ -4,9 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from dash import html
 
-from cockpit.dashboard.views import VIEWS, View
 from cockpit.reading import Reading
 from cockpit.store import Header, Store, Writer
 
@@ -176,22 +174,36 @@ def test_runs_are_deleted_after_a_question_and_live_ones_are_kept(server, page, 
     assert (runs / "live").exists()
 
 
-def test_chosen_runs_are_compared(server, page, finished, monkeypatch):
-    told = View(
-        "Compare",
-        False,
-        lambda look: [],
-        lambda look: [html.P(f"told {look.choice.more['runs']}")],
-        lambda *wires: None,
-    )
-    monkeypatch.setitem(VIEWS, "Compare", told)
-    finished("first", "second")
+def test_chosen_runs_are_compared_in_the_view_compare(server, page, finished):
+    finished("first", "second", "third")
     open_list(page, server)
-    select(page, "first", "second")
+    select(page, "first", "third")
     page.page.get_by_role("button", name="Compare 2").click()
-    page.page.get_by_text("told ").wait_for()
-    assert sorted(page.page.get_by_text("told ").inner_text().removeprefix("told ").split("|")) == ["first", "second"]
+    page.panel("loss").locator(".main-svg").first.wait_for()
     page.until(lambda: "view=Compare" in page.page.url and "runs=" in page.page.url)
+    legend = page.page.locator(".compare-legend")
+    assert sorted(legend.locator("b").all_inner_texts()) == ["first", "third"]
+    names = "graph._fullData.map(trace => trace.name)"
+    page.until(lambda: {"first", "third"} <= set(page.plot("loss", names) or ()))
+    page.page.go_back()
+    page.page.locator(".runs-grid .ag-row").first.wait_for()
+    assert "view=Runs" in page.page.url
+    page.page.go_forward()
+    page.panel("loss").locator(".main-svg").first.wait_for()
+    assert sorted(legend.locator("b").all_inner_texts()) == ["first", "third"]
+
+
+def test_what_differs_between_chosen_runs_is_told(server, page, runs):
+    write(runs, "slow", lr=0.1, optimizer={"name": "SGD"})
+    write(runs, "fast", lr=0.5, optimizer={"name": "SGD"})
+    open_list(page, server)
+    select(page, "slow", "fast")
+    page.page.get_by_role("button", name="Compare 2").click()
+    table = page.panel("Settings").locator("table.settings").first
+    table.wait_for()
+    assert [sorted(row.split()) for row in table.locator("tbody tr").all_inner_texts()] == [
+        ["0.1", "0.5", "config", "lr"]
+    ]
 
 
 def test_runs_come_and_go_by_themselves(server, page, runs):
