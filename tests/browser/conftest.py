@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic import write_run
 
 from cockpit.dashboard import Server, serve
 from cockpit.store import Store
@@ -22,7 +24,6 @@ FLAGS = (
     "--no-first-run",
 )  # fmt: skip
 HERE = Path(__file__).parent
-SYNTHETIC = HERE.parent / "synthetic.py"
 
 
 def unavailable(reason: str) -> None:
@@ -118,20 +119,51 @@ class Page:
         return self
 
 
+class Visitors:
+    """Browsers of several people, who come again: scripts are loaded and compiled once, not for every test."""
+
+    def __init__(self, browser: Any):
+        self._browser = browser
+        self._contexts: list[Any] = []
+
+    def come(self, number: int) -> Any:
+        """A window of a visitor who knows nothing but the page's scripts."""
+        while number >= len(self._contexts):
+            self._contexts.append(self._browser.new_context())
+        return self._contexts[number].new_page()
+
+    def leave(self, page: Page) -> None:
+        """Closes all windows; cookies and what the page has noted are gone."""
+        context = page.page.context
+        for origin in {"/".join(url.split("/")[:3]) for url in page.requests if url.startswith("http")}:
+            kept = {"origin": origin, "storageTypes": "local_storage"}
+            context.new_cdp_session(page.page).send("Storage.clearDataForOrigin", kept)
+        context.clear_cookies()
+        for window in context.pages:
+            window.close()
+
+
+@pytest.fixture(scope="session")
+def visitors(chromium: Any) -> Visitors:
+    return Visitors(chromium)
+
+
 @pytest.fixture
-def new_page(chromium: Any) -> Iterator[Callable[..., Page]]:
-    opened: list[tuple[Any, Page]] = []
+def new_page(visitors: Visitors) -> Iterator[Callable[..., Page]]:
+    opened: list[Page] = []
 
     def make(width: int = 1440, height: int = 900, scheme: str = "light") -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        opened.append((context, Page(context.new_page())))
-        return opened[-1][1]
+        window = visitors.come(len(opened))
+        window.set_viewport_size({"width": width, "height": height})
+        window.emulate_media(color_scheme=scheme)
+        opened.append(Page(window))
+        return opened[-1]
 
     yield make
-    for context, page in opened:
+    for page in opened:
         page.closing = True
-        context.close()
-    for _, page in opened:
+        visitors.leave(page)
+    for page in opened:
         assert page.trouble == []
         outside = [url for url in page.requests if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
         assert outside == []
@@ -149,9 +181,17 @@ def runs(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def port() -> int:
+    """The same for all tests of a process: browsers know scripts by the address that they come from."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        found: int = free.getsockname()[1]
+        return found
+
+
 @pytest.fixture
-def server(runs: Path) -> Iterator[Server]:
-    with serve(Store(runs), port=0) as server:
+def server(runs: Path, port: int) -> Iterator[Server]:
+    with serve(Store(runs), port=port) as server:
         yield server
 
 
@@ -171,12 +211,27 @@ def start(runs: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes runs as they were asked for, once: a finished run is a folder that can be copied."""
+    known: dict[tuple[tuple[str, ...], int], Path] = {}
+
+    def write(names: tuple[str, ...], steps: int) -> Path:
+        if (names, steps) not in known:
+            folder = known[names, steps] = tmp_path_factory.mktemp("finished")
+            for name in names:
+                write_run(folder / name, steps)
+        return known[names, steps]
+
+    return write
+
+
 @pytest.fixture
-def finished(start: Callable[..., subprocess.Popen[bytes]]) -> Callable[..., None]:
+def finished(runs: Path, written: Callable[..., Path]) -> Callable[..., None]:
     """Writes runs that are over, of 400 steps that look like training."""
 
     def write(*names: str, steps: int = 400) -> None:
         for name in names:
-            assert start(name, "--steps", str(steps), script=SYNTHETIC).wait(60) == 0
+            shutil.copytree(written(names, steps) / name, runs / name)
 
     return write

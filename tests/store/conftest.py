@@ -1,3 +1,4 @@
+import itertools
 import signal
 import subprocess
 import sys
@@ -42,8 +43,8 @@ def somewhere(request: pytest.FixtureRequest) -> backends.Somewhere:
         return tempfile.TemporaryDirectory
     if request.param == "segments":
         return _on_a_network
-    server = request.getfixturevalue("postgres")
-    return lambda: nullcontext(f"{server.empty()}/run")
+    address, names = request.getfixturevalue("postgres").empty(), itertools.count()
+    return lambda: nullcontext(f"{address}/{next(names)}")
 
 
 @contextmanager

@@ -113,24 +113,36 @@ def check(column: Column, points: list[Point], key: str) -> None:
             assert not column.values[at].any() if counts is None else column.values[at].tolist() == counts
 
 
-def ask(reader: Reader, model: Model, cursors: list[tuple[int, int]]) -> None:
-    """Every kind of question."""
+QUESTIONS = (("norm", "norm", "scalar"), ("layers", "norm", "layers"), ("hist", "hist", None))
+
+
+def glance(reader: Reader, model: Model, cursors: list[tuple[int, int]]) -> bool:
+    """What is asked of a log that grows: what there is, and what is new; whether there is anything."""
     seen = model.seen()
     keys = {series.key: series for series in reader.series() if series.kind != "layers"}
     assert (not seen) == (not keys)
     if not seen:
-        return
+        return False
     for series in keys.values():
         steps = [point.step for point in seen]
         assert (series.points, series.first_step, series.last_step) == (len(seen), min(steps), max(steps))
     last = newest(seen)[-1].values["norm"]
     latest = reader.latest()["norm"]
     assert same(np.nan if latest is None else latest, latest is None, last)
-    for key, name, kind in (("norm", "norm", "scalar"), ("layers", "norm", "layers"), ("hist", "hist", None)):
-        check(reader.column(name, kind), newest(seen), key)
-        check(reader.column(name, kind, steps=(3, 8)), [p for p in newest(seen) if 3 <= p.step <= 8], key)
+    for key, name, kind in QUESTIONS:
         for cursor, length in cursors:
             check(reader.column(name, kind, since=cursor), newest(model.seen(model.points[length:])), key)
+    return True
+
+
+def ask(reader: Reader, model: Model, cursors: list[tuple[int, int]]) -> None:
+    """Every kind of question."""
+    if not glance(reader, model, cursors):
+        return
+    seen = model.seen()
+    for key, name, kind in QUESTIONS:
+        check(reader.column(name, kind), newest(seen), key)
+        check(reader.column(name, kind, steps=(3, 8)), [p for p in newest(seen) if 3 <= p.step <= 8], key)
         for step in range(-1, 14, 3):
             check(reader.at(name, step, kind), [p for p in newest(seen) if p.step <= step][-1:], key)
         for attempt in range(len(model.firsts)):
@@ -175,11 +187,12 @@ class Play:
     def flush(self) -> None:
         assert self.writer.flush()
         reader = Reader(self.writer.path)
+        glance(reader, self.model, [(0, 0), self.cursors[-1]])
         self.cursors.append((reader.cursor(), len(self.model.points)))
-        ask(reader, self.model, self.cursors[-3:])
 
     def end(self) -> None:
         self.flush()
+        ask(Reader(self.writer.path), self.model, self.cursors[-3:])
         self.writer.close()
         reader = Reader(self.writer.path)
         ask(reader, self.model, self.cursors[-3:])
@@ -187,7 +200,7 @@ class Play:
 
 
 @given(actions=operations)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_log_answers_as_a_list_of_all_points_would(actions: list[tuple[Any, ...]], somewhere: Somewhere) -> None:
     with somewhere() as place, short_tails():
         play = Play(place)
