@@ -35,7 +35,7 @@ def draw_density(scene: Scene) -> Drawing:
     layout["shapes"] += step_marks(scene.step, span, edges, scene.colours, scene.timeline)
     traces = [_shares(strip, scene), *_middles(strip, scene), *_margin(everything, last, scene)]
     traces += event_traces(scene.events, "y3", span[1], scene.colours, scene.timeline)
-    words = f"{words_of(everything, '{} tracked steps', REACH)} {words_of(last, 'Last {}', REACH)}"
+    words = f"{words_of(everything, scene.counted, REACH)} {words_of(last, 'Last {}', REACH)}"
     return Drawing({"data": traces, "layout": layout}, words=words)
 
 

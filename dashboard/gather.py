@@ -51,7 +51,7 @@ def gather(
         "density": _positions,
     }
     own = kinds.get(panel.kind)
-    entries = _curves(panel, keys, source, steps) if own is None else own(panel, keys, source, step)
+    entries = _curves(panel, keys, source, step, steps) if own is None else own(panel, keys, source, step)
     return {key: column for key, column in entries if column is not None and len(column.steps)}
 
 
@@ -81,7 +81,7 @@ def _layers(panel: Panel, keys: tuple[str, ...], source: Source, step: int | Non
 def _positions(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
     for key in keys:
         for name in (key, key + CONCAVE, key + UPHILL):
-            yield name, source.scalars(name, exact=True)
+            yield name, source.sampled(name, step)
 
 
 def users_of(panel: Panel, source: Source) -> tuple[list[str], int]:
@@ -93,11 +93,13 @@ def users_of(panel: Panel, source: Source) -> tuple[list[str], int]:
     return shown, len(joining) + len(others) - len(shown)
 
 
-def _curves(panel: Panel, keys: tuple[str, ...], source: Source, steps: tuple[int, int] | None) -> Found:
+def _curves(
+    panel: Panel, keys: tuple[str, ...], source: Source, step: int | None, steps: tuple[int, int] | None
+) -> Found:
     """Curves with what stands beside them, and the user's metrics where the panel asks for all of them or some."""
     beside = [*(panel.band or ()), *([panel.error] if panel.error else []), *(key for key, _ in panel.thresholds)]
     users, _ = users_of(panel, source)
     for key in (*keys, *beside, *users):
         yield key, source.closeup(key, steps) if steps else source.scalars(key)
     for key, _ in panel.shares:  # a share of thinned points would be another
-        yield key, source.scalars(key, exact=True)
+        yield key, source.sampled(key, step)

@@ -60,7 +60,8 @@ def draw(
     columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None, log)
     clock = "" if columns else _promise(panel, keys, source)
     events = source.events if panel.kind in OVER_STEPS else ()
-    scene = Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth)
+    sampled = any(source.sampling(key) for key in keys)
+    scene = Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth, sampled)
     drawing, (_, left_out) = DRAW[panel.kind](scene), users_of(panel, source)
     if not left_out:
         return drawing

@@ -29,7 +29,7 @@ def draw_parabola(scene: Scene) -> Drawing:
     layout["annotations"] = [*_labels(scene.colours), _reading(column, fates, scene)]
     traces = _densities(everything, last, scene.colours)
     traces += [*_valley(scene.colours), *_ball(column, fates, scene.colours)]
-    words = f"{words_of(everything, '{} tracked steps')} {words_of(last, 'Last {}')}"
+    words = f"{words_of(everything, scene.counted)} {words_of(last, 'Last {}')}"
     return Drawing({"data": traces, "layout": layout}, words=words, height=HEIGHT)
 
 

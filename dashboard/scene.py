@@ -45,6 +45,7 @@ class Scene:
         clock: What can be said while there are no points: when the first are expected.
         timeline: What an axis of time shows.
         smooth: Weight of the past in the averages of curves; ``None``: noisy curves are averaged as suits them.
+        sampled: Whether what is counted is a sample of the run's steps.
     """
 
     panel: Panel
@@ -57,6 +58,12 @@ class Scene:
     clock: str = ""
     timeline: Timeline = STEPS
     smooth: float | None = None
+    sampled: bool = False
+
+    @property
+    def counted(self) -> str:
+        """What is counted, its number left out."""
+        return "A sample of {} steps" if self.sampled else "{} tracked steps"
 
     def column(self, key: str) -> Column | None:
         """The points of ``key``, ``None`` if there are none."""

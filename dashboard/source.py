@@ -25,8 +25,10 @@ OUT_OF_REACH = (KeyError, UnreadableLog, ConnectionError)
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
 MOST_READINGS = 240  # of a layer-wise series, each of which is one number for every layer
+MOST_SAMPLED = 20_000  # of what is counted: shares are then right to a percent
 MOST_COLUMNS = 200  # kept of one run
 MOST_RUNS = 6  # kept open
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 _FIELDS = ("steps", "times", "values", "missing")
 
 
@@ -113,16 +115,36 @@ class Source:
         """In which kinds ``key`` has points."""
         return [kind for name, kind in self.series if name == key]
 
-    def scalars(self, key: str, *, exact: bool = False) -> Column | None:
-        """The scalars of ``key``, thinned to :data:`MOST_POINTS` unless ``exact``; ``None`` if it has none.
+    def scalars(self, key: str) -> Column | None:
+        """The scalars of ``key``, thinned to :data:`MOST_POINTS`; ``None`` if it has none.
 
         Between two readings only what was added is read, until that is as much again.
         """
         if (key, "scalar") not in self.series:
             return None
         with self._lock:
-            most = None if exact else MOST_POINTS
-            return self._kept(key, "scalar", "exact" if exact else "", most, lambda column: column)
+            return self._kept(key, "scalar", "", MOST_POINTS, lambda column: column)
+
+    def sampled(self, key: str, step: int | None) -> Column | None:
+        """The scalars of ``key`` for what is counted, not drawn point by point; ``None`` if it has none.
+
+        All of them, or, where they are more than :data:`MOST_SAMPLED`, those of a fair sample of the run's steps, the
+        same for the key's parts, and the last one at or before ``step``.
+        """
+        if (key, "scalar") not in self.series:
+            return None
+        bits = self.sampling(key)
+        with self._lock:
+            column = _sample(self._kept(key, "scalar", "sampled", None, lambda column: _sample(column, bits)), bits)
+        selected = self.at(key, "scalar", step) if bits else None
+        return column if selected is None else _joined(column, selected)
+
+    def sampling(self, key: str) -> int:
+        """How many times the steps of :meth:`sampled` are halved; 0 where they are all."""
+        root = key.split(".", 1)[0]
+        family = [entry for entry in self.series.values() if entry.kind == "scalar" and entry.key.startswith(root)]
+        points = max((entry.points for entry in family), default=0)
+        return max(0, (points - 1) // MOST_SAMPLED).bit_length()
 
     def layered(self, key: str, kind: str, name: str, reduce: Callable[[Column], Column]) -> Column | None:
         """What ``reduce`` makes of a layer-wise series, thinned to :data:`MOST_READINGS`; ``None`` if there is none.
@@ -337,6 +359,15 @@ class Sources:
                 self._open.popitem(last=False)[1].close()
         source.refresh()
         return source
+
+
+def _sample(column: Column, bits: int) -> Column:
+    """The points at one step in ``2**bits``, whatever others there are."""
+    if not bits:
+        return column
+    # Multiples of the golden ratio are spread evenly, whatever their stride: those in the lowest part are kept.
+    kept = (column.steps.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - bits) == 0
+    return replace(column, **{name: getattr(column, name)[kept] for name in _FIELDS})
 
 
 def _joined(old: Column, new: Column) -> Column | None:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,3 +90,8 @@ def test_axes_have_names():
     layout = draw_density(scene(NOISE)).figure["layout"]
     assert layout["xaxis"]["title"]["text"] == "step"
     assert layout["yaxis"]["title"]["text"] == "alpha"
+
+
+def test_of_a_sample_the_words_say_that_it_is_one():
+    words = draw_density(replace(scene(NOISE), sampled=True)).words
+    assert words.startswith("A sample of 400 steps: median")

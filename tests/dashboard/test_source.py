@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from synthetic import header, write_run
 
+from cockpit.dashboard import source as source_module
 from cockpit.dashboard.source import MOST_POINTS, Source, Sources
 from cockpit.reading import Reading
 from cockpit.store import Store, Writer
@@ -69,10 +70,41 @@ def test_long_curves_stay_bounded_while_they_grow(tmp_path, writer):
         assert column.steps[-1] == start + MOST_POINTS // 2 - 1
 
 
-def test_exact_columns_are_whole(tmp_path, writer):
+def test_what_is_counted_is_all_there_is(tmp_path, writer):
     put(writer, range(2 * MOST_POINTS), key="alpha")
     source = Source(Store(tmp_path).open("run"))
-    assert len(source.scalars("alpha", exact=True).steps) == 2 * MOST_POINTS
+    assert len(source.sampled("alpha", None).steps) == 2 * MOST_POINTS
+    assert source.sampling("alpha") == 0
+
+
+def put_alphas(writer, steps):
+    for step in steps:
+        writer.put(step, 0.1 * step, {"alpha": Reading(0.1 * step, parts={"concave": float(step % 40 == 0)})})
+    assert writer.flush()
+
+
+def test_of_very_many_steps_a_fair_sample_is_counted_that_grows_with_them(tmp_path, writer, monkeypatch):
+    monkeypatch.setattr(source_module, "MOST_SAMPLED", 100)
+    source = Source(Store(tmp_path).open("run"))
+    for first in range(0, 30_000, 3000):
+        put_alphas(writer, range(first, first + 3000, 10))
+        source.refresh()
+        alpha, concave = (source.sampled(key, None) for key in ("alpha", "alpha.concave"))
+        assert_same(alpha, Source(Store(tmp_path).open("run")).sampled("alpha", None))
+        np.testing.assert_array_equal(alpha.steps, concave.steps)
+        assert alpha.steps[-1] == first + 2990
+        assert 40 < len(alpha.steps) <= 110
+    thirds, _ = np.histogram(alpha.steps, (0, 10_000, 20_000, 30_000))
+    np.testing.assert_allclose(thirds, len(alpha.steps) / 3, atol=2)
+    assert concave.values.mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_the_selected_step_is_in_the_sample(tmp_path, writer, monkeypatch):
+    monkeypatch.setattr(source_module, "MOST_SAMPLED", 100)
+    put_alphas(writer, range(0, 10_000, 10))
+    source = Source(Store(tmp_path).open("run"))
+    for step in range(0, 200, 10):
+        assert step in source.sampled("alpha", step).steps
 
 
 def test_a_closeup_has_every_point_of_its_steps(tmp_path, writer):
