@@ -1,10 +1,16 @@
 import csv
+import importlib
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from cockpit.store import Reader, Writer, encoder, upkeep
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -83,3 +89,73 @@ def test_a_reference_table_without_the_columns_is_refused(tmp_path):
     done = overhead("--reference", tmp_path / "odd.csv")
     assert done.returncode != 0
     assert "odd.csv has no column 'overhead'" in done.stderr
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def columns(directory):
+    reader = Reader(directory)
+    return {
+        (series.key, series.kind): (series.points, reader.column(series.key, series.kind)) for series in reader.series()
+    }
+
+
+def test_a_log_that_is_laid_down_is_what_the_writer_leaves(tmp_path, benchmark, monkeypatch):
+    long_runs = benchmark("long_runs")
+    for module, name, value in (
+        (long_runs, "LONGEST", 64), (long_runs, "LAYERED_EVERY", 100), (upkeep, "LONGEST", 64),
+        (encoder, "_TAIL", (128, 128)), (encoder, "_LENGTH", (64, 64)), (encoder, "_POINTS_PER_CHUNK", 16),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    long_runs.lay_down(tmp_path / "laid", 300)
+    writer = Writer(tmp_path / "written", long_runs.header("written"))
+    for first in range(0, 300, 64):
+        some = long_runs.stretch(first, min(64, 300 - first))
+        for at, (step, seconds) in enumerate(zip(some.steps.tolist(), some.times.tolist(), strict=True)):
+            if step % 100 == 0:
+                writer.put(step, 0.01 * step, long_runs.layered(step))
+            writer.put(step, seconds, some.readings(at))
+            writer.scalars(step, seconds, some.metrics(at))
+    writer.close()
+    laid, written = columns(tmp_path / "laid"), columns(tmp_path / "written")
+    assert set(laid) == set(written)
+    for name, (points, column) in written.items():
+        assert laid[name][0] == points
+        for field in ("steps", "times", "values", "missing"):
+            np.testing.assert_array_equal(getattr(laid[name][1], field), getattr(column, field), str(name))
+    chunks = [
+        rows(tmp_path / name / "rank0.db", "SELECT count(*), sum(points) FROM chunk") for name in ("laid", "written")
+    ]
+    assert chunks[0] == chunks[1] == [(150, 9600)]
+
+
+def rows(file, statement):
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_logs_prints_a_table_beside_tensorboards_and_writes_a_figure(tmp_path, benchmark, capsys):
+    benchmark("logs").main(["--steps", "30", "--paced", "4", "--lengths", "--out", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.count("TensorBoard") >= 5
+    with (tmp_path / "logs.csv").open() as file:
+        found = {(row["what"], row["by"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert len(found) == 10
+    assert all(value > 0 for value in found.values())
+    assert {path.name for path in tmp_path.iterdir()} == {"logs.csv", "logs.png", "logs.pdf"}
+
+
+@pytest.mark.browser
+def test_a_first_look_is_timed_until_every_panel_is_drawn(tmp_path, benchmark):
+    pages, long_runs = benchmark("pages"), benchmark("long_runs")
+    long_runs.lay_down(tmp_path / "run", 20)
+    with pages.chromium() as browser, pages.dashboard(tmp_path) as server, pages.page_of(browser) as page:
+        assert 0 < pages.paint(page, server.url) < 60
+        answers, memory = server.told()
+        assert page.locator("#view .panel .main-svg").count() >= 6
+    assert max(answer["bytes"] for answer in answers) > 10_000
+    assert memory > 10 << 20

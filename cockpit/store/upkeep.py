@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,14 +54,24 @@ def _make_chunk(connection: sa.Connection, number: int, row: SeriesRow, most: in
         )
     if not rows:
         return 0
-    points = from_rows([rows])
-    summary = _summary(points)
-    database.insert(connection, chunk, number, [(row.id, *summary, None if row.vectors else encode_sketch(points))])
-    database.insert(connection, packed, number, [(summary[0], encode_points(points), payloads)])
+    add_chunks(connection, number, [(row, from_rows([rows]), payloads)])
     step, last = rows[-1].step, rows[-1].id
     up_to = (point.c.step <= step, sa.or_(point.c.step < step, point.c.id + 0 <= last))
     connection.execute(sa.delete(point).where(*mine, *up_to))
     return len(rows)
+
+
+def add_chunks(
+    connection: sa.Connection, number: int, chunks: Sequence[tuple[SeriesRow, Points, bytes | None]]
+) -> None:
+    """Adds chunks to the log: of each the series, its points in step order, and their packed payloads, if they have."""
+    outlines, contents = [], []
+    for row, points, payloads in chunks:
+        summary = _summary(points)
+        outlines.append((row.id, *summary, None if row.vectors else encode_sketch(points)))
+        contents.append((summary[0], encode_points(points), payloads))
+    database.insert(connection, chunk, number, outlines)
+    database.insert(connection, packed, number, contents)
 
 
 def _fitting(sizes: list[int]) -> int:
