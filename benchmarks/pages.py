@@ -24,14 +24,15 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 PATIENCE = 120  # seconds
 ANSWER = "/_dash-update-component"
 
-# Every panel of the page has its drawing, or says why there is none.
+# Every panel in the window has its drawing, or says why there is none.
 WATCH = """(() => {
   const done = panel => {
     const graph = panel.querySelector('.js-plotly-plot');
     return panel.querySelector('.empty')?.textContent || (graph?._fullData?.length && graph.querySelector('.main-svg'));
   };
   const look = () => {
-    const panels = [...document.querySelectorAll('#view .panel')];
+    const panels = [...document.querySelectorAll('#view .panel')]
+      .filter(panel => panel.getBoundingClientRect().top < window.innerHeight);
     if (panels.length && panels.every(done)) requestAnimationFrame(() => { window.drawn = performance.now(); });
     else requestAnimationFrame(look);
   };

@@ -18,6 +18,7 @@ from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.store import RunSummary
 
+SOON = 20  # to the look that draws what is below the screen
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
 WAITING = 5 * TICK  # while the run is over and others are live
 LIST_EVERY = 5  # ticks between looks at the list of runs
@@ -151,6 +152,7 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Run
     children: Any = no_update
     if state["identity"] != shown.get("identity"):
         children = cards(page)
+        state["looks"] = {name: how for name, how in state["looks"].items() if name not in page.later}
     else:
         redrawn = [panel for panel in page.arrangement.names if _stale(panel, state, shown)]
         parts = _parts(page, shown, on_page, redrawn)
@@ -252,7 +254,8 @@ def _parts(page: Page, shown: dict[str, Any], on_page: Sequence[str], redrawn: S
         if name in redrawn:
             drawing = page.drawing(name)
             switched = page.log(name) != shown["log"][name] or page.choice.manner.measure != shown.get("x")
-            figure = drawing.figure if switched else changes(drawing.figure)
+            whole = switched or name not in shown.get("looks", {})
+            figure = drawing.figure if whole else changes(drawing.figure)
             values = (figure, drawing.empty, drawing.words, page.notice(name), plot_style(drawing.height))
             for column, value in zip(columns, values, strict=True):
                 column[position] = value
@@ -260,7 +263,9 @@ def _parts(page: Page, shown: dict[str, Any], on_page: Sequence[str], redrawn: S
 
 
 def _pace(state: dict[str, Any]) -> tuple[Any, Any]:
-    """Milliseconds to the next look, and how many looks there will be: none once every run is over."""
+    """Milliseconds to the next look, and how many looks there will be: none once every run is over and drawn."""
+    if len(state["looks"]) < len(state["log"]):
+        return SOON, -1
     if state["state"] == "running":
         return IDLE if state["idle"] >= LIST_EVERY else TICK, -1
     return WAITING, -1 if state["others"] else 0

@@ -130,7 +130,7 @@ def cards(page: Page) -> list[Component]:
         return [message("This run declares no panels, so there is nothing to draw.")]
     parts = [_grid(page)] if arrangement.places else []
     if arrangement.rest:
-        rest = [card(page, name) for name in arrangement.rest]
+        rest = [card(page, name, later=name in page.later) for name in arrangement.rest]
         heading = [html.H2("More from this run", className="more")] if parts else []
         parts += [*heading, html.Div(rest, className="screen flowing")]
     return parts
@@ -147,7 +147,7 @@ def grid_class(arrangement: Arrangement) -> str:
     return f"screen columns-{min(arrangement.columns, 3)}{' fills' if rows <= FILLING else ''}"
 
 
-def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False) -> Component:
+def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False, later: bool = False) -> Component:
     """A panel with its words.
 
     Args:
@@ -155,8 +155,9 @@ def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = F
         name: The panel's name.
         place: Its cells, on a screen.
         in_full: Whether it is the page's only panel; else its heading leads to where it is.
+        later: Whether its drawing comes with the next answer.
     """
-    panel, drawing = page.panel(name), page.drawing(name)
+    panel, drawing = page.panel(name), page.blank(name) if later else page.drawing(name)
     title: str | Component = panel.title or name
     if not in_full:
         title = link(title, page, IN_FULL, {"panel": name}, title="Open in full")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from cockpit.dashboard.lines import empty_figure
 from cockpit.dashboard.panels import DEFAULT, draw
-from cockpit.dashboard.scene import Manner
+from cockpit.dashboard.scene import Manner, Scene
 from cockpit.dashboard.source import Source, Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.drawing.arrange import Arrangement, arrange, expected, keys_of
@@ -146,6 +147,16 @@ class Page:
             return Drawing({"data": [], "layout": {}}, empty=f"This panel cannot be drawn: {error!r}")
         drawing.figure["layout"]["uirevision"] = f"{self.run} {self.source.header.created}"  # another run: no old zoom
         return drawing
+
+    @property
+    def later(self) -> tuple[str, ...]:
+        """Panels below the screen, which need not be drawn before those that are seen at once."""
+        return self.arrangement.rest if self.arrangement.places else ()
+
+    def blank(self, name: str) -> Drawing:
+        """The panel called ``name`` before anything is known of it."""
+        panel = self.panel(name)
+        return Drawing(empty_figure(Scene(panel, keys_of(name, panel), colours=palette(self.choice.scheme))))
 
     def notice(self, name: str) -> str:
         """The last error or warning that concerns the panel, up to the selected step."""

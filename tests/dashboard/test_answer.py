@@ -10,7 +10,7 @@ from dash import html, no_update
 from dash.development.base_component import Component
 from synthetic import INSTRUMENTS, header, write_run
 
-from cockpit.dashboard.callbacks import IDLE, PARTS, TICK, answer
+from cockpit.dashboard.callbacks import IDLE, PARTS, SOON, TICK, answer
 from cockpit.dashboard.page import Choice, choose_run
 from cockpit.dashboard.scene import Manner
 from cockpit.dashboard.source import Sources
@@ -40,6 +40,11 @@ class Browser:
         if found["view"] is not no_update:
             self.on_page = [card["panel"] for card in ids(found["view"], "figure")]
         return found
+
+    def open(self) -> None:
+        """Asks until everything is drawn."""
+        while self.ask()["interval"] == SOON:
+            pass
 
 
 def ids(children, part):
@@ -96,7 +101,7 @@ def test_every_panel_says_how_it_is_read(tmp_path):
 def test_nothing_is_redrawn_while_the_log_stands_still(tmp_path):
     write_run(tmp_path / "digits", 40)
     browser = Browser(tmp_path)
-    browser.ask()
+    browser.open()
     found = browser.ask(list_runs=False)
     assert redrawn(found) == []
     assert found["view"] is found["status"] is found["runs"] is no_update
@@ -120,6 +125,7 @@ def test_a_point_redraws_the_panels_and_not_the_page(tmp_path):
 def test_a_live_run_is_looked_at_every_second_and_less_often_when_it_rests(tmp_path):
     with_points = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
     browser = Browser(tmp_path)
+    browser.ask()
     paces = [browser.ask(list_runs=False)["interval"] for _ in range(8)]
     with_points.close()
     assert paces[0] == TICK
@@ -128,7 +134,22 @@ def test_a_live_run_is_looked_at_every_second_and_less_often_when_it_rests(tmp_p
 
 def test_looking_stops_when_every_run_is_over(tmp_path):
     write_run(tmp_path / "digits", 20)
-    assert Browser(tmp_path).ask()["max_intervals"] == 0
+    browser = Browser(tmp_path)
+    browser.ask()
+    assert browser.ask()["max_intervals"] == 0
+
+
+def test_what_is_below_the_screen_is_drawn_at_once_after_it(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    found = browser.ask()
+    assert (found["interval"], found["max_intervals"]) == (SOON, -1)
+    found = browser.ask(list_runs=False)
+    below = browser.on_page[browser.on_page.index("time") :]
+    drawn = [name for name, figure in zip(browser.on_page, found["figure"], strict=True) if figure is not no_update]
+    assert drawn == below
+    assert all(isinstance(figure, dict) for figure in redrawn(found))  # not changes of one that is not there yet
+    assert found["max_intervals"] == 0
 
 
 def test_looking_goes_on_for_other_live_runs(tmp_path):
@@ -159,7 +180,7 @@ def test_a_step_outside_the_run_is_its_nearest(tmp_path, asked, step):
 def test_a_log_switch_redraws_its_panel_alone(tmp_path):
     write_run(tmp_path / "digits", 40)
     browser = Browser(tmp_path)
-    browser.ask()
+    browser.open()
     (figure,) = redrawn(browser.ask(log={"performance": True}, list_runs=False))
     assert figure["layout"]["yaxis"]["type"] == "log"
 
@@ -167,7 +188,7 @@ def test_a_log_switch_redraws_its_panel_alone(tmp_path):
 def test_a_zoom_redraws_its_panel_alone(tmp_path):
     write_run(tmp_path / "digits", 40)
     browser = Browser(tmp_path)
-    browser.ask()
+    browser.open()
     assert len(redrawn(browser.ask(zoom={"performance": [3, 9]}, list_runs=False))) == 1
 
 
@@ -179,7 +200,7 @@ def changed(patch):
 def test_the_readers_zoom_is_left_alone(tmp_path):
     write_run(tmp_path / "digits", 200)
     browser = Browser(tmp_path)
-    browser.ask()
+    browser.open()
     for patch in redrawn(browser.ask(step=100)):
         ranges = [path for path in changed(patch) if path[-1] in ("range", "autorange")]
         fixed = [path for path in ranges if changed(patch).get((*path[:-1], "fixedrange"))]
