@@ -54,14 +54,17 @@ def test_without_quantities_only_what_is_logged_is_there(script: Script) -> None
     assert cockpit.output[3]["test_accuracy"] is None
 
 
-@pytest.mark.parametrize("by", ["environment", "argument"])
+@pytest.mark.parametrize("by", ["environment", "rank", "argument"])
 def test_a_cockpit_that_is_turned_off_lets_everything_pass(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     if by == "environment":
         monkeypatch.setenv("COCKPIT_DISABLE", "1")
+    if by == "rank":  # one process writes such a script's log
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
     hooks = len(torch_module._global_forward_pre_hooks)
-    cockpit = script.cockpit("loss", run=tmp_path / "run", enabled=by == "environment")
+    cockpit = script.cockpit("loss", run=tmp_path / "run", enabled=by != "argument")
     script.step(cockpit, 0, BatchGrad())
     cockpit.write(tmp_path / "log")
     cockpit.log(1, 1, 1.0, 2.0, 3.0, 0.1, 0.2, 0.3, 0.5)
