@@ -20,7 +20,7 @@ from cockpit.reading import Histogram, Reading
 from cockpit.screens import PANELS, SCREENS
 from cockpit.store import Header
 from cockpit.store.chunks import LONGEST
-from cockpit.store.claim import Claim, Log, claim
+from cockpit.store.claim import Claim, claim
 from cockpit.store.database import replace
 from cockpit.store.databases import log_of
 from cockpit.store.encoder import Encoder
@@ -118,7 +118,7 @@ def lay_down(directory: Path, steps: int) -> None:
     then packed: they are packed at once, by the function that packs for the writer.
     """
     claimed, encoder = claim(log_of(directory, 0), header(directory.name), resume=False, rank=0)
-    log = Log(claimed)
+    log = claimed.log()
     for step in range(0, steps, LAYERED_EVERY):
         encoder.readings(step, PACE * step, layered(step))
     log.commit(encoder.take(), 0)
