@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -33,12 +33,17 @@ class Log:
         self.directory = directory
         self._writer = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=1)
 
-    def put(self, some: Stretch, at: int) -> None:
-        """All numbers of one step."""
+    def ready(self, some: Stretch, at: int) -> Callable[[], None]:
+        """Hands over all numbers of one step, as the script has them."""
         step, seconds = int(some.steps[at]), float(some.times[at])
-        for tag, value in zip(TAGS, some.values[at].tolist(), strict=True):
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            self._writer.add_event(Event(wall_time=seconds, step=step, summary=summary))
+        numbers = dict(zip(TAGS, some.values[at].tolist(), strict=True))
+
+        def put() -> None:
+            for tag, value in numbers.items():
+                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                self._writer.add_event(Event(wall_time=seconds, step=step, summary=summary))
+
+        return put
 
     def put_together(self, some: Stretch, at: int) -> None:
         """The same as one event: the least work that its format allows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time, thread_time
@@ -23,11 +24,16 @@ class CockpitLog:
     def __init__(self, directory: Path) -> None:
         self._writer = Writer(directory, header(directory.name))
 
-    def put(self, some: Stretch, at: int) -> None:
-        """All numbers of one step."""
+    def ready(self, some: Stretch, at: int) -> Callable[[], None]:
+        """Hands over all numbers of one step, as instruments and the script have made them."""
         step, seconds = int(some.steps[at]), float(some.times[at])
-        self._writer.put(step, seconds, some.readings(at))
-        self._writer.scalars(step, seconds, some.metrics(at))
+        readings, metrics = some.readings(at), some.metrics(at)
+
+        def put() -> None:
+            self._writer.put(step, seconds, readings)
+            self._writer.scalars(step, seconds, metrics)
+
+        return put
 
     def flush(self) -> None:
         """Waits until all is in the file."""
@@ -76,7 +82,7 @@ def measure(directory: Path, steps: int, paced: int) -> dict[str, Writing]:
         for name, log in logs.items():
             began = perf_counter()
             for at in range(len(some.steps)):
-                log.put(some, at)
+                log.ready(some, at)()
             log.flush()
             seconds[name] += perf_counter() - began
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in logs}
@@ -103,8 +109,9 @@ def _at_a_pace(log: CockpitLog | TensorBoardLog, some: Stretch) -> tuple[float, 
     spent, began, whole = 0.0, thread_time(), process_time()
     for at in range(len(some.steps)):
         step_ends = perf_counter() + PACE
+        put = log.ready(some, at)
         before = thread_time()
-        log.put(some, at)
+        put()
         spent += thread_time() - before
         while perf_counter() < step_ends:
             np.sqrt(numbers)
