@@ -29,6 +29,8 @@ class Step:
             or where more than its loss was added up.
         stable_below: The Hessian's largest eigenvalue at which the optimizer does not diverge; ``None`` where it is not
             the Hessian alone that decides.
+        objective_scale: What the optimizer minimises is so many times the mean loss: ``N`` where it is a sum over ``N``
+            samples. A loss scale that is taken back is not in it. ``None`` where it is not known.
     """
 
     index: int
@@ -40,6 +42,7 @@ class Step:
     _results: Mapping[Probe[Any], Any] = field(repr=False)
     chance: float | None = None
     stable_below: float | None = None
+    objective_scale: float | None = 1.0
 
     @property
     def losses(self) -> Tensor:

@@ -76,5 +76,8 @@ class CABS(Instrument):
         if missing:
             return Reading(None, reason=f"the optimizer states no learning rate for {missing[0]}")
         rates = torch.tensor([step.learning_rates[name] for name in moments.names], dtype=torch.float64)
+        if step.objective_scale is None:
+            return Reading(None, reason="how the loss was scaled is not known")
+        rates *= abs(step.objective_scale)  # of the mean loss
         variances = mean(moments.layer_sq_norms, moments.weights) - moments.layer_grad_sq_norms
         return Reading(float(cabs_batch_size(variances.clamp_min(0), rates, loss)))

@@ -17,7 +17,7 @@ from cockpit.schedule import Schedule
 from cockpit.step import Step
 
 
-def noise_and_signal(mean_sq_norm: float, grad_sq_norm: float, samples: int) -> tuple[float, float]:
+def noise_and_signal(mean_sq_norm: float, grad_sq_norm: float, samples: float) -> tuple[float, float]:
     r"""Unbiased estimates of the trace of the gradients' covariance and of the squared norm of their expectation.
 
     .. math::
@@ -30,20 +30,21 @@ def noise_and_signal(mean_sq_norm: float, grad_sq_norm: float, samples: int) -> 
     Args:
         mean_sq_norm: Mean of the squared norms of the individual gradients.
         grad_sq_norm: Squared norm of their mean.
-        samples: Batch size ``N``, at least 2.
+        samples: Batch size ``N``; where samples have weights, ``1 / Σ w_n²``, and the mean of squares is weighted too.
+            More than 1.
 
     Returns:
         ``S`` and ``|G|²``; the latter can be negative where noise hides the signal.
 
     Raises:
-        ValueError: For fewer than two samples.
+        ValueError: For a single sample.
 
     Example:
         >>> noise_and_signal(3.0, 2.0, samples=2)
         (2.0, 1.0)
     """
-    if samples < 2:
-        raise ValueError(f"the noise scale needs at least 2 samples, got {samples}")
+    if samples <= 1:
+        raise ValueError(f"the noise scale needs more than one sample, got {samples}")
     noise = (mean_sq_norm - grad_sq_norm) * samples / (samples - 1)
     return noise, (samples * grad_sq_norm - mean_sq_norm) / (samples - 1)
 
@@ -158,7 +159,8 @@ class NoiseScale(Instrument):
         moments = step[PerSampleMoments]
         if moments.samples < 2:
             return Reading(None, reason="a single sample says nothing about noise")
-        noise, signal = noise_and_signal(float(moments.mean_sq_norm), float(moments.grad_sq_norm), moments.samples)
+        samples = 1 / float((moments.weights**2).sum())
+        noise, signal = noise_and_signal(float(moments.mean_sq_norm), float(moments.grad_sq_norm), samples)
         parts = {"noise": noise, "signal": signal}
         if not (math.isfinite(noise) and math.isfinite(signal)):
             return Reading(float("nan"), parts=parts)

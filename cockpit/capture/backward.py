@@ -66,12 +66,16 @@ class BackwardPass:
         """
         if self.severed is not None:
             raise Unavailable(self.severed)
-        if not self.losses:
+        if not self.losses or not self._linear:
             return 1.0 if self.root is None or self.root.factor is None else float(self.root.factor)
         largest = max((call.scale() for call in self.losses), key=abs)
         if largest == 0:
             raise Unavailable("the gradient that arrives at the loss is zero")
         return largest
+
+    @property
+    def _linear(self) -> bool:
+        return self.root is None or self.root.linear
 
     def sq_norm(self, index: int, gradient: Tensor) -> Tensor:
         """Squared norm of the gradient that this pass brought a parameter, raw, float64 of shape ``[1]``.
@@ -98,7 +102,8 @@ class BackwardPass:
 
     def unit(self) -> float:
         """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""
-        return max((call.unit() for call in self.losses), key=abs) if self.losses else self.scale()
+        known = self.losses and self._linear
+        return max((call.unit() for call in self.losses), key=abs) if known else self.scale()
 
     @property
     def summed(self) -> bool:
@@ -116,7 +121,7 @@ class BackwardPass:
             return sum(call.amount() for call in self.losses) / self.unit()
         if self.root is None:
             raise Unavailable(f"neither the loss nor the call of backward was seen; {REGISTER}")
-        if not self.losses or not all(call.reduced for call in self.losses):
+        if not self.losses or not self._linear or not all(call.reduced for call in self.losses):
             return self.root.unscaled()
         # What stands beside the losses that are known was multiplied as they were, if that was to scale the gradients.
         unit = self.unit()
@@ -195,6 +200,9 @@ class BackwardPass:
                 )
         if own and self.root is None:
             raise Unavailable(f"what became of the entries of '{own[0].name}' could not be seen; {REGISTER}")
+        if not self._linear:
+            names = " and ".join(dict.fromkeys(f"'{call.name}'" for call in self.losses))
+            raise Unavailable(f"the loss is a function of {names} that is not linear; {REGISTER}")
         if own and not self.explained():
             raise Unavailable(
                 f"what is done with the entries of '{own[0].name}' is not a weighted mean of them alone; {REGISTER}"

@@ -231,6 +231,7 @@ class Capture:
 
     def _watch_loss(self, output: Tensor, call: LossCall) -> None:
         self._passes.waiting.append(call)
+        call.node = output.grad_fn
         on_gradient(output, self._guard(functools.partial(self._loss_arrived, call)))
         if self._individual or self._second_order:
             calls = [c for c in self._recorder.calls if not c.walked]

@@ -41,7 +41,9 @@ class VectorisedGradients(SampleGradients):
         self._require_repeatable(call, axis)
         if delta.shape[axis.dim] != samples:
             raise Unavailable(f"{self._call} mixes samples and has no closed form")
-        self._module, self._parameter, self._attribute = call.module, parameter.detach(), attribute
+        # Copies: the optimizer may have stepped by the time that rows are asked for.
+        self._values = {name: p.detach().clone() for name, p in call.module.named_parameters()}
+        self._module, self._parameter, self._attribute = call.module, parameter.detach().clone(), attribute
         self._dim, self._dtype = axis.dim, call.output_dtype
         self._delta = delta.movedim(axis.dim, 0)
         self._batched = [i for i, a in enumerate(call.args) if self._has_batch(a)]
@@ -66,7 +68,7 @@ class VectorisedGradients(SampleGradients):
         """A chunk of samples at a time."""
         step = workspace.chunk(self.samples, 4 * self.numel * self._delta.element_size())
         for start in range(0, self.samples, step):
-            yield start, self._pull(start, min(start + step, self.samples)).flatten(1).contiguous()
+            yield start, self._pull(start, min(start + step, self.samples)).reshape(-1, self.numel).contiguous()
 
     def nbytes(self) -> int:
         """Bytes of inputs and output gradients."""
@@ -94,7 +96,7 @@ class VectorisedGradients(SampleGradients):
 
         def forward(parameter: Tensor) -> Tensor:
             buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
-            swapped = {**buffers, self._attribute: parameter}
+            swapped = {**self._values, **buffers, self._attribute: parameter}
             output = functional_call(self._module, swapped, tuple(args), self._kwargs, tie_weights=False)
             return next(tensors_in(output))
 

@@ -64,7 +64,8 @@ class LossGraph:
         self._hessians: dict[tuple[int, ...], Hessian] = {}
         arrived = self._arriving(losses)
         scales = [call.scale_of(gradient) for call, gradient in arrived]
-        self.scale = max(scales, key=abs) if scales else 1.0 if root.factor is None else float(root.factor)
+        factor = 1.0 if root.factor is None else float(root.factor)
+        self.scale = max(scales, key=abs) if scales and root.linear else factor
         """What the gradients below are divided by: loss scale, accumulation, task weight, or their product."""
         self.losses = [
             self._opened(call, gradient, scale) for (call, gradient), scale in zip(arrived, scales, strict=True)
@@ -103,6 +104,10 @@ class LossGraph:
                 "use_reentrant=False it can"
             )
 
+    def _require_symmetric(self) -> None:
+        if any(node.name().startswith("WeightNormInterface") for node in reachable(filter(None, self.roots))):
+            raise Unavailable("PyTorch's second derivative of weight_norm is wrong: it is not symmetric")
+
     def differentiate(self, inputs: Sequence[Any], *, create_graph: bool = False) -> list[Tensor | None]:
         """Gradients of what ``backward`` is called on, at the scale of the pass.
 
@@ -133,6 +138,7 @@ class LossGraph:
         key = tuple(id(t) for t in tensors)
         if key not in self._hessians:
             self.require_whole()
+            self._require_symmetric()
             wanted = [t for t in tensors if t.requires_grad]
             firsts = first_convolutions(self.modules, tensors, [root for root, _ in self._root.parts])
             edges = [first.call.edge for first in firsts]

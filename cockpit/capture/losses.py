@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import _reduction
 
+from cockpit.capture.graph import Node
+
 LOSS_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     function
     for function in vars(F).values()
@@ -102,6 +104,7 @@ class LossCall:
         arrangement: How the entries belong to samples; ``None`` where no batch was found.
         superseded: Whether individual losses of the user's own took its place.
         origin: Where it hangs in the graph, as long as somebody may want second derivatives.
+        node: What it came out of, until the backward pass has come there.
         guessing: What an entry is, and so their mean, where all classes are held for equally likely; ``None`` where
             there are no classes.
     """
@@ -118,6 +121,7 @@ class LossCall:
     arrived: Tensor | None = field(default=None, repr=False)
     origin: Origin | None = field(default=None, repr=False)
     guessing: float | None = None
+    node: Node | None = field(default=None, repr=False)
     # Asked for again and again, by every parameter and every instrument.
     _amount: float | None = field(default=None, init=False, repr=False)
     _scale: float | None = field(default=None, init=False, repr=False)
@@ -133,7 +137,7 @@ class LossCall:
 
     def arrive(self, gradient: Tensor) -> None:
         """The backward pass has come to the loss; from here on nobody needs its place in the graph."""
-        self.arrived, self.origin = gradient, None
+        self.arrived, self.origin, self.node = gradient, None, None
 
     def amount(self) -> float:
         """What this loss adds to the number that ``backward`` was called on."""

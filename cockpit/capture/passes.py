@@ -23,6 +23,7 @@ from cockpit.capture.calls import ModuleCall
 from cockpit.capture.graph import LEAF, reachable
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.guard import Guard
+from cockpit.capture.linearity import linear_in_losses
 from cockpit.capture.losses import LossCall
 from cockpit.capture.receiver import Receiver
 from cockpit.capture.unavailable import Unavailable
@@ -97,6 +98,10 @@ class Passes:
         """
         self._seen, self._leaves = True, {}
         self.root = root_of(*args, **kwargs)
+        nodes = {loss.node for loss in self.waiting if loss.node is not None}
+        if self.root is not None and nodes:
+            roots = [part.grad_fn for part, _ in self.root.parts if part.grad_fn is not None]
+            self.root = dataclasses.replace(self.root, linear=linear_in_losses(roots, nodes))
         return self.root
 
     def expect(self, leaves: Mapping[int, int]) -> None:

@@ -79,11 +79,13 @@ class Root:
         value: The number, or the sum of several, each times the gradient that it was given.
         factor: The constant tensor that it was multiplied with last, as gradient scalers do.
         parts: The tensors, attached to the graph until that is walked, and the gradients that they were given.
+        linear: Whether it is linear in the losses that were seen.
     """
 
     value: Tensor
     factor: Tensor | None
     parts: list[tuple[Tensor, Tensor | None]] = field(default_factory=list, repr=False)
+    linear: bool = True
 
     def unscaled(self) -> float:
         """The number before it was multiplied."""

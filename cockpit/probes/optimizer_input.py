@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -160,6 +160,13 @@ class _LossScaleCollector(Collector[ScaledLoss | None]):
         if self._optimizer is not None:
             return ScaledLoss(scale, self._optimizer.skipped)
         return ScaledLoss(scale, not self._stepped or (self._found_inf is not None and bool(self._found_inf)))
+
+
+def scale_taken_back(optimizer: Optimizer, passes: Sequence[BackwardPass]) -> float:
+    """The loss scale that is gone from the step that an optimizer is about to make: a gradient scaler's, or the
+    optimizer's own, the largest if it has several; 1 without one."""
+    own = max(_scales_accounted_for(optimizer).values(), default=None)
+    return own or (_loss_scale(passes[-1]) if passes else None) or 1.0
 
 
 def _scales_accounted_for(optimizer: Optimizer) -> dict[Tensor, float]:

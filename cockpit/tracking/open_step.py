@@ -21,6 +21,7 @@ from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import aside
 from cockpit.parameters import Movement
 from cockpit.probes.collection import ProbeCollection
+from cockpit.probes.optimizer_input import scale_taken_back
 from cockpit.probes.probe import Surroundings
 from cockpit.step import Step
 from cockpit.tracking.costs import MOVEMENT, Part
@@ -85,6 +86,7 @@ class OpenStep:
         self._handles: list[RemovableHandle] = []
         self._rates: dict[Optimizer, list[float]] = {}
         self._stable_below: float | None = None
+        self._taken_back = 1.0
         self._stepped: set[Optimizer] = set()
         self._after: Callable[[], None] | None = None
         self.movement: Movement | None = None
@@ -165,10 +167,9 @@ class OpenStep:
             results = self._collection.results()
             rates = self._rates_by_parameter()
             loss, chance = self._loss(), pooled_chance(self.capture.passes)
-            individual = self._individual()
-            return Step(
-                self.index, seconds, loss, self._samples(), rates, individual, results, chance, self._stable_below
-            )
+            individual, scale = self._individual(), self._objective_scale()
+            stable = None if not scale or self._stable_below is None else self._stable_below / abs(scale)
+            return Step(self.index, seconds, loss, self._samples(), rates, individual, results, chance, stable, scale)
 
     def learning_rates(self) -> list[float]:
         """One for each group of parameters, as the optimizers found them when they stepped."""
@@ -186,6 +187,7 @@ class OpenStep:
         if optimizer not in self._rates:
             self._rates[optimizer] = _rates(optimizer)
             self._stable_below = stable_below(self._optimizers)
+            self._taken_back = scale_taken_back(optimizer, self.capture.passes)
         with aside():
             self._collection.before_optimizer(optimizer, self.capture.accumulation)
         self.capture.optimizer_steps(inside=True)
@@ -206,6 +208,12 @@ class OpenStep:
         try:
             return pooled_loss(self.capture.passes) if self.capture.passes else None
         except Unavailable:  # the instruments that need the pass give the reason
+            return None
+
+    def _objective_scale(self) -> float | None:
+        try:
+            return pooled_shares(self.capture.passes)[0] / self._taken_back if self.capture.passes else None
+        except Unavailable:
             return None
 
     def _samples(self) -> int | None:

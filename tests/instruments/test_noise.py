@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -263,3 +264,15 @@ def test_the_noise_scale_lies_in_its_band(tmp_path: Path) -> None:
     run = record(tmp_path, model, [agreeing] * 4, loss, slow, instruments=["noise_scale"])
     value = run["noise_scale"].values[-1]
     assert run["noise_scale.low"].values[-1] <= value <= run["noise_scale.high"].values[-1]
+
+
+@pytest.mark.parametrize("weights", [[0.2] * 5, [0.6, 0.1, 0.1, 0.1, 0.1], [0.5, 0.3, 0.2]])
+def test_noise_and_signal_are_unbiased_whatever_the_samples_weigh(weights):
+    w, G = torch.tensor(weights).double(), torch.tensor([1.0, -2.0]).double()
+    deviation = torch.tensor([[0.5, 1.5]]).double()
+    found = []
+    for signs in itertools.product((-1.0, 1.0), repeat=len(weights)):  # all equally likely: the mean is the expectation
+        g = G + torch.tensor(signs).double().unsqueeze(1) * deviation
+        squares = float((w * (g**2).sum(1)).sum()), float((w @ g).square().sum())
+        found.append(noise_and_signal(*squares, samples=1 / float((w**2).sum())))
+    assert np.mean(found, axis=0) == pytest.approx([float((deviation**2).sum()), float(G @ G)])

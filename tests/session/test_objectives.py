@@ -1,0 +1,168 @@
+"""What is made of a loss before it is differentiated: functions, sums, weights, and parameters of odd shapes."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from cockpit import Cockpit, CockpitWarning, load_run
+from cockpit.instruments import HessMaxEV, HessTrace
+
+
+def focal(entries):
+    return ((1 - (-entries).exp()) ** 2 * entries).mean()
+
+
+FUNCTIONS = {
+    "focal": lambda x, y: focal(F.cross_entropy(x, y, reduction="none")),
+    "exponential": lambda x, y: F.cross_entropy(x, y).exp(),
+    "square": lambda x, y: F.cross_entropy(x, y) ** 2,
+    "quotient": lambda x, y: 1 / (1 + F.cross_entropy(x, y)),
+    "product": lambda x, y: F.cross_entropy(x, y) * F.cross_entropy(2 * x, y),
+}
+LINEAR = {
+    "hardest": lambda x, y: F.cross_entropy(x, y, reduction="none").topk(5).values.mean(),
+    "parts": lambda x, y: sum(part.sum() for part in F.cross_entropy(x, y, reduction="none").split(3)) / 12,
+    "two": lambda x, y: 0.3 * F.cross_entropy(x, y) + 0.7 * F.cross_entropy(x, y, label_smoothing=0.1),
+}
+
+
+def network(last=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, last)).double()
+
+
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(12, 4, generator=generator).double(), torch.randint(3, (12,), generator=generator)
+
+
+def watch(path, model, objective, instruments, *, lr=0.1, steps=1):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    with Cockpit(model, optimizer, run=path, track=1, instruments=instruments) as cockpit:
+        for _ in range(steps):
+            with cockpit.step():
+                optimizer.zero_grad()
+                objective().backward()
+                optimizer.step()
+    return load_run(path)
+
+
+def hessian(model, objective):
+    parameters = list(model.parameters())
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(objective(), parameters, create_graph=True)])
+    rows = [torch.autograd.grad(g, parameters, retain_graph=True) for g in gradient]
+    return gradient.detach(), torch.stack([torch.cat([r.flatten() for r in row]) for row in rows])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_the_loss_is_read_as_it_is_differentiated(name, tmp_path):
+    model, (x, y) = network(), batch()
+    gradient, H = hessian(model, lambda: FUNCTIONS[name](model(x), y))
+    value = FUNCTIONS[name](model(x), y).item()
+    exact = [HessMaxEV(1e-9, 60), HessTrace("hessian"), "loss", "grad_norm"]
+    run = watch(tmp_path / "run", model, lambda: FUNCTIONS[name](model(x), y), exact)
+    assert run["loss"].values[0] == pytest.approx(value, rel=1e-12)
+    assert run["grad_norm"].values[0] == pytest.approx(float(gradient.norm()), rel=1e-10)
+    assert run["hess_max_ev"].values[0] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=1e-6)
+    assert run["hess_trace"].values[0] == pytest.approx(float(H.trace()), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_of_a_function_of_the_loss_no_individual_gradients_are_given(name, tmp_path):
+    model, (x, y) = network(), batch()
+    with pytest.warns(CockpitWarning, match="not linear|individual|not a weighted mean"):
+        run = watch(tmp_path / "run", model, lambda: FUNCTIONS[name](model(x), y), "norm_test")
+    assert run["norm_test"].missing.all()
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_what_chooses_moves_and_adds_losses_is_no_function_of_theirs(name, tmp_path):
+    model, (x, y) = network(), batch()
+    gradient, _ = hessian(model, lambda: LINEAR[name](model(x), y))
+    scale = 0.7 if name == "two" else 1.0  # the largest is divided out
+    run = watch(tmp_path / "run", model, lambda: LINEAR[name](model(x), y), "norm_test+grad_norm")
+    assert run["grad_norm"].values[0] == pytest.approx(float(gradient.norm()) / scale, rel=1e-10)
+    assert not run["norm_test"].missing.any()
+
+
+def test_a_sum_at_a_smaller_learning_rate_is_the_same_training_as_a_mean(tmp_path):
+    found, (x, y) = [], batch()
+    for reduction, lr in (("mean", 0.12), ("sum", 0.01)):
+        model = network()
+        objective = functools.partial(
+            lambda model, reduction: F.cross_entropy(model(x), y, reduction=reduction), model, reduction
+        )
+        run = watch(tmp_path / reduction, model, objective, "cabs+hess_max_ev", lr=lr)
+        found.append([run[key].values[0] for key in ("cabs", "hess_max_ev", "hess_max_ev.stable")])
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert found[0][2] == pytest.approx(2 / 0.12)
+
+
+def test_a_gradient_scaler_changes_nothing_of_what_is_stable(tmp_path):
+    model, (x, y) = network(), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.12)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    with Cockpit(model, optimizer, run=tmp_path / "run", track=1, instruments="hess_max_ev") as cockpit, cockpit.step():
+        scaler.scale(F.cross_entropy(model(x), y)).backward()
+        scaler.step(optimizer)
+    assert load_run(tmp_path / "run")["hess_max_ev.stable"].values[0] == pytest.approx(2 / 0.12)
+
+
+def test_the_second_derivative_of_weight_norm_is_not_believed(tmp_path):
+    torch.manual_seed(0)
+    model, (x, y) = nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 3))).double(), batch()
+    with pytest.warns(CockpitWarning, match="second derivative of weight_norm"):
+        run = watch(tmp_path / "run", model, lambda: F.cross_entropy(model(x), y), "hess_max_ev+hess_trace+norm_test")
+    assert run["hess_max_ev"].missing.all()
+    assert not run["hess_trace"].missing.any()  # of the Gauss-Newton matrix, which needs none
+    assert not run["norm_test"].missing.any()
+
+
+class Scaled(nn.Module):
+    """Logits at a learned temperature."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.temperature = nn.Linear(4, 3), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return self.layer(x) * self.temperature.exp()
+
+
+def test_a_parameter_without_axes_has_its_curvature(tmp_path):
+    torch.manual_seed(0)
+    model, (x, y) = Scaled().double(), batch()
+    parameters = list(model.parameters())
+    rows = [torch.autograd.grad(z, parameters, retain_graph=True) for z in model(x).flatten()]
+    J = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+    J = J.view(12, 3, -1)
+    p = model(x).softmax(1).detach()
+    trace = torch.einsum("nki,nkl,nli->", J, torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1), J) / 12
+    run = watch(tmp_path / "run", model, lambda: F.cross_entropy(model(x), y), [HessTrace("ggn")])
+    assert run["hess_trace"].values[0] == pytest.approx(float(trace), rel=1e-9)
+
+
+class Prototypes(nn.Module):
+    """Classifies by the nearest prototype; only with ``torch.cdist`` it has no closed form."""
+
+    def __init__(self, distances):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.prototypes, self.distances = nn.Linear(4, 2), nn.Parameter(torch.randn(3, 2)), distances
+
+    def forward(self, x):
+        return -self.distances(self.layer(x), self.prototypes).square()
+
+
+def test_alphas_first_slope_is_that_of_the_parameters_before_the_step(tmp_path):
+    found, (x, y) = [], batch()
+    for i, distances in enumerate((torch.cdist, lambda z, p: torch.linalg.vector_norm(z.unsqueeze(1) - p, dim=2))):
+        model = Prototypes(distances).double()
+        objective = functools.partial(lambda model: F.cross_entropy(model(x), y), model)
+        found.append(watch(tmp_path / str(i), model, objective, "alpha", lr=0.3, steps=2)["alpha"].values[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
