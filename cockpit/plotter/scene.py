@@ -103,11 +103,11 @@ class Log:
 
 
 def scenes_of(log: Log, panels: Mapping[str, Panel], log_steps: bool) -> dict[str, Scene]:
-    """For each panel that has points what it shows, by the panel's name."""
+    """For each panel that has points what it shows, by the panel's name; one that is optional needs a value."""
     scenes = {}
     for name, panel in panels.items():
         keys = keys_of(name, panel)
         columns = log.columns(panel, keys)
-        if columns:
+        if columns and not (panel.optional and all(column.missing.all() for column in columns.values())):
             scenes[name] = Scene(panel, keys, columns, log.span, log_steps)
     return scenes

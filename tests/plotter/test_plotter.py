@@ -51,6 +51,15 @@ def test_a_live_cockpits_picture_has_its_latest_step(tmp_path):
     assert any("finished" in text for text in texts(PLOT(live, show_plot=False)))
 
 
+def test_a_panel_of_what_did_not_happen_is_left_out(tmp_path):
+    model, optimizer = model_and_optimizer()
+    with Cockpit(model, optimizer, run=tmp_path / "run", instruments="loss+clip+amp", track=1) as live:
+        train(live, model, optimizer)
+    words = texts(PLOT(tmp_path / "run", show_plot=False))
+    assert not {"Clipping", "Loss scale"} & set(words)
+    assert "Performance" in words
+
+
 def test_drawing_leaves_training_and_its_random_numbers_alone(tmp_path):
     def weights(draw):
         model, optimizer = model_and_optimizer()
