@@ -29,7 +29,8 @@ from cockpit.capture.forms import may_be_repeated
 from cockpit.capture.forward import ForwardWatch
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.guard import Guard
-from cockpit.capture.layout import Layout, Layouts, place_again
+from cockpit.capture.known_layout import Layout
+from cockpit.capture.layout import Layouts, place_again
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook

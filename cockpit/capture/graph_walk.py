@@ -23,7 +23,7 @@ from cockpit.capture.consumer import Consumer, Spot, Views
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients, Zeros
 from cockpit.capture.graph import Graph, Node, Use, between, mixes
-from cockpit.capture.layout import Layout
+from cockpit.capture.known_layout import Layout
 from cockpit.capture.losses import LossCall
 from cockpit.capture.recurrent import FusedLayer
 from cockpit.capture.unavailable import Unavailable

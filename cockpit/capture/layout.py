@@ -1,95 +1,37 @@
-"""Batch axes of all tensors of a step: measured once, remembered as long as no shape changes."""
+"""Batch axes of all tensors of a step: measured once, remembered while no shape changes and no row moves."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
+from cockpit.capture.apart import reached_by_strangers
 from cockpit.capture.batch_axis import Finding, find_batch_axis, kept_apart_otherwise
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.known_layout import Layout
 from cockpit.capture.losses import Arrangement, LossCall
+from cockpit.capture.moved_rows import RowMoves
 from cockpit.capture.reentrant import Recording
 from cockpit.capture.single_samples import Arrived, Hidden, Place, SingleSamples, spread
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
-
-if TYPE_CHECKING:
-    from cockpit.capture.graph_walk import Plan
+from cockpit.capture.ways import is_doubtful, order_is_known, ways
 
 _NOT_LOOKED_FOR = (
     "a checkpoint with use_reentrant=True called it in a way that it did not when the batch axis was looked for"
 )
 _DIFFERENT = "checkpoints with use_reentrant=True call it several times, and samples do not lie in the same places"
-
-
-@dataclass(frozen=True)
-class _Way:
-    """One way in which loss entries may be dealt out.
-
-    Args:
-        leading: Whether the batch size is the length of the first axis of the first input.
-        likely: Whether it may be true even if some tensor has no batch axis.
-    """
-
-    arrangement: Arrangement
-    leading: bool = False
-    likely: bool = False
-
-
-@dataclass
-class Layout:
-    """How samples lie in one step's tensors, how often that was looked up, and what is left to find out.
-
-    Args:
-        arrangement: How the loss entries are dealt out.
-        findings: One for each module call.
-        asked: How often it was looked up.
-        plan: Where parameters that no module call serves are to be read; ``None`` if that was not found out yet.
-        hidden: Of calls that reentrant checkpoints make again, by signature.
-        leaves: In how many reentrant checkpoints a tensor is a leaf, by its identity.
-        closed: Why nothing is known of what is in them, if they could not be looked into.
-        outdated: Whether calls were made again that were not looked for.
-    """
-
-    arrangement: Arrangement | None
-    findings: list[Finding] = field(default_factory=list)
-    asked: int = 0
-    plan: Plan | None = None
-    hidden: dict[tuple[Any, ...], Finding] = field(default_factory=dict)
-    leaves: Mapping[int, int] = field(default_factory=dict)
-    closed: str | None = None
-    outdated: bool = False
-
-    @property
-    def mixed(self) -> tuple[int, int]:
-        """How many tensors have no batch axis, and in how many samples reach each other."""
-        reached = [finding for finding in (*self.findings, *self.hidden.values()) if finding.reached]
-        coupled = sum(finding.axis is not None and finding.axis.coupled for finding in reached)
-        return sum(finding.axis is None for finding in reached), coupled
-
-    def one_to_one(self, calls: Sequence[ModuleCall]) -> bool:
-        """Whether some tensor's batch axis holds each sample once; if none was reached, there is nothing to doubt."""
-        shapes = [call.output_shape for call in calls] + [shape for _, _, shape, _ in self.hidden]
-        findings = (*self.findings, *self.hidden.values())
-        sizes = [shape[f.axis.dim] for f, shape in zip(findings, shapes, strict=True) if f.axis is not None]
-        return not sizes or self.arrangement is None or self.arrangement.samples in sizes
-
-    def due(self) -> bool:
-        """Whether to measure anew: where nothing arrived, units may have come alive. Ever more rarely, since most often
-        such a call is simply not part of the loss; but at once if it was like that everywhere."""
-        self.asked += 1
-        reached = [finding.reached for finding in (*self.findings, *self.hidden.values())]
-        complete = self.arrangement is not None and all(reached) and (self.plan is None or self.plan.complete)
-        dead = self.arrangement is not None and not any(reached)
-        return self.outdated or (not complete and (dead or self.asked & (self.asked - 1) == 0))
+_MOVED = (
+    "the batch size could not be found in what the model and its modules were called with; '{}' may be why: it can put "
+    "samples in other places at every step. Hand the individual losses over with step.losses(...)"
+)
 
 
 class Layouts:
@@ -128,18 +70,14 @@ class Layouts:
         Returns:
             What is remembered of such steps.
         """
-        own = loss.arrangement
-        key = (*inputs, own, tuple(loss.entries.shape), *(call.signature() for call in calls))
-        layout = self._known.get(key)
+        key = (*inputs, loss.arrangement, tuple(loss.entries.shape), *(call.signature() for call in calls))
+        layout, moves = self._known.get(key), RowMoves.behind(loss.entries.grad_fn)
         if layout is None or layout.due():
-            ways = _ways(inputs, loss.entries.shape) if own is None else [_Way(own, leading=True, likely=True)]
-            with undisturbed(model):
-                measured = self._measure(loss, ways, calls, 0 if layout is None else layout.asked, recording)
-            measured.asked = 1 if layout is None else layout.asked
-            if layout is not None and layout.arrangement == measured.arrangement:
-                # Checkpoints that take turns: what one of them hid is still known when it comes again.
-                measured.hidden = layout.hidden | measured.hidden
-            layout = self._known[key] = measured
+            layout = self._known[key] = self._measure(loss, inputs, calls, moves, layout, model, recording)
+        elif layout.arrangement is not None and (moves.key is None or moves.key != layout.moved):
+            layout = self._look_again(key, loss, inputs, calls, moves, model, recording)
+        if layout.arrangement is None and loss.problem is None and moves.culprit is not None:
+            loss.problem = _MOVED.format(moves.culprit)
         loss.arrangement = layout.arrangement
         for call, finding in zip(calls, layout.findings, strict=layout.arrangement is not None):
             if call.axis is None:
@@ -158,11 +96,93 @@ class Layouts:
             edges: Where to look.
         """
         assert loss.arrangement is not None
+        moves = RowMoves.behind(loss.entries.grad_fn)
         with undisturbed(model):
-            return self._try(loss, loss.arrangement, edges, 0, recording).findings
+            layout = self._try(loss, loss.arrangement, edges, 0, recording, moves)
+        layout.settle(moves)
+        return layout.findings
+
+    def _look_again(
+        self,
+        key: tuple[Any, ...],
+        loss: LossCall,
+        inputs: Sequence[Axes],
+        calls: Sequence[ModuleCall],
+        moves: RowMoves,
+        model: nn.Module,
+        recording: Recording,
+    ) -> Layout:
+        """Rows are moved in another way than when samples were last seen in their places: whether they still are.
+
+        Where they are not, nothing is known of this step; ever more rarely they are looked for anew.
+        """
+        layout = self._known[key]
+        with undisturbed(model):
+            confirmed = self._confirmed(layout, loss, calls, recording)
+        if confirmed:
+            # Where parameters are read besides modules is found out anew.
+            layout.moved, layout.plan = moves.key, None
+            layout.settle(moves)
+            return layout
+        layout.lost += 1
+        if layout.hidden or layout.lost & (layout.lost - 1) == 0:
+            measured = self._measure(loss, inputs, calls, moves, layout, model, recording)
+            if measured.arrangement is not None:
+                self._known[key] = measured
+                return measured
+        return Layout(None)
+
+    def _confirmed(self, layout: Layout, loss: LossCall, calls: Sequence[ModuleCall], recording: Recording) -> bool:
+        assert layout.arrangement is not None
+        if layout.hidden:  # known by their signatures, which do not tell them apart
+            return False
+        samples = layout.arrangement.samples
+        take = functools.partial(
+            self._single_samples.gradients,
+            loss,
+            layout.arrangement,
+            range(samples),
+            places=calls,
+            recording=recording,
+        )
+        try:
+            return not reached_by_strangers(take, samples, dict(enumerate(layout.findings)))
+        except Unavailable:  # the way in which it is measured says why
+            return False
 
     def _measure(
-        self, loss: LossCall, ways: Sequence[_Way], calls: Sequence[ModuleCall], turn: int, recording: Recording
+        self,
+        loss: LossCall,
+        inputs: Sequence[Axes],
+        calls: Sequence[ModuleCall],
+        moves: RowMoves,
+        earlier: Layout | None,
+        model: nn.Module,
+        recording: Recording,
+    ) -> Layout:
+        """A layout found out from nothing; what an earlier one knows of reentrant checkpoints is kept."""
+        turn = 0 if earlier is None else earlier.asked
+        with undisturbed(model):
+            if loss.arrangement is None:
+                measured = self._first_apart(loss, inputs, calls, turn, recording, moves)
+            else:
+                measured = self._try(loss, loss.arrangement, calls, turn, recording, moves)
+        measured.settle(moves)
+        measured.asked, measured.moved = max(1, turn), moves.key
+        if earlier is not None and earlier.arrangement == measured.arrangement:
+            # Checkpoints that take turns: what one of them hid is still known when it comes again.
+            measured.hidden = earlier.hidden | measured.hidden
+            measured.lost = earlier.lost
+        return measured
+
+    def _first_apart(
+        self,
+        loss: LossCall,
+        inputs: Sequence[Axes],
+        calls: Sequence[ModuleCall],
+        turn: int,
+        recording: Recording,
+        moves: RowMoves,
     ) -> Layout:
         """Tries the ways to deal out the loss entries; the first under which samples keep apart is taken.
 
@@ -171,12 +191,16 @@ class Layouts:
         """
         apart: list[Layout] = []
         best: Layout | None = None
-        for way in ways:
-            layout = self._try(loss, way.arrangement, calls, turn, recording)
+        for way in ways(inputs, loss.entries.shape):
+            layout = self._try(loss, way.arrangement, calls, turn, recording, moves)
             one_to_one = layout.one_to_one(calls)
             if not (way.leading or one_to_one) or (layout.mixed[0] and not way.likely):
                 continue
             if any(finding.misdealt for finding in (*layout.findings, *layout.hidden.values())):
+                continue
+            if way.contradicted(calls, layout.findings) or is_doubtful(way.arrangement, moves, calls, layout.findings):
+                continue
+            if not one_to_one and not order_is_known(way.arrangement, inputs, calls, layout.findings):
                 continue
             if best is None or layout.mixed < best.mixed:
                 best = layout
@@ -187,7 +211,13 @@ class Layouts:
         return apart[0] if apart else best or Layout(None)
 
     def _try(
-        self, loss: LossCall, arrangement: Arrangement, places: Sequence[Place], turn: int, recording: Recording
+        self,
+        loss: LossCall,
+        arrangement: Arrangement,
+        places: Sequence[Place],
+        turn: int,
+        recording: Recording,
+        moves: RowMoves,
     ) -> Layout:
         """What single samples' gradients tell if the loss entries are dealt out in one way."""
         take = functools.partial(self._single_samples.gradients, loss, arrangement, places=places, recording=recording)
@@ -215,8 +245,11 @@ class Layouts:
         coupled = any(finding.axis is not None and finding.axis.coupled for finding in findings.values())
         if coupled and arrived is not None and not arrived.mixes:
             findings = {key: _scattered(finding) for key, finding in findings.items()}
-        if arrangement.axis is None and not any(finding.misdealt for finding in findings.values()):
-            _look_at_all(take, arrangement.samples, findings)
+        doubtful = arrangement.axis is None or moves.any
+        if doubtful and not any(finding.misdealt for finding in findings.values()):
+            everybody = functools.partial(take, range(arrangement.samples))
+            for key in reached_by_strangers(everybody, arrangement.samples, findings):
+                findings[key].misdealt = True
         layout = Layout(arrangement, [findings[i] for i in range(len(places))])
         if arrived is not None:
             layout.hidden = _by_signature({key: f for key, f in findings.items() if not isinstance(key, int)})
@@ -241,19 +274,6 @@ def place_again(call: ModuleCall, layouts: Sequence[Layout]) -> None:
     call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
 
 
-def _look_at_all(
-    take: Callable[[Sequence[int]], Arrived], samples: int, findings: Mapping[int | Hidden, Finding]
-) -> None:
-    """Every other sample together, and then the others: entries that belong to a neighbour show up there."""
-    for parity in (0, 1):
-        members = list(range(parity, samples, 2))
-        for key, delta in take(members).everywhere() if members else ():
-            finding = findings.get(key)
-            if finding is not None and finding.axis is not None and not finding.axis.coupled and delta is not None:
-                others = finding.axis.samples_first(delta, samples)[1 - parity :: 2]
-                finding.misdealt |= bool(others.any())
-
-
 def _by_signature(findings: Mapping[Hidden, Finding]) -> dict[tuple[Any, ...], Finding]:
     """One for all calls that look the same: in the backward pass they are not told apart."""
     merged: dict[tuple[Any, ...], Finding] = {}
@@ -264,31 +284,6 @@ def _by_signature(findings: Mapping[Hidden, Finding]) -> dict[tuple[Any, ...], F
         elif finding.reached and (finding.axis != known.axis or finding.misdealt):
             merged[signature] = Finding(problem=_DIFFERENT, reached=True, misdealt=known.misdealt or finding.misdealt)
     return merged
-
-
-def _ways(inputs: Sequence[Axes], shape: torch.Size) -> list[_Way]:
-    """From likely to unlikely: a batch axis of the entries' own; samples and positions on one axis, in the input's
-    order; and in the other order."""
-    own = [
-        _Way(Arrangement(axes[place], axis), leading=place == position == 0, likely=True)
-        for place in (0, 1)
-        for tensors in inputs
-        for position, axes in enumerate(tensors)
-        for axis, length in enumerate(shape)
-        if len(axes) > place and length == axes[place]
-    ]
-    first = [tensors[0] for tensors in inputs if tensors]
-    # Positions first: then there are about as many of them as the input has, or another axis is taken for the batch.
-    second = [axes[1] for axes in first if len(axes) > 1 and 2 * shape.numel() >= axes[0] * axes[1]]
-    flat = [_Way(Arrangement(axes[0], order="block"), leading=True, likely=True) for axes in first]
-    flat += [_Way(Arrangement(size, order="stride")) for size in second]
-    flat += [_Way(Arrangement(axes[0], order="stride"), leading=True) for axes in first]
-    flat += [_Way(Arrangement(size, order="block")) for size in second]
-    fitting: dict[Arrangement, _Way] = {}
-    for way in (*own, *flat):
-        if way.arrangement.fits(shape):
-            fitting.setdefault(way.arrangement, way)
-    return list(fitting.values())
 
 
 def _scattered(finding: Finding) -> Finding:

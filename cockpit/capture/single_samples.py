@@ -83,6 +83,7 @@ class SingleSamples:
         members: Sequence[int],
         places: Sequence[Place],
         recording: Recording,
+        factors: Tensor | None = None,
     ) -> Arrived:
         """Gradients of some samples' losses alone; those of calls come by in the output's own layout.
 
@@ -92,6 +93,7 @@ class SingleSamples:
             members: The samples.
             places: Where to look.
             recording: Records the calls of modules that checkpoints make again.
+            factors: What their losses are multiplied with, one for each member.
 
         Raises:
             Unavailable: If the graph cannot be differentiated on the side.
@@ -100,7 +102,8 @@ class SingleSamples:
         edges = [place.edge if isinstance(place, ModuleCall) else place for place in places]
         try:
             with torch.enable_grad():
-                own = arrangement.deal(loss.entries)[list(members)].sum()
+                own = arrangement.deal(loss.entries)[list(members)]
+                own = own.sum() if factors is None else (own * factors[:, None].to(own)).sum()
                 arrived = _differentiated(own, edges, recording)
             for i, place in enumerate(places):
                 if isinstance(place, ModuleCall):
