@@ -49,6 +49,7 @@ class Source:
     def _forget(self) -> None:
         self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
         self._glimpses: dict[tuple[str, str], tuple[int, Column]] = {}
+        self._news: tuple[int, int, dict[str, Column]] | None = None
         self._folds = Folds(self._reader)
         self.header: Header = self._reader.header
         self.cursor = -1
@@ -165,14 +166,22 @@ class Source:
         place = key, f"{kind} {name}"
         cursor, column = self._columns.pop(place, (-1, None))
         if column is not None and cursor != self.cursor:
-            new = self._reader.column(key, kind, since=cursor)
-            column = _joined(column, reduce(new)) if len(new.steps) else column
+            new = self._added(key, kind, cursor)
+            column = _joined(column, reduce(new)) if new is not None and len(new.steps) else column
         if column is None or (most is not None and len(column.steps) > 2 * most):
             column = reduce(self._reader.column(key, kind, max_points=most))
         self._columns[place] = self.cursor, column
         while len(self._columns) > MOST_COLUMNS:
             self._columns.popitem(last=False)
         return column
+
+    def _added(self, key: str, kind: str, cursor: int) -> Column | None:
+        """What a series has gained since ``cursor``. Scalars are asked for together: nearly all were seen last then."""
+        if kind != "scalar":
+            return self._reader.column(key, kind, since=cursor)
+        if self._news is None or self._news[:2] != (cursor, self.cursor):
+            self._news = cursor, self.cursor, self._reader.news(cursor)
+        return self._news[2].get(key)
 
     def latest(self, key: str, kind: str) -> Column | None:
         """The series' last point; ``None`` if there is no such series."""

@@ -48,9 +48,11 @@ class Look:
         points = history.points(steps) if max_points is None else history.thinned(steps, max_points)
         return scalar_column(row.key, points)
 
-    def columns(self) -> list[Column]:
-        """The points of all series, of those that have some in sight."""
-        changed = (series.c.run == self.number, series.c.revision > self.sight.after)
+    def columns(self, *, scalars: bool = False) -> list[Column]:
+        """The points of all series, or of those of scalars, of those that have some in sight."""
+        changed = [series.c.run == self.number, series.c.revision > self.sight.after]
+        if scalars:
+            changed += [sa.not_(series.c.layered), sa.func.coalesce(series.c.histogram, 0) == 0]
         rows = self.connection.execute(sa.select(series).where(*changed).order_by(series.c.id)).all()
         found = points_of_all(self.connection, self.number, self.sight, [row.id for row in rows])
         return [self._column(row, found[row.id]) for row in rows if row.id in found]

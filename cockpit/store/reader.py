@@ -178,6 +178,12 @@ class Reader:
                 return look.column(row, steps, max_points)
         raise KeyError(self._no_such(key, kind))
 
+    def news(self, since: int) -> dict[str, Column]:
+        """The scalars that were committed after the cursor ``since``, by key: all in one look."""
+        with self._looking(since=since) as look:
+            look.sight = replace(look.sight, until=self._newest(look))
+            return {column.key: column for column in look.columns(scalars=True)}
+
     def stretches(self, key: str, kind: str, most: int) -> list[tuple[int, int]]:
         """First and last steps of stretches that together leave no step out, each with about ``most`` points.
 
@@ -236,11 +242,16 @@ class Reader:
             most: Points and events at most.
         """
         with self._looking(since=since) as look:
-            newest = look.connection.execute(sa.select(run.c.cursor).where(run.c.id == look.number)).scalar_one()
+            newest = self._newest(look)
             cursor = max(since, min(since + most, newest))
             look.sight = replace(look.sight, until=cursor)
             events = tuple(self._events(look, since, cursor))
             return Portion(cursor, tuple(look.columns()), events, look.sight.overtaken, cursor < newest)
+
+    @staticmethod
+    def _newest(look: Look) -> int:
+        cursor: int = look.connection.execute(sa.select(run.c.cursor).where(run.c.id == look.number)).scalar_one()
+        return cursor
 
     def document(self, name: str) -> Any | None:
         """The latest JSON document of this name."""

@@ -109,3 +109,20 @@ def test_an_empty_run_is_one_empty_portion(start: Start) -> None:
     writer.close()
     (portion,) = all_portions(Reader(writer.path))
     assert (portion.columns, portion.more) == ((), False)
+
+
+def test_news_are_the_scalars_that_a_column_since_then_would_give(start: Start) -> None:
+    writer = start()
+    put(writer, range(2000))  # some of them in chunks
+    writer.flush()
+    reader = Reader(writer.path)
+    before = reader.cursor()
+    assert reader.news(before) == {}
+    put(writer, range(1990, 2100), value=3.0)
+    writer.close()
+    news = reader.news(before)
+    assert set(news) == {"loss"}  # neither its layers nor the histogram
+    for key, found in news.items():
+        wanted = reader.column(key, "scalar", since=before)
+        for name in ("steps", "times", "values", "missing"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{key}, {name}")
