@@ -156,6 +156,9 @@ def _of_run(page: Page, shown: dict[str, Any], on_page: Sequence[str], runs: Run
     else:
         redrawn = [panel for panel in page.arrangement.names if _stale(panel, state, shown)]
         parts = _parts(page, shown, on_page, redrawn)
+        for panel in set(redrawn).difference(on_page):  # its card is about to come, and is to be drawn then
+            state["looks"].pop(panel)
+            state["looks"] |= {name: how for name, how in shown.get("looks", {}).items() if name == panel}
     moved = any(state[name] != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     top, menu = (strip(page), _menu(page.views)) if moved else (no_update, no_update)

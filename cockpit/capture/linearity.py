@@ -13,8 +13,9 @@ from cockpit.capture.graph import Node
 
 # fmt: off
 _LINEAR = frozenset((
-    "Add", "Addcmul", "Addmv", "Alias", "AsStrided", "Cat", "Clone", "CopySlices", "Cumsum", "Diagonal",
-    "Expand", "Flatten", "Gather", "Index", "IndexSelect", "MaskedFill", "MaskedScatter", "MaskedSelect",
+    "Add", "Addcmul", "Addmv", "Alias", "AsStrided", "BackwardHookFunction", "Cat", "Clone", "CopySlices",
+    "Cumsum", "Diagonal", "Expand", "Flatten", "Gather", "Index", "IndexSelect", "MaskedFill", "MaskedScatter",
+    "MaskedSelect",
     "Mean", "Nanmean", "Nansum", "Narrow", "Neg", "Permute", "Repeat", "RepeatInterleave", "Reshape",
     "ReshapeAlias", "Rsub", "ScatterAdd", "Segment", "Select", "Slice", "Sort", "Split", "SplitWithSizes",
     "Squeeze", "Stack", "Sub", "Sum", "Take", "ToCopy", "Topk", "Transpose", "Unbind", "Unfold", "Unsafe",

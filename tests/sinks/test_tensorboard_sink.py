@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from logs import BEGAN, HISTOGRAMS, NUMBERS, Events, header, put, read_events, write_everything
+from sink_logs import BEGAN, HISTOGRAMS, NUMBERS, Events, header, put, read_events, write_everything
 
 from cockpit.cli import main
 from cockpit.reading import Histogram, Reading

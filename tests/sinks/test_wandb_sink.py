@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logs import BEGAN, HISTOGRAMS, NUMBERS, Logged, header, put, read_history, read_wandb, rows_of, write_everything
+from sink_logs import (
+    BEGAN,
+    HISTOGRAMS,
+    NUMBERS,
+    Logged,
+    header,
+    put,
+    read_history,
+    read_wandb,
+    rows_of,
+    write_everything,
+)
 
 from cockpit.cli import main
 from cockpit.reading import Histogram, Reading
@@ -229,7 +240,7 @@ def test_without_a_login_the_cockpit_says_so_before_training(tmp_path: Path) -> 
 SCRIPT = f"""
 import itertools, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from logs import header, put
+from sink_logs import header, put
 from cockpit.sinks import WandB, feed
 from cockpit.sinks.feed import Feeds
 from cockpit.store import Writer

@@ -239,7 +239,7 @@ def test_a_large_log_is_several_segments(start: Start, monkeypatch: pytest.Monke
     reader = Reader(writer.path)
     for step in range(6):
         put(writer, range(step, step + 1))
-    assert len(names(writer)) == 3
+    assert len(names(writer)) > 1
     for each in (reader, Reader(writer.path)):
         assert_steps(each, list(range(6)))
     writer.close()
