@@ -6,6 +6,8 @@ buffers stay as they are, and the graph is kept.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -86,6 +88,11 @@ class LossGraph:
         weights = arrived.double() if not call.reduced else arrived.double() * call.total / call.counts.double().sum()
         coefficients = (weights / self.scale).expand(entries.shape)
         return OpenLoss(call.name, call.origin.arguments, entries, coefficients, call)
+
+    @functools.cached_property
+    def kinds(self) -> frozenset[tuple[str, int]]:
+        """How many operations of each kind there are: as in the step before, unless the model does something else."""
+        return frozenset(Counter(node.name() for node in reachable(filter(None, self.roots))).items())
 
     @property
     def roots(self) -> list[Node]:

@@ -37,14 +37,14 @@ from cockpit.probes.square_sums import SquareSums
 
 @dataclass
 class Routes:
-    """Which parameters closed forms do not serve, as found out for each loss and the shapes of its step."""
+    """Which parameters closed forms do not serve, as found out for each loss, for shapes and operations of a step."""
 
     _known: dict[tuple[Any, ...], _Route] = field(default_factory=dict)
 
     def of(self, graph: LossGraph, loss: OpenLoss) -> _Route:
         """The route for a loss."""
         calls = tuple((call.signature(), call.axis) for call in graph.modules)
-        key = (loss.name, loss.call.arrangement, tuple(loss.entries.shape), calls)
+        key = (loss.name, loss.call.arrangement, tuple(loss.entries.shape), calls, graph.kinds)
         return self._known.setdefault(key, _Route())
 
 

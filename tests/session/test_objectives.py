@@ -134,17 +134,22 @@ class Scaled(nn.Module):
         return self.layer(x) * self.temperature.exp()
 
 
+def gauss_newton_trace(model, x):
+    """Of the mean cross-entropy, by the Jacobian of all outputs."""
+    parameters = list(model.parameters())
+    rows = [torch.autograd.grad(z, parameters, retain_graph=True) for z in model(x).flatten()]
+    J = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).view(12, 3, -1)
+    p = model(x).softmax(1).detach()
+    H = torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)
+    return float(torch.einsum("nki,nkl,nli->", J, H, J)) / 12
+
+
 def test_a_parameter_without_axes_has_its_curvature(tmp_path):
     torch.manual_seed(0)
     model, (x, y) = Scaled().double(), batch()
-    parameters = list(model.parameters())
-    rows = [torch.autograd.grad(z, parameters, retain_graph=True) for z in model(x).flatten()]
-    J = torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
-    J = J.view(12, 3, -1)
-    p = model(x).softmax(1).detach()
-    trace = torch.einsum("nki,nkl,nli->", J, torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1), J) / 12
+    trace = gauss_newton_trace(model, x)
     run = watch(tmp_path / "run", model, lambda: F.cross_entropy(model(x), y), [HessTrace("ggn")])
-    assert run["hess_trace"].values[0] == pytest.approx(float(trace), rel=1e-9)
+    assert run["hess_trace"].values[0] == pytest.approx(trace, rel=1e-9)
 
 
 class Prototypes(nn.Module):
@@ -166,3 +171,30 @@ def test_alphas_first_slope_is_that_of_the_parameters_before_the_step(tmp_path):
         objective = functools.partial(lambda model: F.cross_entropy(model(x), y), model)
         found.append(watch(tmp_path / str(i), model, objective, "alpha", lr=0.3, steps=2)["alpha"].values[0])
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+class SometimesTwice(nn.Module):
+    """From some step on its layer's weight is used a second time, where no module is called."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.twice = nn.Linear(4, 3), False
+
+    def forward(self, x):
+        out = self.layer(x)
+        return out + F.linear(x.tanh(), self.layer.weight) if self.twice else out
+
+
+def test_a_gauss_newton_trace_follows_what_the_model_does(tmp_path):
+    model, (x, y) = SometimesTwice().double(), batch()
+    optimizer, truths = torch.optim.SGD(model.parameters(), lr=0.0), []
+    with Cockpit(model, optimizer, run=tmp_path / "run", track=1, instruments=[HessTrace("ggn")]) as cockpit:
+        for step in range(8):
+            model.twice = step in (2, 4, 5)
+            truths.append(gauss_newton_trace(model, x))
+            with cockpit.step():
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+    assert load_run(tmp_path / "run")["hess_trace"].values == pytest.approx(truths, rel=1e-9)
