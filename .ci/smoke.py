@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import cockpit
 
-EXTRAS = {"numba", "psycopg", "tensorboard", "triton"}
+EXTRAS = {"numba", "psycopg", "pyarrow", "tensorboard", "triton", "wandb"}
 COMMAND = [str(Path(sys.executable).with_name("cockpit"))]
 
 
@@ -28,10 +28,11 @@ def import_everything() -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name not in EXTRAS:
+        except ImportError as error:  # some say in words which extra is missing
+            missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+            if not isinstance(missing, ModuleNotFoundError) or missing.name not in EXTRAS:
                 raise
-            without.append(f"{name} ({error.name})")
+            without.append(f"{name} ({missing.name})")
     print(f"imported {len(modules) - len(without)} modules; not without their extra: {', '.join(without) or 'none'}")
 
 
