@@ -55,7 +55,7 @@ def load_page(url: str) -> None:
 
 def run_demo() -> None:
     """Train briefly, load the page while the demo serves it, and end it as a user would, with Ctrl-C."""
-    command = [*COMMAND, "demo", "--steps", "60", "--port", "0", "--fault", "raw-pixels"]
+    command = [*COMMAND, "demo", "--steps", "60", "--track", "5", "--port", "0", "--fault", "raw-pixels"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         try:
