@@ -139,6 +139,6 @@ def test_in_a_terminal_lines_are_as_long_as_it_is_wide(live):
     while b"finished" not in text:
         assert select.select([ours], [], [], 60)[0], "it said nothing for too long"
         text += os.read(ours, 4096)
-    os.close(ours)
     assert follower.wait(30) == 0
+    os.close(ours)  # not before: it may have had more to say
     assert max(len(line) for line in text.decode().splitlines()) <= 44
