@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own: t
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: tests of pages and processes spend much of their time waiting."""
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1

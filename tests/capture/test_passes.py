@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -73,9 +72,12 @@ def test_graph_of_the_gradients_may_be_asked_for(model: nn.Module, x: Tensor, tm
         for p in model.parameters():
             p.grad = p.grad.detach()  # or the graph would outlive the step
 
-    with warnings.catch_warnings():  # PyTorch gives it once in a process
-        warnings.filterwarnings("ignore", "Using backward.. with create_graph=True")
-        run = one_step(tmp_path, model, step)
+    torch.set_warn_always(True)  # else PyTorch gives it once in a process
+    try:
+        with pytest.warns(UserWarning, match="create_graph=True"):
+            run = one_step(tmp_path, model, step)
+    finally:
+        torch.set_warn_always(False)
     holds(run, 0, truth_of(model, x))
 
 
