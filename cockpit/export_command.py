@@ -20,12 +20,24 @@ def export(run: Run, options: argparse.Namespace) -> None:
         UsageError: If what it says cannot be done.
         ImportError: Without the extra that a format needs; names it.
     """
+    _tell_whose(run, options)
     if options.to in _SINKS:
         _pass_on(run, options)
     elif options.to in _TEXT:
         _write_text(run, options)
     else:
         _write_bytes(run, options)
+
+
+def _tell_whose(run: Run, options: argparse.Namespace) -> None:
+    """Of several processes each has points of its own."""
+    from cockpit.store.address import without_passwords
+
+    own = run.reader.number
+    other = next((rank for rank in run.ranks if rank != own), None)
+    if other is not None:
+        elsewhere = f"{without_passwords(options.run).rstrip('/')}/rank{other}"
+        print(f"cockpit: these are the points of rank {own} of {len(run.ranks)}; see {elsewhere}", file=sys.stderr)
 
 
 def _pass_on(run: Run, options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ NUMBER = 10  # characters of a value
 
 
 class Tail:
-    """Follows one run.
+    """Follows one run: the readings of its first process, and what happens in all of them.
 
     Args:
         run: The run.
@@ -33,7 +33,8 @@ class Tail:
         self._reader: Reader = run.reader
         self._keys, self._file, self._room = keys, file, room
         self._columns: list[str] = []
-        self._cursor = self._event = 0
+        self._cursor = -1
+        self._heard: dict[int, int] = {}  # of each process the last event
         self._told: set[tuple[str, int, float]] = set()
 
     def follow(self, lines: int) -> None:
@@ -52,16 +53,13 @@ class Tail:
 
     def _tell(self, lines: int | None) -> None:
         """Write what has been added: events and readings in the order of their time."""
-        cursor = self._reader.cursor()
-        if cursor == self._cursor and lines is None:
-            return
         rows, events = self._new_rows(), self._new_events()
-        self._cursor = cursor
         if lines is not None:
             rows = rows[-lines:] if lines else []
             earliest = rows[0][0] if rows else float("inf")
             events = [event for event in events if event.time >= earliest] if rows else events[-1:]
-        told: list[tuple[float, int, str]] = [(event.time, 1, self._fitted(_said(event))) for event in events]
+        own = self._reader.number
+        told: list[tuple[float, int, str]] = [(event.time, 1, self._fitted(_said(event, own))) for event in events]
         if rows:
             told += self._lines(rows)
         for _, _, line in sorted(told, key=lambda entry: entry[:2]):
@@ -70,17 +68,20 @@ class Tail:
 
     def _new_rows(self) -> list[tuple[float, int, dict[str, float | None]]]:
         """Time, step and values of the readings that were added, in the order of their steps."""
+        cursor = self._reader.cursor()
+        if cursor == self._cursor:
+            return []
         rows: dict[int, tuple[float, int, dict[str, float | None]]] = {}
         seen = set()
         for key in self._wanted():
             # What was committed after the look at the cursor comes again with the next.
-            column = self._reader.column(key, "scalar", since=self._cursor)
+            column = self._reader.column(key, "scalar", since=max(0, self._cursor))
             columns = column.steps, column.times, column.values, column.missing
             for step, at, value, missing in zip(*(part.tolist() for part in columns), strict=True):
                 seen.add((key, step, at))
                 if (key, step, at) not in self._told:
                     rows.setdefault(step, (at, step, {}))[2][key] = None if missing else value
-        self._told = seen
+        self._told, self._cursor = seen, cursor
         return [rows[step] for step in sorted(rows) if self._keys is not None or rows[step][2].keys() - {ALONG}]
 
     def _wanted(self) -> list[str]:
@@ -91,10 +92,14 @@ class Tail:
         return [key for key in KEYS if key in scalars] + [key for key, origin in scalars.items() if origin == "user"]
 
     def _new_events(self) -> list[Event]:
-        events = self._reader.events(since=self._event)
-        if events:
-            self._event = events[-1].id
-        return events
+        """What has happened in any of the run's processes, each of which counts its own seconds."""
+        found = []
+        for rank in self._reader.states():  # those whose log can be read
+            events = self._reader.rank(rank).events(since=self._heard.get(rank, 0))
+            if events:
+                self._heard[rank] = events[-1].id
+            found += events
+        return sorted(found, key=lambda event: event.time)
 
     def _lines(self, rows: Sequence[tuple[float, int, dict[str, float | None]]]) -> Iterator[tuple[float, int, str]]:
         """A line for each reading, and headings above where there are other columns than before."""
@@ -135,13 +140,18 @@ class Tail:
         steps = [entry.last_step for entry in self._reader.series()]
         missing = [key for key in self._keys or () if key not in self._columns]
         never = f"; nothing was logged as {', '.join(map(printable, missing))}" if missing else ""
-        return f"{state} at step {max(steps)}{never}" if steps else f"{state} without a reading{never}"
+        ending = f"{state} at step {max(steps)}" if steps else f"{state} without a reading"
+        states = self._reader.states()
+        each = "".join(f", rank {rank} {own}" for rank, own in states.items()) if len(set(states.values())) > 1 else ""
+        return f"{ending}{each}{never}"
 
 
-def _said(event: Event) -> str:
+def _said(event: Event, own: int) -> str:
+    """An event; of another process than number ``own`` with its rank."""
     where = f"{event.step:>8}" if event.step is not None else " " * 8
+    rank = f"rank {event.rank}: " if event.rank != own else ""
     subject = f"{event.subject}: " if event.subject else ""
-    return printable(f"{where}  {_clock(event.time):>9}  {event.kind}: {subject}{event.text}")
+    return printable(f"{where}  {_clock(event.time):>9}  {event.kind}: {rank}{subject}{event.text}")
 
 
 def _written(values: dict[str, float | None], key: str) -> str:

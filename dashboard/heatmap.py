@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +20,18 @@ NAME = 18  # characters of a layer's name
 MOST_NAMES = 14  # that have room beside each other
 ROW = 13  # pixels that a layer needs to be named
 TITLE = 40  # characters of the legend's name
+MOST_CROSSES = 200
 FEW = 100  # cells: of more than these, the outermost hundredths share the colours at the ends
 
 
-def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW) -> Drawing:
+def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW, name: int = NAME) -> Drawing:
     """The layers of the scene's one key, each cell a reading or what stands out most of a stretch of readings.
 
     Args:
         scene: What to draw. The reading at its step, which is told in words, is the key's companion :data:`AT`.
         most_names: How many rows are named.
         row: Pixels of each row that is.
+        name: Characters that a name may take beside its row. Under the pointer it stands in full.
     """
     key = scene.keys[0]
     column = scene.column(key)
@@ -40,10 +43,11 @@ def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW) 
     span = int(column.steps[0]), int(column.steps[-1])
     edges = [(EVENTS_HEIGHT, 1.0), (0.0, EVENTS_HEIGHT)]
     layout["xaxis"] = time_axis(scene.timeline, scene.colours) | {"anchor": "free", "position": 0, "showgrid": False}
-    layout["yaxis"] = _layer_axis(rows, cells, most_names, scene) | {"domain": [EVENTS_HEIGHT, 1]}
+    layout["yaxis"] = _layer_axis(rows, scene)
     layout["yaxis2"] = event_axis()
+    layout["yaxis3"] = _name_axis(short_names(cells.layers, name), most_names, scene)
     layout["shapes"] = list(step_marks(scene.step, span, edges, scene.colours, scene.timeline))
-    layout["meta"] = {"cursor": ["xy"]}
+    layout["meta"] = {"cursor": ["xy3"]}
     traces = [_colours(rows, cells, scene), *_broken(rows, cells, scene), _pointer(rows, cells, column, scene)]
     traces += event_traces(scene.events, "y2", span[1], scene.colours, scene.timeline)
     height = max(ROW_HEIGHT, min(len(cells.layers), most_names) * row + 60)
@@ -111,7 +115,7 @@ def _powers(ends: tuple[float, float]) -> Json:
 
 
 def _broken(rows: list[str], cells: Cells, scene: Scene) -> list[Json]:
-    """Cells with NaN or an infinity, over the colours."""
+    """Cells with NaN or an infinity, over the colours; a cross tells where each row of them begins without colour."""
     if not cells.broken.any():
         return []
     alarm = scene.colours.alarm
@@ -125,20 +129,35 @@ def _broken(rows: list[str], cells: Cells, scene: Scene) -> list[Json]:
         "hoverongaps": False,
         "hovertemplate": "%{y}<br>%{x}: NaN or infinite<extra></extra>",
     }
-    return [trace]
+    begins = np.argwhere(cells.broken & ~np.pad(cells.broken, ((0, 0), (1, 0)))[:, :-1])
+    row, column = begins[:: len(begins) // MOST_CROSSES + 1].T
+    centres = (cells.edges[:-1] + cells.edges[1:]) / 2
+    outlined = {"color": alarm, "size": 9, "symbol": "x", "line": {"color": scene.colours.paper, "width": 1}}
+    cross: Json = {"type": "scatter", "mode": "markers", "marker": outlined, "hoverinfo": "skip", "yaxis": "y3"}
+    return [trace, cross | {"x": typed(centres[column]), "y": typed(row)}]
 
 
-def _layer_axis(rows: list[str], cells: Cells, most_names: int, scene: Scene) -> Json:
-    """From the first layer above to the last; as many names as have room."""
-    short = dict(zip(rows, map(plain, short_names(cells.layers, NAME)), strict=True))
-    settings = {"type": "category", "categoryorder": "array", "categoryarray": rows, "labelalias": short}
-    reach = {"range": [len(rows) - 0.5, -0.5], "fixedrange": True, "nticks": most_names, "tickfont": {"size": 10}}
-    return axis(scene.colours, "layer", **settings, **reach, automargin=True, showgrid=False)
+def _layer_axis(rows: list[str], scene: Scene) -> Json:
+    """From the first layer above to the last. What stands beside it would stand under the pointer too."""
+    settings: Json = {"type": "category", "categoryorder": "array", "categoryarray": rows, "showticklabels": False}
+    return axis(scene.colours, **settings, **_reach(rows), showgrid=False)
+
+
+def _name_axis(names: Sequence[str], most_names: int, scene: Scene) -> Json:
+    """The layers' names beside their rows: all of them, or at even distances as many as have room."""
+    places = range(0, len(names), max(1, -(-len(names) // most_names)))
+    ticks = {"tickvals": list(places), "ticktext": [plain(names[place]) for place in places], "tickfont": {"size": 10}}
+    place = {"overlaying": "y", "side": "left", "anchor": "x", "automargin": True, "showgrid": False}
+    return axis(scene.colours, "layer", **ticks, **place, **_reach(names))
+
+
+def _reach(rows: Sequence[str]) -> Json:
+    return {"range": [len(rows) - 0.5, -0.5], "fixedrange": True, "domain": [EVENTS_HEIGHT, 1]}
 
 
 def _pointer(rows: list[str], cells: Cells, column: Column, scene: Scene) -> Json:
     """An unseen line, which the shared pointer finds at every step: it tells how far the layers reach."""
-    height = [rows[len(rows) // 2]] * len(column)
+    height = np.full(len(column), len(rows) // 2)
     text = []
     for values, broken in zip(cells.values.T, cells.broken.T, strict=True):
         known = values[np.isfinite(values)]
@@ -147,7 +166,8 @@ def _pointer(rows: list[str], cells: Cells, column: Column, scene: Scene) -> Jso
         finite = f"{least} to {most}" if least != most else least
         text.append("; ".join(filter(None, (finite and f"layers {finite}", odd))) or "missing")
     line = {"mode": "lines", "opacity": 0, "text": text, "hovertemplate": "%{text}<extra></extra>"}
-    return {"type": "scatter", "name": "layers", "x": typed(scene.timeline.of(column)), "y": height} | line
+    place = {"x": typed(scene.timeline.of(column)), "y": typed(height), "yaxis": "y3"}
+    return {"type": "scatter", "name": "layers"} | place | line
 
 
 def _words(cells: Cells, scene: Scene) -> str:
@@ -157,7 +177,7 @@ def _words(cells: Cells, scene: Scene) -> str:
         said.append(f"in {cells.hidden:,} cells values at or below 0, which have no colour on a logarithmic scale")
     broken = int(np.count_nonzero(cells.broken))
     if broken:
-        said.append(f"NaN or infinite in {broken:,} cells, which are red")
+        said.append(f"NaN or infinite in {broken:,} cells, which are red and begin with a cross")
     return "; ".join(filter(None, said))
 
 

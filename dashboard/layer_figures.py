@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.dashboard.lines import Curve, Strip, strips_figure
-from cockpit.dashboard.marks import step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene, drawable
 from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, shorten, typed
 from cockpit.drawing.cells import edges_around
@@ -18,6 +18,7 @@ from cockpit.store import Column
 LEAST = 0.005  # of the fullest bin: bins at the ends that never hold so much are left out
 STRIPS = 5  # of one figure of curves, and the height of each in pixels
 STRIP = 92
+ZEROS_HEIGHT = 0.28  # of a histogram over time, with what stands below it
 QUANTILES = {0.1: "dot", 0.5: "solid", 0.9: "dot"}
 TOP, BOTTOM = 10, 40
 
@@ -44,23 +45,31 @@ def draw_history(column: Column, zeros: Column | None, scene: Scene, *, name: st
     x = scene.timeline.placed(steps, column.times[kept])
     edges = column.edges if column.edges.ndim == 1 else column.edges[kept, 0]
     shade, bounds = on_one_axis(counts, edges, LEAST)
-    floor = 0.24 if zeros is not None else 0.0
-    layout = base_layout(colours, top=TOP, bottom=BOTTOM, left=56, right=10)
-    free = {"anchor": "free", "position": 0, "showgrid": False}
-    layout["xaxis"] = time_axis(scene.timeline, colours) | free
-    layout["yaxis"] = axis(colours, name, domain=[floor, 1], showgrid=False)
-    edge = [(floor, 1.0)]
+    layout = _history_layout(name, with_zeros=zeros is not None, scene=scene)
     columns = _columns_of(edges_around(x, x, scene.timeline.logarithmic), bounds, shade, colours)
-    traces = [columns, *_quantile_lines(x, counts, edges, colours)]
-    if zeros is not None:
-        layout["yaxis2"] = axis(colours, "zeros", domain=[0, floor - 0.07], range=[0, 1], tickformat=".0%", nticks=3)
-        edge.append((0.0, floor - 0.07))
-        traces.append(_zeros(zeros, scene))
+    traces = [columns, *_quantile_lines(x, counts, edges, colours), *([] if zeros is None else [_zeros(zeros, scene)])]
     span = int(steps[0]), int(steps[-1])
-    layout["shapes"] = list(step_marks(scene.step, span, edge, colours, scene.timeline))
+    traces += event_traces(scene.events, "y3", span[1], colours, scene.timeline)
+    strips = [layout[each]["domain"] for each in ("yaxis", "yaxis2", "yaxis3") if each in layout]
+    layout["shapes"] = list(step_marks(scene.step, span, strips, colours, scene.timeline))
     words = "Lines: the median, and dotted the tenth and the ninetieth of a hundred."
     words += f" Ends that never hold {LEAST:.1%} of the fullest bin are left out.".replace("%", " %")
     return Drawing({"data": traces, "layout": layout}, words=words, height=int(1.6 * ROW_HEIGHT))
+
+
+def _history_layout(name: str, *, with_zeros: bool, scene: Scene) -> Json:
+    """Histograms above, the share of zeros below them, events at the foot."""
+    colours, foot = scene.colours, EVENTS_HEIGHT
+    floor = ZEROS_HEIGHT if with_zeros else foot
+    layout = base_layout(colours, top=TOP, bottom=BOTTOM, left=56, right=10)
+    layout["xaxis"] = time_axis(scene.timeline, colours) | {"anchor": "free", "position": 0, "showgrid": False}
+    layout["yaxis"] = axis(colours, name, domain=[floor, 1], showgrid=False)
+    layout["yaxis3"] = event_axis()
+    layout["meta"] = {"cursor": ["xy", "xy2"] if with_zeros else ["xy"]}
+    if with_zeros:
+        place = {"domain": [foot, floor - 0.07], "range": [0, 1], "nticks": 3}
+        layout["yaxis2"] = axis(colours, "zeros", tickformat=".0%", **place)
+    return layout
 
 
 def _columns_of(

@@ -28,7 +28,7 @@ from cockpit.panel import LayerColumn, Panel
 from cockpit.store import Column
 
 MAP = "map"
-ROW = 20  # pixels of a row in it
+ROW, LONGEST = 20, 28  # pixels of a row in it, and characters of its name
 
 
 def identity(at: Look) -> list[Any]:
@@ -173,7 +173,7 @@ def _map(page: Page, data: LayerData, settings: Settings) -> Drawing:
     column = choices.get(settings.quantity) or next(iter(choices.values()))
     rows = [row for block in rows_of(data.modules, data.owners, settings.grouping, settings.unfolded) for row in block]
     scene = _scene(page, data, column, rows)
-    drawing = draw_heatmap(scene, most_names=len(rows), row=ROW)
+    drawing = draw_heatmap(scene, most_names=len(rows), row=ROW, name=LONGEST)
     drawing.figure["layout"]["uirevision"] = f"{page.run} {page.source.header.created} {id_of(column)}"
     return drawing
 

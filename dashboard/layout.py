@@ -51,9 +51,10 @@ def skeleton() -> Component:
             dcc.Store(id="choice"),
             dcc.Store(id="shown"),
             dcc.Store(id="more"),
+            html.A("Skip to the panels", href="#view", className="skip"),  # assets/keys.js follows it
             html.Header([_brand(), html.Div(id="status", className="status")], className="strip"),
             html.Nav(_replay(), id="replay", className="replay", **labelled("Replay")),
-            html.Main(html.P("Looking for runs …", className="message"), id="view"),
+            html.Main(html.P("Looking for runs …", className="message"), id="view", tabIndex=-1),
             _keys(),
         ],
         id="theme",

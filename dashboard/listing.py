@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -41,13 +42,14 @@ class Listing:
         self._clock = clock
         self._lock = threading.Lock()
         self._revision = 0
+        self._before_first = secrets.randbelow(2**40)  # a page may remember the revisions of an earlier process
         self._runs: dict[str, tuple[int, RunSummary]] = {}
         self._gone: dict[str, int] = {}
         self._whole_due = self._live_due = clock()
 
     @property
     def revision(self) -> int:
-        """Grows with every change."""
+        """Grows with every change, from a number that no other process begins with; 0 as long as there were no runs."""
         return self._revision
 
     def look(self, *, anew: bool = False) -> None:
@@ -97,11 +99,14 @@ class Listing:
     def _note(self, run: RunSummary) -> None:
         known = self._runs.get(run.name)
         if known is None or (known[1] is not run and known[1] != run):
-            self._revision += 1
+            self._count()
             self._runs[run.name] = self._revision, run
             self._gone.pop(run.name, None)
 
     def _forget(self, name: str) -> None:
         if self._runs.pop(name, None):
-            self._revision += 1
+            self._count()
             self._gone[name] = self._revision
+
+    def _count(self) -> None:
+        self._revision = (self._revision or self._before_first) + 1

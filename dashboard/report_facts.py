@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
@@ -10,6 +11,7 @@ from cockpit.comparison import settings_of
 from cockpit.dashboard.marks import FREQUENT
 from cockpit.dashboard.markup import Element, element, table
 from cockpit.dashboard.page import Page
+from cockpit.dashboard.source import Source
 from cockpit.dashboard.status import OVERHEAD
 from cockpit.dashboard.theme import shorten
 from cockpit.drawing.explanation import words_of_panel
@@ -35,9 +37,18 @@ def headline(page: Page, said: Annotations) -> list[Element]:
     covered = source.document("coverage")
     if isinstance(covered, dict) and isinstance(covered.get("share"), (int, float)):
         facts["coverage"] = f"{math.floor(100 * covered['share'])} % of parameters"
+    if source.states:
+        facts["shown"] = _processes(source)
     if said.tags:
         facts["tags"] = shorten(", ".join(said.tags), LONGEST)
     return [*(fact(name, value) for name, value in facts.items()), *_alerts(source.events)]
+
+
+def _processes(source: Source) -> str:
+    """Whose readings these are, and how the others ended where they did not end alike."""
+    counts = Counter(source.states.values())
+    said = f"rank {source.reader.number} of {len(source.states)}"
+    return f"{said}: {', '.join(f'{count} {state}' for state, count in counts.items())}" if len(counts) > 1 else said
 
 
 def fact(name: str, value: str, **attributes: str) -> Element:

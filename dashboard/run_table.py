@@ -13,6 +13,7 @@ from cockpit.store import RunSummary
 
 CONFIG, LATEST = "config", "latest"
 NAME, STATE, TAGS, NOTES = "name", "state", "tags", "notes"
+NEWEST = "created.desc"  # how rows are sorted until the reader sorts them
 USUAL = 4  # columns that a reader gets without choosing
 LONGEST = 200  # characters of a value
 EXACT = 2**53  # beyond which a browser does not tell whole numbers apart
@@ -74,22 +75,29 @@ class Columns:
         """Those of the columns that there are, whatever the browser sends."""
         return [name for name in columns if name in self._texts] if isinstance(columns, list) else []
 
-    def definitions(self, chosen: Sequence[str]) -> list[Json]:
-        """The grid's columns: those that every run has, with the chosen ones among them."""
+    def definitions(self, chosen: Sequence[str], order: object = None) -> list[Json]:
+        """The grid's columns: those that every run has, with the chosen ones among them.
+
+        Args:
+            chosen: Columns of runs.
+            order: By which field of a row they are sorted, ``"loss.asc"``; what the browser does not know is no order.
+        """
         extra = [
             {"field": field(column), "headerName": _title(column), "headerTooltip": column.replace(":", ": ", 1),
              "width": min(220, max(110, 58 + 8 * len(_title(column)))),
              **(_TEXT if column in self._words else _NUMBER)}
             for column in chosen
         ]  # fmt: skip
-        return [*_FIRST, *extra, *_LAST]
+        by, _, direction = (order if isinstance(order, str) else NEWEST).rpartition(".")
+        sort = direction if direction in ("asc", "desc") else None
+        return [column | {"sort": sort if column["field"] == by else None} for column in (*_FIRST, *extra, *_LAST)]
 
 
 _FIRST: list[Json] = [
     {"field": NAME, "headerName": "Run", "cellRenderer": "CockpitRun", "pinned": "left", "width": 165, "minWidth": 110,
      "tooltipField": NAME, **_TEXT},
     {"field": STATE, "headerName": "State", "cellRenderer": "CockpitState", "width": 140, **_TEXT},
-    {"field": "created", "headerName": "Started", "width": 150, "sort": "desc", "filter": "agDateColumnFilter",
+    {"field": "created", "headerName": "Started", "width": 150, "filter": "agDateColumnFilter",
      "filterParams": {"comparator": {"function": "cockpitDay"}},
      "valueFormatter": {"function": "cockpitTime(params.value)"}},
     {"field": "elapsed", "headerName": "Duration", "width": 115,

@@ -38,6 +38,7 @@ def build(look: Look) -> list[Component]:
     """The table, still empty: it asks for its rows by itself."""
     tools: list[Component] = [
         dmc.TextInput(id=own("filter"), placeholder="Find in all columns", size="xs", className="runs-filter",
+                      value=look.choice.more.get("find", ""),
                       **labelled("Find in all columns")),
         dmc.MultiSelect(id=own("columns"), placeholder="Columns", size="xs", searchable=True, className="runs-columns",
                         hidePickedOptions=True, limit=200, comboboxProps={"width": 260, "position": "bottom-start"},
@@ -126,8 +127,8 @@ class Table:
         """What has changed since the page asked last, all of it where it has not asked yet.
 
         Args:
-            ask: From the page: ``known``, what it was told to send with the next question, and ``columns``, the names
-                of those that the reader has chosen, as JSON; ``None`` for the usual ones.
+            ask: From the page: ``known``, what it was told to send with the next question; ``columns``, the names of
+                those that the reader has chosen, as JSON, ``None`` for the usual ones; and ``sort``, their order.
         """
         asked: Json = ask if isinstance(ask, dict) else {}
         known: Json = found if isinstance(found := asked.get("known"), dict) else {}
@@ -142,7 +143,7 @@ class Table:
             news = self._columns.learn(seen.changed)
             chosen = self._chosen(asked.get("columns"), known)
             same = known.get("epoch") == self.epoch and known.get("columns") == chosen
-            definitions = self._columns.definitions(chosen)
+            definitions = self._columns.definitions(chosen, asked.get("sort"))
             offered = self._columns.offered() if news or not known else None
         revision = known.get("revision", 0) if same else 0
         changes = self.listing.since(revision if isinstance(revision, int) else 0)
@@ -229,7 +230,6 @@ def _register_clientside(app: Dash) -> None:
     """Wire the functions of ``assets/runs.js``, which set what they change themselves."""
     wires = {
         "showRuns": Input(anywhere("answer"), "data"),
-        "filterRuns": Input(anywhere("filter"), "value"),
         "countSelected": Input(anywhere("grid"), "selectedRows"),
         "compareRuns": Input(anywhere("compare"), "n_clicks"),
         "askForDeletion": Input(anywhere("delete"), "n_clicks"),
@@ -244,12 +244,13 @@ def _register_clientside(app: Dash) -> None:
         Input("shown", "data"),
         prevent_initial_call=True,
     )
-    app.clientside_callback(  # type: ignore[no-untyped-call]
-        ClientsideFunction("cockpit_runs", "chooseColumns"),
-        Output("more", "data", allow_duplicate=True),
-        Input(anywhere("columns"), "value"),
-        prevent_initial_call=True,
-    )
+    for name, part in (("chooseColumns", "columns"), ("filterRuns", "filter")):
+        app.clientside_callback(  # type: ignore[no-untyped-call]
+            ClientsideFunction("cockpit_runs", name),
+            Output("more", "data", allow_duplicate=True),
+            Input(anywhere(part), "value"),
+            prevent_initial_call=True,
+        )
 
 
 RUNS = View("Runs", False, identity=lambda look: [], build=build, register=register)

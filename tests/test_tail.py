@@ -78,6 +78,58 @@ def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
 
 
 @pytest.fixture
+def job(tmp_path):
+    """The logs of two processes that train together."""
+    headers = [Header("job", 0.0, job={"rank": rank, "size": 2, "id": "job"}) for rank in (0, 1)]
+    writers = [Writer(tmp_path / "job", header, rank=rank) for rank, header in enumerate(headers)]
+    for rank, writer in enumerate(writers):
+        writer.put(3, 1.0 + rank, {"loss": Reading(0.5 + rank)})
+        writer.event(3, 1.5 + rank, "warning", f"said by {rank}", "alpha")
+        writer.flush()
+    yield tmp_path / "job", writers
+    for writer in writers:
+        writer.close()
+
+
+def test_of_several_processes_the_first_ones_readings_and_everybodys_events_are_told(job, capsys):
+    place, writers = job
+    for writer in writers:
+        writer.close()
+    assert main(["tail", str(place)]) == 0
+    assert rows(capsys.readouterr().out) == [
+        ["STEP", "TIME", "loss"],
+        ["3", "0:01.0", "0.5"],
+        ["3", "0:01.5", "warning:", "alpha:", "said", "by", "0"],
+        ["3", "0:02.5", "warning:", "rank", "1:", "alpha:", "said", "by", "1"],
+        ["finished", "at", "step", "3"],
+    ]
+    assert main(["tail", str(place / "rank1")]) == 0
+    assert rows(capsys.readouterr().out)[1:] == [
+        ["3", "0:02.0", "1.5"],
+        ["3", "0:02.5", "warning:", "alpha:", "said", "by", "1"],
+        ["finished", "at", "step", "3"],
+    ]
+
+
+def test_another_process_is_heard_while_the_first_one_is_silent_and_the_end_tells_who_went(job):
+    place, writers = job
+    file = io.StringIO()
+    tail = Tail(load_run(place), None, file, None)
+    tail._tell(10)
+    writers[1].event(4, 3.0, "error", "out of memory")
+    writers[1].flush()
+    tail._tell(None)
+    writers[1].close("crashed")
+    tail.follow(0)
+    told = rows(file.getvalue())
+    assert told[-2:] == [
+        ["4", "0:03.0", "error:", "rank", "1:", "out", "of", "memory"],
+        ["crashed", "at", "step", "3,", "rank", "0", "running,", "rank", "1", "crashed"],
+    ]
+    assert len([line for line in told if "said" in line]) == 2
+
+
+@pytest.fixture
 def live(tmp_path):
     """A process that writes a run, and a function that starts ``cockpit tail`` on it."""
     started = []

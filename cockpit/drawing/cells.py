@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,10 +93,25 @@ def edges_around(begins: NDArray[Any], ends: NDArray[Any], log: bool = False) ->
 
 
 def short_names(layers: Sequence[str], length: int) -> list[str]:
-    """Layer names for an axis: what is too long keeps its end, where layers differ.
+    """Layer names for an axis: what is too long is cut in the middle, or where it looks like fewer others.
+
+    Args:
+        layers: The names.
+        length: Characters that have room; at least 1.
 
     Example:
         >>> short_names(["fc.bias", "encoder.0.weight"], 9)
-        ['fc.bias', '…0.weight']
+        ['fc.bias', 'enco…ight']
+        >>> short_names(["blocks.0.narrow.weight", "blocks.1.narrow.weight"], 11)
+        ['blocks.0…ht', 'blocks.1…ht']
     """
-    return [name if len(name) <= length else f"…{name[1 - length :]}" for name in layers]
+    long = [name for name in dict.fromkeys(layers) if len(name) > length]
+    heads = sorted(range(length), key=lambda head: abs(2 * head - (length - 1)))
+    alike = Counter(_cut(name, head, length) for name in long for head in heads)  # the ellipsis tells the head
+    short = {name: min((_cut(name, head, length) for head in heads), key=alike.__getitem__) for name in long}
+    return [short.get(name, name) for name in layers]
+
+
+def _cut(name: str, head: int, length: int) -> str:
+    """``length`` characters of a name that has more, the first ``head`` among them."""
+    return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"

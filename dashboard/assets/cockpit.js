@@ -93,8 +93,8 @@
   function writeAddress() {
     const before = fromAddress();
     const next = address(shown);
-    const known = before.run !== null || before.view !== null;
-    const elsewhere = entering || (known && (before.run !== shown.run || before.view !== shown.view));
+    const named = ["run", "view"].filter((part) => before[part] !== null); // what was left open is only filled in
+    const elsewhere = entering || named.some((part) => before[part] !== shown[part]);
     entering = false;
     if (next === window.location.search) {
       return;
@@ -157,7 +157,8 @@
   document.addEventListener("keydown", (event) => {
     const back = document.querySelector("a.back[data-view]");
     const typing = event.target.closest("input:not([type=range]), textarea, select, details[open]");
-    if (event.key === "Escape" && back && shown && !typing && !event.defaultPrevented) {
+    const above = document.querySelector("[role=dialog]"); // which the key closes
+    if (event.key === "Escape" && back && shown && !typing && !above && !event.defaultPrevented) {
       visit(back);
     }
   });
@@ -270,6 +271,7 @@
     const step = shown.step === null ? shown.last : shown.step;
     const still = shown.last <= shown.first;
     const words = "step " + step.toLocaleString("en");
+    paintControl("play", {disabled: still});
     slider.show({min: shown.first, max: still ? shown.first + 1 : shown.last, value: step, disabled: still, text: words});
     paintControl("measure", {value: shown.x});
     smoothing.show({value: shown.smooth === null ? 0 : shown.smooth, text: shown.smooth === null ? "auto" : shown.smooth});

@@ -42,6 +42,14 @@
     return page.key(event.key, event.shiftKey);
   }
 
+  /* Past the strip and the replay bar, into what the view shows; the address stays as it is. */
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("a.skip")) {
+      event.preventDefault();
+      document.getElementById("view").focus();
+    }
+  });
+
   document.addEventListener("keydown", (event) => {
     const combined = event.ctrlKey || event.metaKey || event.altKey || event.isComposing;
     if (combined || event.defaultPrevented || !event.target.closest || busy(event.target, event.key)) {

@@ -5,6 +5,7 @@
 
   const PATIENCE = 60000; // ms after which an answer counts as lost: the first look at a large directory takes its time
   const LIVE = "running";
+  const NEWEST = "created.desc"; // how rows are sorted until the reader sorts them
   const own = (part) => ({runs: part, nr: 0});
 
   let grid = null; // the table on the page
@@ -127,6 +128,15 @@
     kept.clear();
     api.addEventListener("cellEditingStopped", () => setTimeout(() => api.isDestroyed() || release(api)));
     api.addEventListener("modelUpdated", () => count(api));
+    api.addEventListener("sortChanged", () => page().chooseMore({sort: order(api)}));
+    api.setGridOption("quickFilterText", document.querySelector(".runs-filter input").value);
+  }
+
+  /* By which column rows are sorted, as the address says it; nothing where it is the usual one. */
+  function order(api) {
+    const [first] = api.getColumnState().filter(({sort}) => sort).sort((one, other) => one.sortIndex - other.sortIndex);
+    const words = first ? first.colId + "." + first.sort : "none";
+    return words === NEWEST ? null : words;
   }
 
   function count(api) {
@@ -155,7 +165,7 @@
       }
       await table();
       busyUntil = performance.now() + PATIENCE;
-      return [{known, columns: shown.more.columns || null, serial: shown.serial}];
+      return [{known, columns: shown.more.columns || null, sort: shown.more.sort || null, serial: shown.serial}];
     },
 
     async showRuns([answer]) {
@@ -186,9 +196,11 @@
     },
 
     filterRuns([text]) {
-      if (grid && !grid.isDestroyed()) {
-        grid.setGridOption("quickFilterText", text || "");
+      if (!grid || grid.isDestroyed()) {
+        return window.dash_clientside.no_update;
       }
+      grid.setGridOption("quickFilterText", text || "");
+      return {find: text || null};
     },
 
     chooseColumns([columns]) {

@@ -40,6 +40,8 @@ VIEWS = {
     "runs": "view=Runs",
 }
 """What each picture shows, as the address says it."""
+REPORT, PAGE = "report", "plotter"  # the pictures of no view
+REPORTED = "view=Now&step=4000"
 
 
 class Block(nn.Module):
@@ -125,7 +127,7 @@ def take(browser: Browser, address: str, target: Path, scheme: str) -> None:
     context = browser.new_context(viewport=SIZE, color_scheme=scheme)
     page = context.new_page()
     page.goto(address)
-    page.locator("#view .panel, #view .ag-row").first.wait_for()
+    page.locator("main .panel, main .ag-row").first.wait_for()
     settle(page)
     page.get_by_text("Comparing all quantities").wait_for(state="hidden")
     save(page.screenshot(), target)
@@ -139,21 +141,34 @@ def take_page(run: Path, target: Path) -> None:
     save(picture.getvalue(), target)
 
 
+def address_of_report(run: Path, file: Path) -> str:
+    """A report that is written for its picture."""
+    load_run(run).report(file)
+    return f"{file.as_uri()}#{REPORTED}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="where the runs are, or will be")
-    parser.add_argument("--only", nargs="+", choices=VIEWS, default=VIEWS, help="pictures to take")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*VIEWS, REPORT, PAGE], default=[*VIEWS, REPORT, PAGE], help="pictures to take"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         runs = options.runs or Path(temporary)
         train(runs)
-        take_page(runs / "demo-healthy", HERE / "plotter.png")
+        healthy = runs / "demo-healthy"
+        if PAGE in options.only:
+            take_page(healthy, HERE / "plotter.png")
         path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         with serve(Store(runs), port=0) as server:
-            for name in options.only:
+            addresses = {name: f"{server.url}/?{VIEWS[name]}" for name in VIEWS if name in options.only}
+            if REPORT in options.only:
+                addresses[REPORT] = address_of_report(healthy, Path(temporary) / "report.html")
+            for name, address in addresses.items():
                 for scheme in SCHEMES:
-                    take(browser, f"{server.url}/?{VIEWS[name]}", HERE / f"{name}-{scheme}.png", scheme)
+                    take(browser, address, HERE / f"{name}-{scheme}.png", scheme)
         browser.close()
 
 

@@ -85,3 +85,42 @@ def test_what_has_the_focus_is_seen(server, page, finished):
         page.page.keyboard.press("Tab")
     outline = page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
+
+
+def focus(page):
+    """What has the focus: itself or the nearest with an id, and whether it is within the view."""
+    return page.page.evaluate("[document.activeElement.closest('[id]').id, !!document.activeElement.closest('#view')]")
+
+
+def test_the_first_tab_offers_a_way_past_the_controls(server, page, finished):
+    finished("digits")
+    page.open(server.url).settled()
+    page.page.keyboard.press("Tab")
+    skip = page.page.get_by_role("link", name="Skip to the panels")
+    page.until(lambda: skip.bounding_box()["y"] > 0)
+    address = page.page.url
+    page.page.keyboard.press("Enter")
+    assert focus(page) == ["view", True]
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate("document.activeElement.textContent") == "Loss"
+    assert page.page.url == address
+
+
+def test_escape_closes_what_lies_on_top_and_only_then_leads_back(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Panel&panel=alpha").settled()
+    page.page.locator("#coverage summary").focus()
+    page.page.keyboard.press("Enter")
+    page.page.get_by_text("head.weight: no optimizer holds it").wait_for()
+    page.page.locator("#downloads summary").click()
+    assert page.page.locator("details.unfolding[open]").get_attribute("id") == "downloads"
+    page.page.keyboard.press("Escape")
+    assert page.page.locator("details.unfolding[open]").count() == 0
+    assert focus(page)[0] == "downloads"
+    page.page.keyboard.press("?")
+    page.page.get_by_role("dialog").wait_for()
+    page.page.keyboard.press("Escape")
+    page.page.get_by_role("dialog").wait_for(state="hidden")
+    assert "view=Panel" in page.settled().page.url
+    page.page.keyboard.press("Escape")
+    page.until(lambda: "view=Now" in page.page.url)

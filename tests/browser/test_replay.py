@@ -162,6 +162,15 @@ def test_a_link_opens_the_same_view_again(page, new_page, server, finished):
     assert not again.page.get_by_label("Follow latest").is_checked()
 
 
+@pytest.mark.parametrize("address", ["?run=first", "?view=Classic"])
+def test_what_an_address_leaves_open_is_filled_in_without_a_step_of_the_history(page, server, finished, address):
+    finished("first", "second")
+    page.open(server.url + address).settled()
+    assert "run=" in page.page.url
+    assert "view=" in page.page.url
+    assert page.page.evaluate("window.history.state") is None
+
+
 def test_a_link_to_no_run_is_answered_in_words(page, server, finished):
     finished("digits")
     page.page.goto(f"{server.url}/?run=digitz")

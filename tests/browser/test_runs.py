@@ -75,7 +75,7 @@ def test_every_run_is_listed_with_what_it_said_last(server, page, runs):
     assert "cannot be read" in cell(page, "broken", "state").inner_text()
 
 
-def test_a_column_sorts_and_a_word_filters(server, page, runs):
+def test_a_column_sorts_a_word_filters_and_the_link_keeps_both(server, page, new_page, runs):
     for name, loss in (("a", 2.0), ("b", 10.0), ("c", float("nan")), ("d", 0.1)):
         write(runs, name, loss)
     open_list(page, server)
@@ -84,6 +84,22 @@ def test_a_column_sorts_and_a_word_filters(server, page, runs):
     page.page.get_by_label("Find in all columns").fill("b")
     page.until(lambda: names(page) == ["b"])
     assert page.page.locator(".runs-count").inner_text() == "1 of 4 runs"
+    page.page.get_by_label("Find in all columns").fill("finished")
+    page.until(lambda: "find=finished" in page.page.url and "sort=loss.asc" in page.page.url)
+    again = new_page()
+    again.page.goto(page.page.url)
+    again.until(lambda: names(again) == ["d", "a", "b", "c"])
+    again.page.get_by_label("Find in all columns").fill("none of them")
+    again.until(lambda: again.page.locator(".runs-count").inner_text() == "0 of 4 runs")
+
+
+def test_a_run_that_brings_a_column_leaves_the_order_as_it_is(server, page, runs):
+    for name, loss in (("a", 2.0), ("b", 1.0)):
+        write(runs, name, loss)
+    open_list(page, server, "&sort=loss.desc")
+    page.until(lambda: names(page) == ["a", "b"])
+    write(runs, "c", 1.5, momentum=0.9)
+    page.until(lambda: names(page) == ["a", "c", "b"])
 
 
 def test_a_name_opens_its_run_by_click_and_by_key(server, page, finished):

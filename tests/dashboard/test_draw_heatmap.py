@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import checked, event, layers, panel, plain_array
+from drawn import checked, curves, event, layers, panel, plain_array
 
-from cockpit.dashboard.heatmap import draw_heatmap
+from cockpit.dashboard.heatmap import MOST_CROSSES, draw_heatmap
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.theme import LIGHT
 from cockpit.drawing.cells import AT
@@ -66,14 +66,25 @@ def test_what_is_missing_or_has_no_logarithm_is_a_gap():
     assert np.isnan(z[1]).tolist() == [True, False, True]
 
 
-def test_nan_and_infinities_stand_over_the_colours_in_red_and_are_counted():
-    column = layers("ratio", [[1.0, 2.0], [math.nan, math.inf]], ("a", "b"))
-    column = replace(column, missing=np.zeros((2, 2), bool))
+def test_nan_and_infinities_stand_over_the_colours_in_red_behind_a_cross_and_are_counted():
+    column = layers("ratio", [[1.0, 2.0], [math.nan, math.inf], [3.0, math.inf]], ("a", "b"))
+    column = replace(column, missing=np.zeros((3, 2), bool))
     drawing = draw_heatmap(Scene(panel("heatmap"), ("ratio",), {"ratio": column}))
     odd = [trace for trace in checked(drawing.figure)["data"] if trace["type"] == "heatmap"][1]
-    assert np.isfinite(plain_array(odd["z"])).tolist() == [[False, True], [False, True]]
+    assert np.isfinite(plain_array(odd["z"])).tolist() == [[False, True, False], [False, True, True]]
+    (crosses,) = curves(drawing.figure, "markers")
+    assert (plain_array(crosses["x"]).tolist(), plain_array(crosses["y"]).tolist()) == ([10, 10], [0, 1])
     assert {colour for _, colour in odd["colorscale"]} == {LIGHT.alarm}
-    assert drawing.words == "NaN or infinite in 2 cells, which are red"
+    assert drawing.words == "NaN or infinite in 3 cells, which are red and begin with a cross"
+
+
+def test_crosses_are_so_few_that_they_hide_nothing():
+    values = np.ones((100, 20))
+    values[::2] = math.inf
+    names = [f"layer{place}" for place in range(20)]
+    column = replace(layers("ratio", values, names), missing=np.zeros(values.shape, bool))
+    (crosses,) = curves(checked(draw_heatmap(Scene(panel("heatmap"), ("ratio",), {"ratio": column})).figure), "markers")
+    assert MOST_CROSSES / 2 < len(plain_array(crosses["x"])) <= MOST_CROSSES
 
 
 def test_the_outermost_hundredth_does_not_bleach_the_rest():
@@ -92,17 +103,26 @@ def test_rows_of_one_name_stay_apart():
     assert colours(draw_heatmap(scene(names=("fc", "fc", "fc"))).figure)["y"] == ["fc", "fc (2)", "fc (3)"]
 
 
-def test_hidden_names_are_no_markup_and_keep_their_ends():
+def test_names_are_no_markup_cut_beside_the_rows_and_whole_under_the_pointer():
     names = ("<b>a</b>.weight", "encoder.layers.11.self_attention.projection.weight", "c")
-    axis = checked(draw_heatmap(scene(names=names)).figure)["layout"]["yaxis"]
-    assert axis["categoryarray"][0] == "&lt;b&gt;a&lt;/b&gt;.weight"
-    assert axis["labelalias"][names[1]].startswith("…")
-    assert axis["labelalias"][names[1]].endswith("projection.weight"[-16:])
+    layout = checked(draw_heatmap(scene(names=names), name=17).figure)["layout"]
+    assert layout["yaxis"]["categoryarray"] == ["&lt;b&gt;a&lt;/b&gt;.weight", *names[1:]]
+    assert layout["yaxis3"]["ticktext"] == ["&lt;b&gt;a&lt;/b&gt;.weight", "encoder.…n.weight", "c"]
+    assert (layout["yaxis"]["showticklabels"], "labelalias" in layout["yaxis"]) == (False, False)
+
+
+@pytest.mark.parametrize(("rows", "named"), [(3, [0, 1, 2]), (4, [0, 1, 2, 3]), (5, [0, 2, 4]), (9, [0, 3, 6])])
+def test_names_stand_at_their_rows_and_where_they_are_many_at_even_distances(rows, named):
+    layers = tuple(f"layer{place}" for place in range(rows))
+    layout = draw_heatmap(scene([[1.0] * rows], names=layers), most_names=4).figure["layout"]
+    assert layout["yaxis3"]["tickvals"] == named
+    assert layout["yaxis3"]["ticktext"] == [layers[place] for place in named]
+    assert layout["yaxis3"]["range"] == layout["yaxis"]["range"] == [rows - 0.5, -0.5]
 
 
 def test_axes_have_names():
     layout = draw_heatmap(scene(ylabel="‖s‖ / ‖θ‖")).figure["layout"]
-    assert (layout["xaxis"]["title"]["text"], layout["yaxis"]["title"]["text"]) == ("step", "layer")
+    assert (layout["xaxis"]["title"]["text"], layout["yaxis3"]["title"]["text"]) == ("step", "layer")
     assert colours(draw_heatmap(scene(ylabel="size")).figure)["colorbar"]["title"]["text"] == "size"
 
 
@@ -140,4 +160,4 @@ def test_the_shared_pointer_finds_how_far_the_layers_reach():
     (pointer,) = [trace for trace in figure["data"] if trace.get("mode") == "lines"]
     assert pointer["text"][0] == "layers 0.001 to 0.01"
     assert plain_array(pointer["x"]).tolist() == [0, 10, 20]
-    assert figure["layout"]["meta"] == {"cursor": ["xy"]}
+    assert figure["layout"]["meta"] == {"cursor": [f"x{pointer['yaxis']}"]}

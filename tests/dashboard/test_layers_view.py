@@ -4,13 +4,14 @@ import json
 
 import pytest
 from dash import html, no_update
-from drawn import checked, plain_array
+from drawn import checked, event, plain_array
 from layered import FROZEN, MODULES, write_layered
 from test_answer import Browser, words
 
 from cockpit.dashboard.layer_data import LayerData
 from cockpit.dashboard.layer_parts import Settings
 from cockpit.dashboard.layers import _drawings, fresh
+from cockpit.dashboard.marks import EVENTS_HEIGHT
 from cockpit.dashboard.one_layer import drawings_of
 from cockpit.dashboard.page import Choice, look
 from cockpit.dashboard.source import Sources
@@ -101,6 +102,18 @@ def test_a_layer_by_itself_shows_its_histograms_and_every_curve(browser):
     assert list(drawings) == ["Gradient magnitudes, weight", "Gradient magnitudes, bias", "Curves 1"]
     headings = [note["text"].split("  ")[0] for note in drawings["Curves 1"].figure["layout"]["annotations"]]
     assert headings == ["update", "magnitude.layer_zeros", "trace", "moments.noise", "moments.signal"]
+
+
+def test_what_happened_stands_below_every_figure_of_a_layer_and_the_pointer_is_shared(browser):
+    page = look(browser.sources, Choice(view="Layers", more={"layer": "head"}), "net")
+    page.source.events.append(event("learning_rate", 50, "0.1 → 0.01"))
+    for drawing in drawings_of(page, LayerData(page.source), Settings(layer="head")).values():
+        figure = checked(drawing.figure)
+        (ticks,) = [trace for trace in figure["data"] if trace.get("name") == "learning rate"]
+        assert plain_array(ticks["x"]).tolist() == [50]
+        assert figure["layout"]["yaxis" + ticks["yaxis"][1:]]["domain"] == [0, EVENTS_HEIGHT]
+        told = [trace for trace in figure["data"] if "%{y" in trace.get("hovertemplate", "")]
+        assert set(figure["layout"]["meta"]["cursor"]) == {"x" + trace.get("yaxis", "y") for trace in told}
 
 
 def test_an_unknown_layer_is_said(browser):

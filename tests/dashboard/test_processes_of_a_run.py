@@ -1,9 +1,14 @@
-"""A run that several processes write, on the page."""
+"""A run that several processes write, on the page and in what is taken from it."""
+
+import csv
+import io
 
 import pytest
 from synthetic import header
 
+from cockpit.cli import main
 from cockpit.dashboard.page import Choice, look
+from cockpit.dashboard.report import write_report
 from cockpit.dashboard.source import Source, Sources
 from cockpit.dashboard.status import strip
 from cockpit.reading import Reading
@@ -50,3 +55,23 @@ def test_a_run_of_one_process_says_nothing_of_processes(tmp_path, writers):
     page = look(Sources(Store(tmp_path)), Choice(), "alone")
     alone.close()
     assert "processes" not in str(strip(page))
+
+
+def test_the_report_tells_whose_readings_it_shows_how_each_process_ended_and_what_all_of_them_said(tmp_path, writers):
+    writers[0].close()
+    writers[1].close("crashed")
+    report = io.BytesIO()
+    write_report(Store(tmp_path).open("run"), report, most_steps=1)
+    text = report.getvalue().decode()
+    assert "<b>rank 0 of 2: 1 finished, 1 crashed</b>" in text
+    assert "<td>said by 0</td>" in text
+    assert "<td>rank 1: said by 1</td>" in text
+
+
+@pytest.mark.parametrize(("run", "loss"), [("run", "0.0"), ("run/rank1", "1.0")])
+def test_an_export_has_the_points_of_one_process_and_says_so(tmp_path, writers, capsys, run, loss):
+    assert main(["export", str(tmp_path / run), "--to", "csv"]) == 0
+    told = capsys.readouterr()
+    assert list(csv.DictReader(io.StringIO(told.out))) == [{"step": "3", "loss": loss}]
+    said = f"cockpit: these are the points of rank 0 of 2; see {tmp_path / 'run'}/rank1\n"
+    assert told.err == (said if run == "run" else "")

@@ -45,6 +45,17 @@ def test_all_that_runs_hold_is_offered_and_nothing_else_is_known():
     assert columns.known("config:lr") == []
 
 
+@pytest.mark.parametrize(
+    ("order", "sorted_by"),
+    [(None, {"created": "desc"}), (3, {"created": "desc"}), ("loss.asc", {"loss": "asc"}), ("none", {}),
+     (f"{field('config:lr')}.desc", {field("config:lr"): "desc"}), ("gone.asc", {}), ("loss.up", {})],
+)  # fmt: skip
+def test_one_column_at_most_is_sorted_by_and_all_others_say_that_they_are_not(order, sorted_by):
+    columns = learnt(run(config={"lr": 0.1})).definitions(["config:lr"], order)
+    assert {column["field"]: column["sort"] for column in columns if column["sort"]} == sorted_by
+    assert all("sort" in column for column in columns)
+
+
 def test_learning_the_same_again_is_no_news():
     columns = Columns()
     assert columns.learn([run(config={"lr": 0.1})])

@@ -69,5 +69,24 @@ def test_the_cells_of_a_panel_are_bounded(number):
     assert 40 <= columns_for(number) <= max(40, MOST_CELLS // number)
 
 
-def test_long_names_keep_their_ends():
-    assert short_names(["fc.bias", "encoder.layers.0.weight"], 10) == ["fc.bias", "….0.weight"]
+def test_long_names_are_cut_in_the_middle():
+    assert short_names(["fc.bias", "encoder.layers.0.weight"], 10) == ["fc.bias", "enco…eight"]
+
+
+@pytest.mark.parametrize(("length", "apart"), [(18, 4), (17, 2), (12, 2), (3, 1)])
+def test_names_are_cut_where_they_look_like_fewest_others(length, apart):
+    names = [f"blocks.{block}.attend.{part}.weight" for block in (0, 1) for part in ("query", "key")]
+    assert len(set(short_names(names, length))) == apart
+    assert {len(name) for name in short_names(names, length)} == {length}
+
+
+@given(st.lists(st.text("ab.", max_size=9), max_size=6, unique=True), st.integers(1, 8))
+def test_names_that_some_cut_tells_from_all_others_do_not_look_like_them(names, length):
+    long = [name for name in names if len(name) > length]
+    short = dict(zip(names, short_names(names, length), strict=True))
+    assert [name for name in names if short[name] != name] == long
+    for name in long:
+        ends = [(name[:head], name[len(name) - (length - 1 - head) :]) for head in range(length)]
+        told = [all(not (other.startswith(head) and other.endswith(tail)) for other in long if other != name)
+                for head, tail in ends]  # fmt: skip
+        assert not any(told) or list(short.values()).count(short[name]) == 1
