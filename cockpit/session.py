@@ -157,7 +157,9 @@ class Cockpit(Dispatched):
         Raises:
             RuntimeError: On entering, if a step is already open, or the cockpit is closed.
         """
-        return StepContext(self._tracker.enter, self._tracker.leave) if self.enabled else StepContext()
+        if not self.enabled:
+            return StepContext()
+        return StepContext(self._tracker.enter, self._tracker.leave, self._tracker.hands_over)
 
     def log(self, values: Mapping[str, float | Tensor | None]) -> None:
         """Logs scalars of the user's own under the number of the latest step.

@@ -10,6 +10,7 @@ from cockpit.layers import Combine
 from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.curvature import Method
 from cockpit.probes.curvature_blocks import CurvatureBlocks
+from cockpit.probes.handed_diagonal import HandedDiagonal
 from cockpit.reading import Reading
 from cockpit.schedule import Schedule
 from cockpit.step import Step
@@ -30,6 +31,8 @@ class HessTrace(Instrument):
         curvature: ``hessian``, the exact Hessian; ``hutchinson``, an unbiased estimate of its trace for any model;
             ``ggn``, the exact Gauss-Newton matrix; ``ggn_mc``, an unbiased estimate of its trace, the cheapest.
         draws: Independent draws of an estimate.
+        diagonal: Whether ``step.diagonal(optimizer)`` hands the diagonal over to an optimizer of second order, in every
+            step that is read.
         track: When it is read.
 
     Raises:
@@ -64,10 +67,17 @@ class HessTrace(Instrument):
         ),
     )
 
-    def __init__(self, curvature: Method = "ggn_mc", draws: int = 1, *, track: int | Schedule | None = None) -> None:
+    def __init__(
+        self,
+        curvature: Method = "ggn_mc",
+        draws: int = 1,
+        diagonal: bool = False,
+        *,
+        track: int | Schedule | None = None,
+    ) -> None:
         super().__init__(track=track)
         self._blocks = CurvatureBlocks(curvature, draws)
-        self.needs = (self._blocks,)
+        self.needs = (self._blocks, HandedDiagonal(self._blocks)) if diagonal else (self._blocks,)
 
     def compute(self, steps: Sequence[Step]) -> Reading:
         (step,) = steps

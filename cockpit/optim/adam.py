@@ -6,10 +6,13 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from cockpit.optim.alike import Alike
 from cockpit.optim.checks import at_least, below_one
-from cockpit.optim.loss_scaled import Alike, LossScaledOptimizer, rescale, with_decay
+from cockpit.optim.loss_scaled import LossScaledOptimizer
+from cockpit.optim.passes import blocks, can_be_fused, rescale, with_decay
 from cockpit.optim.scales import Scale
 
 
@@ -34,6 +37,8 @@ class ScaledAdam(LossScaledOptimizer):
         eps: ``ε``.
         weight_decay: ``λ``, an L2 penalty.
         amsgrad: The variant of Reddi et al., On the Convergence of Adam and Beyond, 2018.
+        fused: Takes PyTorch's fused kernel, a single pass, where there is one: for CPUs, CUDA, MPS and XPU. Otherwise,
+            and with ``False``, one operation after another for all parameters.
 
     Raises:
         ValueError: If a scale is zero, negative or not finite, an option negative, or a ``β`` not below 1.
@@ -50,6 +55,7 @@ class ScaledAdam(LossScaledOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        fused: bool = True,
     ) -> None:
         at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
         below_one(betas=betas)
@@ -62,30 +68,80 @@ class ScaledAdam(LossScaledOptimizer):
                 "eps": eps,
                 "weight_decay": weight_decay,
                 "amsgrad": amsgrad,
+                "fused": fused,
             },
         )
 
     def _update(self, group: dict[str, Any], alike: Alike) -> None:
+        lists = [alike.parameters, alike.gradients, alike.state("exp_avg"), alike.state("exp_avg_sq")]
+        if group["amsgrad"]:
+            lists.append(alike.state("max_exp_avg_sq"))
+        if group["fused"] and can_be_fused(*lists):
+            self._in_one_pass(group, alike, *lists)
+            return
+        for block in blocks(*lists):
+            self._operation_by_operation(group, alike, *block)
+
+    def _in_one_pass(
+        self,
+        group: dict[str, Any],
+        alike: Alike,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        *largest: list[Tensor],
+    ) -> None:
+        """At a scale that stays the same, the rule is that of plain Adam with another ``ε`` and another ``λ``."""
+        rescale(means, alike.change)
+        for some in (squares, *largest):
+            rescale(some, alike.change**2)
+        (beta1, beta2), decay = group["betas"], group["weight_decay"]
+        step = torch.full((), float(alike.step), device=parameters[0].device)
+        kernel = torch._fused_adamw_ if self._decoupled else torch._fused_adam_
+        kernel(
+            parameters,
+            gradients,
+            means,
+            squares,
+            largest[0] if largest else [],
+            [step] * len(parameters),
+            lr=float(group["lr"]),
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=decay if self._decoupled else alike.scale * decay,
+            eps=alike.scale * group["eps"],
+            amsgrad=group["amsgrad"],
+            maximize=False,
+        )
+
+    def _operation_by_operation(
+        self,
+        group: dict[str, Any],
+        alike: Alike,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        *largest: list[Tensor],
+    ) -> None:
         lr, (beta1, beta2) = float(group["lr"]), group["betas"]
-        gradients = alike.gradients
         if self._decoupled:
-            rescale(alike.parameters, 1 - lr * group["weight_decay"])
+            rescale(parameters, 1 - lr * group["weight_decay"])
         else:
-            gradients = with_decay(gradients, alike.parameters, alike.scale * group["weight_decay"])
-        means, squares = alike.state("exp_avg"), alike.state("exp_avg_sq")
+            gradients = with_decay(gradients, parameters, alike.scale * group["weight_decay"])
         rescale(means, alike.change)
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_mul_(squares, beta2 * alike.change**2)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
-        if group["amsgrad"]:
-            largest = alike.state("max_exp_avg_sq")
-            rescale(largest, alike.change**2)
-            torch._foreach_maximum_(largest, squares)
-            squares = largest
+        for some in largest:
+            rescale(some, alike.change**2)
+            torch._foreach_maximum_(some, squares)
+            squares = some
         unbiased = math.sqrt(1 - beta2**alike.step)
         spread = torch._foreach_sqrt(squares)
         torch._foreach_add_(spread, alike.scale * group["eps"] * unbiased)
-        torch._foreach_addcdiv_(alike.parameters, means, spread, value=-lr * unbiased / (1 - beta1**alike.step))
+        torch._foreach_addcdiv_(parameters, means, spread, value=-lr * unbiased / (1 - beta1**alike.step))
 
 
 class ScaledAdamW(ScaledAdam):
@@ -100,6 +156,7 @@ class ScaledAdamW(ScaledAdam):
         eps: ``ε``.
         weight_decay: ``λ``.
         amsgrad: As of :class:`ScaledAdam`.
+        fused: As of :class:`ScaledAdam`.
 
     Raises:
         ValueError: As :class:`ScaledAdam`.
@@ -116,5 +173,6 @@ class ScaledAdamW(ScaledAdam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        fused: bool = True,
     ) -> None:
-        super().__init__(params, lr, scale, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, scale, betas, eps, weight_decay, amsgrad, fused)

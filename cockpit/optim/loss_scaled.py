@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,43 +12,33 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from cockpit.optim.alike import Alike, grouped, with_gradients
+from cockpit.optim.checks import at_least
+from cockpit.optim.passes import all_finite, all_zero, unscaled_norms
+from cockpit.optim.saved import SCHEDULE, require_fitting, savable
 from cockpit.optim.scaled_loss import ScaledLoss
-from cockpit.optim.scales import DynamicScale, values
-
-_LARGEST = {torch.float64: 2.0**200, torch.float32: 2.0**40, torch.bfloat16: 2.0**40}
-"""Scales, and their inverses, up to which squares of gradients stay within a precision. For others there is none: what
-float16 holds of a gradient has squares far beyond it."""
-
-_SCHEDULE = "schedule"
-"""Stands in a state dict for a function, which no file can hold."""
+from cockpit.optim.scales import DynamicScale, checked, values
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Parameters that are updated with the same coefficients, and so in one go.
+class _Spent:
+    """Gradients that a step was made with.
 
     Args:
-        parameters: They.
-        gradients: Theirs, multiplied with ``scale``.
-        states: Their state.
-        scale: ``S``, or the nearest to it at which squares of gradients neither overflow nor vanish.
-        change: ``S`` over that of their last step: what brings their state to the scale of these gradients.
-        step: Number of this step, counted from 1.
+        parameter: One of those that had a gradient.
+        gradient: It; the smallest, for it is held until the next step.
+        version: Tells whether it has been written to since.
+        scales: What all of them were multiplied with.
     """
 
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    states: list[dict[str, Any]]
-    scale: float
-    change: float
-    step: int
+    parameter: Tensor
+    gradient: Tensor
+    version: int
+    scales: dict[Tensor, float]
 
-    def state(self, name: str) -> list[Tensor]:
-        """A tensor for each parameter, zero at first."""
-        for parameter, state in zip(self.parameters, self.states, strict=True):
-            if name not in state:
-                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        return [state[name] for state in self.states]
+    def still_there(self) -> bool:
+        """Whether they are what a further step would be made with."""
+        return self.parameter.grad is self.gradient and self.gradient._version == self.version
 
 
 class LossScaledOptimizer(Optimizer):
@@ -67,6 +58,7 @@ class LossScaledOptimizer(Optimizer):
 
     Raises:
         ValueError: If a scale is zero, negative or not finite, or a parameter is complex.
+        TypeError: If a scale is nothing that could be one.
     """
 
     _step_supports_amp_scaling = True  # what GradScaler asks for
@@ -75,12 +67,16 @@ class LossScaledOptimizer(Optimizer):
     """Whether the last step was, because gradients overflowed."""
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
-        self._applied: dict[Tensor, float] | None = None
+        self._forget()
         super().__init__(params, {**defaults, "steps": 0})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._applied = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._applied: dict[Tensor, float] | None = None
+        self._spent: _Spent | None = None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As for any optimizer."""
@@ -88,32 +84,62 @@ class LossScaledOptimizer(Optimizer):
         group = self.param_groups[-1]
         try:
             if any(parameter.is_complex() for parameter in group["params"]):
-                raise ValueError("loss-scaled optimizers have no rule for complex parameters")
+                raise ValueError(
+                    "loss-scaled optimizers have no rule for complex parameters: hand over their real and imaginary "
+                    "parts, torch.view_as_real(parameter)"
+                )
             self._scales_of(group)
-        except ValueError:
+        except Exception:
             self.param_groups.pop()
             raise
 
     def scale(self, loss: Tensor) -> ScaledLoss:
-        """The loss, to be differentiated at the scale of this step.
+        """The loss, to be differentiated at the scale of this step: every loss of a step, or none.
 
         Args:
             loss: A scalar. With gradient accumulation, each of them.
 
         Raises:
             ValueError: If a scale is zero, negative or not finite, or does not fit into the loss's precision.
-            RuntimeError: If gradients of another scale have been accumulated since the last step.
+            TypeError: If the loss is no tensor with a real number, or a scale nothing that could be one.
+            RuntimeError: If gradients of another scale have been accumulated since the last step, now or when
+                ``backward`` is called.
         """
+        if isinstance(loss, Tensor) and loss.is_floating_point():
+            self._fit_into(loss.dtype)
         scales = self.scales()
-        scaled = ScaledLoss(loss, scales)
+        scaled = ScaledLoss(loss, scales, self._begins)
+        self._require_same(scales)
+        return scaled
+
+    def _fit_into(self, dtype: torch.dtype) -> None:
+        """Scales that adapt are lowered to what the loss's precision holds."""
+        for group in self.param_groups:
+            scale = group["scale"]
+            while isinstance(scale, DynamicScale) and math.inf > scale.value > torch.finfo(dtype).max:
+                scale.update(overflowed=True)
+
+    def _begins(self, scales: dict[Tensor, float]) -> None:
+        """A loss is about to be differentiated at these scales."""
+        self._require_same(scales)
+        if self._applied is None:
+            there = [(p, p.grad) for p in scales if p.grad is not None and p.grad.layout == torch.strided]
+            known = self.present_scales()
+            others = [gradient for p, gradient in there if known[p] != scales[p]]
+            if others and not all_zero(others):
+                raise RuntimeError(
+                    "gradients are there already that were not scaled, or for an earlier step: call zero_grad() first, "
+                    "and let every loss of a step go through scale()"
+                )
+        self._applied = scales
+
+    def _require_same(self, scales: dict[Tensor, float]) -> None:
         accumulated = self._applied is not None and any(p.grad is not None for p in scales)
         if accumulated and self._applied != scales:
             raise RuntimeError(
                 "gradients were accumulated at another loss scale: change scales (and learning rates that are scales) "
                 "between step() and backward(), or call zero_grad() first"
             )
-        self._applied = scales
-        return scaled
 
     def gradients_are_scaled(self) -> None:
         """Says that gradients were multiplied with the scales by other means than :meth:`scale`: by ``(loss * S)``, or
@@ -124,7 +150,8 @@ class LossScaledOptimizer(Optimizer):
         """The scale at which the gradient of each parameter is expected next.
 
         Raises:
-            ValueError: If one is zero, negative or not finite.
+            ValueError: If one is zero, negative or not finite, or there is not one for each parameter.
+            TypeError: If one is nothing that could be a scale.
         """
         return {
             parameter: scale
@@ -137,16 +164,22 @@ class LossScaledOptimizer(Optimizer):
         factor included while it steps."""
         scaler = getattr(self, "grad_scale", None)
         factor = 1.0 if scaler is None else float(scaler)
-        applied = self._applied or {}
+        applied = self._known() or {}
         return {p: factor * applied.get(p, 1.0) for group in self.param_groups for p in group["params"]}
+
+    def _known(self) -> dict[Tensor, float] | None:
+        """As :meth:`scale` has it; those of a step's gradients hold for as long as they are there."""
+        if self._applied is None and self._spent is not None and self._spent.still_there():
+            return self._spent.scales
+        return self._applied
 
     def finds_scaled_gradients(self) -> bool:
         """Whether :meth:`scale` or a gradient scaler, as far as is known, has scaled the gradients that are there."""
-        return self._applied is not None or getattr(self, "grad_scale", None) is not None
+        return self._known() is not None or getattr(self, "grad_scale", None) is not None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As for any optimizer."""
-        self._applied = None
+        self._forget()
         super().zero_grad(set_to_none)
 
     @torch.no_grad()
@@ -159,17 +192,22 @@ class LossScaledOptimizer(Optimizer):
 
         Returns:
             The norm of the unscaled gradients before.
+
+        Raises:
+            ValueError: If the norm is negative or NaN, or the scaler's scale is none.
+            RuntimeError: As :meth:`step`.
         """
-        scales = self.present_scales()
-        found = [(p.grad, grad_scale * scale) for p, scale in scales.items() if p.grad is not None]
-        if not found:
+        at_least(0, max_norm=max_norm)
+        factor, scales = checked(grad_scale), self.present_scales()
+        parameters = with_gradients(scales)
+        if not parameters:
             return torch.tensor(0.0)
-        gradients = [gradient for gradient, _ in found]
-        norms = torch._foreach_div(torch._foreach_norm(gradients), [scale for _, scale in found])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms = unscaled_norms(gradients, [factor * scales[p] for p in parameters])
         total: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
-        factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        shrink = (max_norm / (total + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
-            gradient.mul_(factor.to(gradient.device))
+            gradient.mul_(shrink.to(gradient.device))
         return total
 
     @torch.no_grad()
@@ -180,24 +218,37 @@ class LossScaledOptimizer(Optimizer):
             closure: Evaluates the loss and calls ``optimizer.scale(loss).backward()``.
 
         Raises:
-            RuntimeError: If a gradient is sparse; no parameter has changed then.
+            RuntimeError: If a gradient is sparse or of another precision than its parameter; nothing has changed then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         scales = self.present_scales()
-        groups = [(group, list(self._alike(group, scales))) for group in self.param_groups]
+        found = [with_gradients(group["params"]) for group in self.param_groups]
+        groups = [
+            (group, list(grouped(parameters, self.state, scales)))
+            for group, parameters in zip(self.param_groups, found, strict=True)
+        ]
         self.skipped = self._overflowed(groups)
-        self._applied = None
         if not self.skipped:
             for group, all_alike in groups:
                 group["steps"] += 1
-                for alike in all_alike:
-                    self._update(group, alike)
-                    for state in alike.states:
-                        state["step"], state["scale"] = alike.step, alike.scale
+                for one in all_alike:
+                    self._update(group, one)
+                    for state in one.states:
+                        state["step"], state["scale"] = one.step, one.scale
+        self._spend([parameter for parameters in found for parameter in parameters])
         return loss
+
+    def _spend(self, parameters: list[Tensor]) -> None:
+        """The step is over; its gradients may be there for another one."""
+        known = self._known()
+        self._forget()
+        if known is not None and parameters:
+            smallest = min(parameters, key=Tensor.numel)
+            assert smallest.grad is not None
+            self._spent = _Spent(smallest, smallest.grad, smallest.grad._version, known)
 
     def _update(self, group: dict[str, Any], alike: Alike) -> None:
         """Applies the rule."""
@@ -205,31 +256,6 @@ class LossScaledOptimizer(Optimizer):
 
     def _scales_of(self, group: dict[str, Any]) -> list[float]:
         return values(group["scale"], group["steps"], len(group["params"]))
-
-    def _alike(self, group: dict[str, Any], scales: dict[Tensor, float]) -> Iterator[Alike]:
-        found: dict[tuple[Any, ...], Alike] = {}
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if gradient.layout != torch.strided:
-                raise RuntimeError("loss-scaled optimizers have no rule for sparse gradients")
-            state, arrived = self.state[parameter], scales[parameter]
-            largest = _LARGEST.get(parameter.dtype, 1.0)
-            scale = min(max(arrived, 1 / largest), largest)
-            step, before = state.get("step", 0), state.get("scale", scale)
-            key = (parameter.device, parameter.dtype, gradient.dtype, arrived, before, step)
-            if key not in found:
-                found[key] = Alike([], [], [], scale, scale / before, step + 1)
-            found[key].parameters.append(parameter)
-            found[key].gradients.append(gradient)
-            found[key].states.append(state)
-        for (*_, arrived, _, _), alike in found.items():
-            if alike.scale == arrived:
-                yield alike
-            else:
-                factor = alike.scale / arrived
-                yield replace(alike, gradients=list(torch._foreach_mul(alike.gradients, factor)))
 
     def _overflowed(self, groups: list[tuple[dict[str, Any], list[Alike]]]) -> bool:
         """Whether the step is to be skipped; scales that adapt are told."""
@@ -239,8 +265,8 @@ class LossScaledOptimizer(Optimizer):
         for group, all_alike in groups:
             scale = group["scale"]
             if isinstance(scale, DynamicScale):
-                gradients = [gradient for alike in all_alike for gradient in alike.gradients]
-                adaptive[scale] = adaptive.get(scale, False) or _not_finite(gradients)
+                gradients = [gradient for one in all_alike for gradient in one.gradients]
+                adaptive[scale] = adaptive.get(scale, False) or not all_finite(gradients)
         skip = skip or any(adaptive.values())
         for scale, overflow in adaptive.items():
             if overflow or not skip:  # where only others overflowed, nothing was learned
@@ -251,52 +277,23 @@ class LossScaledOptimizer(Optimizer):
         """As for any optimizer. Scales that are functions are left out, as schedulers' are."""
         state = super().state_dict()
         for group in state["param_groups"]:
-            scale = group["scale"]
-            if isinstance(scale, DynamicScale):
-                group["scale"] = scale.state_dict()
-            elif callable(scale):
-                group["scale"] = _SCHEDULE
+            group["scale"] = savable(group["scale"])
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As for any optimizer.
 
         Raises:
-            ValueError: If the state is of a scale that is a function or adapts, and this optimizer's is neither.
+            ValueError: If the state is not a loss-scaled optimizer's, or of parameters of other shapes; if its scale is
+                none, or a function or one that adapts where this optimizer's is not. Nothing has changed then.
         """
+        require_fitting(self.param_groups, state_dict)
         present = [group["scale"] for group in self.param_groups]
-        for scale, group in zip(present, state_dict["param_groups"], strict=False):  # the base class counts them
-            saved = group["scale"]
-            if (saved == _SCHEDULE and not callable(scale)) or (
-                isinstance(saved, dict) and not isinstance(scale, DynamicScale)
-            ):
-                raise ValueError(
-                    "the state was saved with a loss scale that changes by itself: make the optimizer with the same "
-                    f"scale before loading it (this one's is {scale!r})"
-                )
         super().load_state_dict(state_dict)
-        self._applied = None
+        self._forget()
         for scale, group in zip(present, self.param_groups, strict=True):
             if isinstance(group["scale"], dict):
                 scale.load_state_dict(group["scale"])
                 group["scale"] = scale
-            elif group["scale"] == _SCHEDULE:
+            elif isinstance(group["scale"], str) and group["scale"] == SCHEDULE:
                 group["scale"] = scale
-
-
-def with_decay(gradients: list[Tensor], parameters: list[Tensor], factor: float) -> list[Tensor]:
-    """``g + factor · θ``; the gradients themselves if the factor is zero."""
-    return list(torch._foreach_add(gradients, parameters, alpha=factor)) if factor else gradients
-
-
-def rescale(tensors: list[Tensor], factor: float) -> None:
-    """Multiplies in place, unless with 1."""
-    if factor != 1:
-        torch._foreach_mul_(tensors, factor)
-
-
-def _not_finite(gradients: list[Tensor]) -> bool:
-    if not gradients:
-        return False
-    largest = torch._foreach_norm(gradients, float("inf"))
-    return not all(bool(torch.isfinite(value)) for value in largest)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from cockpit.optim.alike import Alike
 from cockpit.optim.checks import at_least
-from cockpit.optim.loss_scaled import Alike, LossScaledOptimizer, rescale, with_decay
+from cockpit.optim.loss_scaled import LossScaledOptimizer
+from cockpit.optim.passes import blocks, rescale, with_decay
 from cockpit.optim.scales import Scale
 
 
@@ -65,26 +67,38 @@ class ScaledRMSprop(LossScaledOptimizer):
         )
 
     def _update(self, group: dict[str, Any], alike: Alike) -> None:
+        names = ["square_avg", *["momentum_buffer"] * bool(group["momentum"]), *["grad_avg"] * group["centered"]]
+        for parameters, gradients, *states in blocks(
+            alike.parameters, alike.gradients, *(alike.state(name) for name in names)
+        ):
+            self._apply(group, alike, parameters, gradients, dict(zip(names, states, strict=True)))
+
+    def _apply(
+        self,
+        group: dict[str, Any],
+        alike: Alike,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: dict[str, list[Tensor]],
+    ) -> None:
         lr, alpha = float(group["lr"]), group["alpha"]
-        gradients = with_decay(alike.gradients, alike.parameters, alike.scale * group["weight_decay"])
-        squares = alike.state("square_avg")
+        gradients = with_decay(gradients, parameters, alike.scale * group["weight_decay"])
+        squares = states["square_avg"]
         torch._foreach_mul_(squares, alpha * alike.change**2)
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - alpha)
-        spread = self._spread(alike, gradients, squares, alpha) if group["centered"] else torch._foreach_sqrt(squares)
+        if group["centered"]:
+            means = states["grad_avg"]
+            rescale(means, alike.change)
+            torch._foreach_lerp_(means, gradients, 1 - alpha)
+            spread = list(torch._foreach_addcmul(squares, means, means, value=-1))
+            torch._foreach_sqrt_(spread)
+        else:
+            spread = list(torch._foreach_sqrt(squares))
         torch._foreach_add_(spread, alike.scale * group["eps"])
         if group["momentum"]:
-            buffers = alike.state("momentum_buffer")
+            buffers = states["momentum_buffer"]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_addcdiv_(buffers, gradients, spread)
-            torch._foreach_add_(alike.parameters, buffers, alpha=-lr)
+            torch._foreach_add_(parameters, buffers, alpha=-lr)
         else:
-            torch._foreach_addcdiv_(alike.parameters, gradients, spread, value=-lr)
-
-    @staticmethod
-    def _spread(alike: Alike, gradients: list[Tensor], squares: list[Tensor], alpha: float) -> list[Tensor]:
-        means = alike.state("grad_avg")
-        rescale(means, alike.change)
-        torch._foreach_lerp_(means, gradients, 1 - alpha)
-        variances = list(torch._foreach_addcmul(squares, means, means, value=-1))
-        torch._foreach_sqrt_(variances)
-        return variances
+            torch._foreach_addcdiv_(parameters, gradients, spread, value=-lr)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+_NO_SCALE = (
+    "a loss scale is a positive number, a function of the number of steps so far, a list with a number for each "
+    "parameter of its group, or a DynamicScale; got {}"
+)
 
 
 class DynamicScale:
@@ -66,21 +74,29 @@ class DynamicScale:
         self.value, self._calm = checked(state["value"]), int(state["calm"])
 
 
-Scale: TypeAlias = float | Callable[[int], float] | Sequence[float] | DynamicScale
-"""One for all parameters; one for each step, from the number of steps so far; one for each parameter; or one that
-adapts."""
+Scale: TypeAlias = float | Tensor | Callable[[int], Any] | Sequence[float] | DynamicScale
+"""One for all parameters; one for each step, from the number of steps so far; one for each parameter, at each step if
+from a function; or one that adapts."""
 
 
-def checked(scale: float) -> float:
+def checked(scale: Any) -> float:
     """The scale, if it is one.
 
     Raises:
         ValueError: If it is zero, negative, or not finite.
+        TypeError: If it is no number.
     """
-    scale = float(scale)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"a loss scale is a positive, finite number; got {scale}")
-    return scale
+    if isinstance(scale, (str, bytes)):  # which float would read
+        raise TypeError(_NO_SCALE.format(repr(scale)))
+    try:
+        number = float(scale)
+    except OverflowError:  # an integer beyond all floating-point numbers
+        number = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(_NO_SCALE.format(repr(scale))) from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"a loss scale is a positive, finite number; got {number}")
+    return number
 
 
 def values(scale: Scale, step: int, parameters: int) -> list[float]:
@@ -93,15 +109,20 @@ def values(scale: Scale, step: int, parameters: int) -> list[float]:
 
     Raises:
         ValueError: If one of them is no scale, or their number is not that of the parameters.
+        TypeError: If the scale is nothing that could be one.
     """
-    if isinstance(scale, DynamicScale):
-        return [scale.value] * parameters
-    if callable(scale):
-        return [checked(scale(step))] * parameters
-    if isinstance(scale, Sequence):
-        if len(scale) != parameters:
-            raise ValueError(
-                f"a sequence of loss scales has one for each parameter of its group; got {len(scale)} for {parameters}"
-            )
-        return [checked(value) for value in scale]
-    return [checked(scale)] * parameters
+    given: Any = scale
+    if isinstance(given, DynamicScale):
+        given = given.value
+    elif callable(given) and not isinstance(given, type):
+        given = given(step)
+    if isinstance(given, (Tensor, np.ndarray)):
+        given = given.tolist()
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        return [checked(given)] * parameters
+    if len(given) != parameters:
+        raise ValueError(
+            f"a sequence of loss scales has one for each parameter of its group, in their order; got {len(given)} "
+            f"for {parameters}"
+        )
+    return [checked(value) for value in given]

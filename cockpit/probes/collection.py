@@ -17,6 +17,7 @@ from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Movement
+from cockpit.probes.handed_diagonal import DiagonalCollector, HandedDiagonal
 from cockpit.probes.probe import Collector, Probe, Surroundings, reduce
 from cockpit.probes.roster import Roster
 
@@ -156,6 +157,21 @@ class ProbeCollection:
     def moved(self, step: Movement) -> None:
         """The optimizer has stepped."""
         self._tell("moved", step)
+
+    def handed_diagonal(self) -> DiagonalCollector | None:
+        """Who holds a diagonal for the training's own use; ``None`` if nobody was to in this step.
+
+        Raises:
+            Unavailable: With the reason why there is none.
+        """
+        for probe in self._roster.probes:
+            if isinstance(probe, HandedDiagonal):
+                if self._has_failed(probe):
+                    raise self._failed[probe]
+                collector = self._collectors[probe]
+                assert isinstance(collector, DiagonalCollector)
+                return collector
+        return None
 
     def results(self) -> dict[Probe[Any], Any]:
         """Every probe's result, or the :class:`Unavailable` that says why there is none."""

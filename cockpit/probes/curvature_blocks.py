@@ -70,14 +70,24 @@ class CurvatureCollector(Collector[Curvature]):
         self._generator: torch.Generator | None = None
         self._pending: Curvature | None = None
         self._passes: list[tuple[BackwardPass, Curvature]] = []
-        self.wants_diagonal = False
-        """Whether to compute the diagonal as well; for whoever builds on this probe to set, and to :meth:`take`."""
+        self.takers = 0
+        """How many build on this probe who :meth:`take` the diagonal, which is computed for them."""
         self._with_diagonal: Curvature | None = None
+        self._untaken = 0
+
+    @property
+    def wants_diagonal(self) -> bool:
+        """Whether to compute the diagonal as well."""
+        return self.takers > 0
 
     def take(self) -> Curvature:
-        """What was computed of the loss that is about to be differentiated, diagonal included; here it is forgotten."""
-        taken, self._with_diagonal = self._with_diagonal, None
+        """What was computed of the loss that is about to be differentiated, diagonal included; once every taker has it,
+        it is forgotten here."""
+        taken = self._with_diagonal
         assert taken is not None
+        self._untaken -= 1
+        if not self._untaken:
+            self._with_diagonal = None
         return taken
 
     def before_backward(self, graph: LossGraph) -> None:
@@ -87,7 +97,7 @@ class CurvatureCollector(Collector[Curvature]):
             self._generator = self._surroundings.generator(self._probe, device)
         with torch.autocast(device.type, enabled=False):
             found = self._computed(graph, self._generator)
-        self._with_diagonal = found if self.wants_diagonal else None
+        self._with_diagonal, self._untaken = found if self.wants_diagonal else None, self.takers
         self._pending = found.on_host()
 
     def _computed(self, graph: LossGraph, generator: torch.Generator) -> Curvature:

@@ -101,7 +101,7 @@ class _TakeuchiCollector(Collector[TakeuchiSums]):
         assert isinstance(curvature, CurvatureCollector)
         assert isinstance(coordinates, CoordinatesCollector)
         self._curvature = curvature
-        curvature.wants_diagonal = True
+        curvature.takers += 1
         coordinates.listeners.append(self._contract)
         self._diagonal: Sequence[Tensor] = ()
         self._draws: int | None = None

@@ -171,6 +171,22 @@ class OpenStep:
             stable = None if not scale or self._stable_below is None else self._stable_below / abs(scale)
             return Step(self.index, seconds, loss, self._samples(), rates, individual, results, chance, stable, scale)
 
+    def diagonal(self, optimizer: Optimizer) -> dict[Tensor, Tensor] | None:
+        """The curvature along each parameter, of what the optimizer is about to minimise, by parameter; ``None`` where
+        no instrument hands it over in this step.
+
+        Raises:
+            Unavailable: With the reason why there is none.
+        """
+        holder = self._collection.handed_diagonal()
+        if holder is None:
+            return None
+        with aside(), torch.no_grad():
+            diagonal, taken_back = holder.diagonal(), scale_taken_back(optimizer, holder.passes())
+            if taken_back != 1:
+                torch._foreach_div_(list(diagonal.values()), taken_back)
+        return diagonal
+
     def learning_rates(self) -> list[float]:
         """One for each group of parameters, as the optimizers found them when they stepped."""
         return [rate for optimizer in self._optimizers for rate in self._rates.get(optimizer, _rates(optimizer))]

@@ -24,6 +24,7 @@ from cockpit.capture.layout import Layouts
 from cockpit.capture.workspace import Workspace
 from cockpit.instrument import Instrument
 from cockpit.parameters import Displacement, Movement, ParameterTable
+from cockpit.probes.handed_diagonal import HandedDiagonal
 from cockpit.probes.probe import Probe, Surroundings
 from cockpit.schedule import Auto, Schedule
 from cockpit.sinks.feed import Feeds
@@ -75,6 +76,7 @@ class Tracker:
         closed: Whether the run has ended.
         workspace: Scratch memory, the same in all steps.
         memory: What probes remember from step to step, by probe.
+        hands_over: Whether an instrument hands the diagonal of a curvature matrix over to the training.
     """
 
     _inside = False  # a step
@@ -102,6 +104,8 @@ class Tracker:
         self._budget, self._clock = self._windows.budget, Clock(watched.table[0].tensor.device)
         self._layouts, self.workspace = Layouts(), Workspace()
         self.memory: dict[Probe[Any], Any] = {}
+        probes = (probe for instrument in instruments for probe in instrument.probes())
+        self.hands_over = any(isinstance(probe, HandedDiagonal) for probe in probes)
         self._books = Bookkeeping(log, self._budget, instruments, schedule, wanted)
         self.closed = False
         self._at_exit = functools.partial(_interrupt, weakref.ref(self))

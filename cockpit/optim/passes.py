@@ -1,0 +1,105 @@
+"""Passes over parameters: all of them at once, piece by piece where that keeps the pieces in a processor's cache, or in
+one pass by a fused kernel of PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cockpit.optim.alike import nearest
+
+BLOCK = 1 << 16
+"""Elements of a piece: six arrays of them fit into the cache of a processor core."""
+
+_FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices that PyTorch has fused optimizers for."""
+
+
+def can_be_fused(*lists: Sequence[Tensor]) -> bool:
+    """Whether PyTorch's fused kernels take these parameters: they ask for one layout of all that belongs to one.
+
+    Args:
+        lists: Parameters, their gradients, and states.
+    """
+    parameters, *others = lists
+    if not parameters or parameters[0].device.type not in _FUSED:
+        return False
+    for i, parameter in enumerate(parameters):
+        strides = parameter.stride()
+        if any(other[i].stride() != strides for other in others) or not _is_dense(parameter):
+            return False
+    return True
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+
+
+def blocks(*lists: list[Tensor]) -> Iterator[tuple[list[Tensor], ...]]:
+    """The same parts of several lists of tensors, for a rule that goes over them several times.
+
+    On a CPU they are so small that they stay in its cache from the first operation to the last; where an operation is
+    a kernel for all tensors at once, they are whole.
+
+    Args:
+        lists: Tensors that belong together stand at the same place in each, and have the same shape.
+    """
+    first = lists[0]
+    if first and first[0].device.type != "cpu":
+        yield lists
+        return
+    gathered: list[int] = []
+    size = 0
+    for i, tensor in enumerate(first):
+        if tensor.numel() >= 2 * BLOCK and all(some[i].is_contiguous() for some in lists):
+            for pieces in zip(*(some[i].view(-1).split(BLOCK) for some in lists), strict=True):
+                yield tuple([piece] for piece in pieces)
+            continue
+        gathered.append(i)
+        size += tensor.numel()
+        if size >= BLOCK:
+            yield tuple([some[i] for i in gathered] for some in lists)
+            gathered, size = [], 0
+    if gathered:
+        yield tuple([some[i] for i in gathered] for some in lists)
+
+
+def with_decay(gradients: list[Tensor], parameters: list[Tensor], factor: float) -> list[Tensor]:
+    """``g + factor · θ``; the gradients themselves if the factor is zero."""
+    return list(torch._foreach_add(gradients, parameters, alpha=factor)) if factor else gradients
+
+
+def rescale(tensors: list[Tensor], factor: float) -> None:
+    """Multiplies in place, unless with 1."""
+    if factor != 1:
+        torch._foreach_mul_(tensors, factor)
+
+
+def all_finite(gradients: list[Tensor]) -> bool:
+    """Whether no gradient has overflowed."""
+    if not gradients:
+        return True
+    largest = torch._foreach_norm(gradients, float("inf"))
+    return all(bool(torch.isfinite(value)) for value in largest)
+
+
+def all_zero(gradients: list[Tensor]) -> bool:
+    """Whether the gradients are those that ``zero_grad(set_to_none=False)`` leaves."""
+    return not any(bool(value) for value in torch._foreach_norm(gradients, float("inf")))
+
+
+def unscaled_norms(gradients: list[Tensor], scales: list[float]) -> list[Tensor]:
+    """Norms of gradients without their scales, which would have squares overflow.
+
+    Args:
+        gradients: Strided, multiplied with ``scales``.
+        scales: One for each.
+    """
+    if all(nearest(scale, gradient.dtype) == scale for gradient, scale in zip(gradients, scales, strict=True)):
+        return list(torch._foreach_div(torch._foreach_norm(gradients), scales))
+    return [
+        torch.linalg.vector_norm(gradient.to(torch.promote_types(gradient.dtype, torch.float32)) / scale)
+        for gradient, scale in zip(gradients, scales, strict=True)
+    ]
