@@ -1,8 +1,8 @@
 """Three times the same training loop: alone, under Cockpit, and under f-dangel/cockpit.
 
 Each is a context manager that gives a function. Called with a number of steps, it trains on, the first of these steps
-tracked and the others not. Libraries are imported where they are used: the two cockpits share a name, so that they
-cannot share an environment.
+tracked, unless it is told otherwise, and the others not. Libraries are imported where they are used: the two cockpits
+share a name, so that they cannot share an environment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from networks import NETWORKS
@@ -21,7 +21,11 @@ from torch import Tensor, nn
 
 CONFIGURATIONS = ("economy", "business", "full")
 
-Advance: TypeAlias = Callable[[int], None]
+
+class Advance(Protocol):
+    """Trains on."""
+
+    def __call__(self, steps: int, *, tracked: bool = True) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def plain(job: Job) -> Iterator[Advance]:
     data, model, loss_fn = job.data(), job.model(), nn.CrossEntropyLoss()
     optimizer = job.optimizer(model)
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, *, tracked: bool = True) -> None:
         for _ in range(steps):
             x, y = next(data)
             optimizer.zero_grad()
@@ -88,9 +92,10 @@ def cockpit(job: Job) -> Iterator[Advance]:
     due: set[int] = set()
     done = 0
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, *, tracked: bool = True) -> None:
         nonlocal done
-        due.add(done)
+        if tracked:
+            due.add(done)
         for _ in range(steps):
             x, y = next(data)
             with watching.step():
@@ -146,9 +151,10 @@ def peer(job: Job) -> Iterator[Advance]:
         chosen = [getattr(quantities, job.tracked)(track_schedule=due.__contains__)]
     watching = Cockpit(model.parameters(), quantities=chosen)
 
-    def advance(steps: int) -> None:
+    def advance(steps: int, *, tracked: bool = True) -> None:
         nonlocal done
-        due.add(done)
+        if tracked:
+            due.add(done)
         for _ in range(steps):
             x, y = next(data)
             optimizer.zero_grad()

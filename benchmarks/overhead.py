@@ -115,10 +115,16 @@ class Worker:
         self.threads = int(self._answer()["threads"])
         self.peak = 0
 
-    def seconds(self, steps: int, periods: int = 1) -> float:
-        """Trains some tracking periods, one after the other; seconds for all steps of one."""
+    def seconds(self, steps: int, periods: int = 1, *, tracked: bool = True) -> float:
+        """Trains some tracking periods, one after the other; seconds for all steps of one.
+
+        Args:
+            steps: Of a period, or of a piece of one.
+            periods: How many.
+            tracked: Whether the first step of each is tracked; it is not in the later pieces of a period.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{periods} {steps}\n")
+        self._process.stdin.write(f"{periods} {steps} {tracked:d}\n")
         self._process.stdin.flush()
         answer = self._answer()
         self.peak = int(answer["peak"])
@@ -193,7 +199,8 @@ def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespac
     """Each worker in turn, until the time or the number of turns is used up.
 
     A turn is a tracking period, or as many as fit into ``options.turn``: the first steps after the turns of others
-    find caches and threads cold, as no training does that has the machine to itself.
+    find caches and threads cold, as no training does that has the machine to itself. Where one takes longer than
+    ``options.piece``, the workers take turns within it: a machine is not as fast in one minute as in the next.
     """
     one = {kind: interval * worker.seconds(1) for kind, worker in workers.items()}  # at most
     periods = {kind: max(1, round(options.turn / seconds)) for kind, seconds in one.items()}
@@ -201,7 +208,18 @@ def _turns(workers: dict[str, Worker], interval: int, options: argparse.Namespac
     for turn in range(options.turns):
         if turn >= options.least_turns and time.monotonic() - began > options.seconds:
             return
-        yield {kind: worker.seconds(interval, periods[kind]) for kind, worker in workers.items()}
+        yield _turn(workers, interval, periods, max(1, round(options.piece * interval / one["plain"])))
+
+
+def _turn(workers: dict[str, Worker], interval: int, periods: dict[str, int], piece: int) -> dict[str, float]:
+    """Seconds of one tracking period by each worker, in pieces of so many steps where that is less than a period."""
+    if piece >= interval:
+        return {kind: worker.seconds(interval, periods[kind]) for kind, worker in workers.items()}
+    taken = dict.fromkeys(workers, 0.0)
+    for first in range(0, interval, piece):
+        for kind, worker in workers.items():
+            taken[kind] += worker.seconds(min(piece, interval - first), tracked=not first)
+    return taken
 
 
 def peer_instruments(python: str) -> list[str]:
@@ -283,6 +301,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with f-dangel/cockpit 1.0.2")
     parser.add_argument("--turn", type=float, default=0.1, help="seconds of a turn, about; at least one period")
+    parser.add_argument(
+        "--piece", type=float, default=1.0, help="seconds after which another's turn comes in a long period"
+    )
     parser.add_argument("--turns", type=int, default=20, help="turns that are measured at most")
     parser.add_argument("--least-turns", type=int, default=3, help="and at least")
     parser.add_argument("--seconds", type=float, default=30, help="after this time no further turn is begun")

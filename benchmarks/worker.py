@@ -1,7 +1,8 @@
 """One training loop in a process of its own, advanced by commands: ``python worker.py KIND '{"problem": …}'``.
 
-Reads two numbers per line from standard input, tracking periods and the steps of each, and answers with a line of JSON:
-seconds for all of them and the process's peak memory so far, in bytes. An empty line or the end of the input ends it.
+Reads three numbers per line from standard input: tracking periods, the steps of each, and whether (1 or 0) the first of
+these is tracked. It answers with a line of JSON: seconds for all of them and the process's peak memory so far, in
+bytes. An empty line or the end of the input ends it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from time import perf_counter
 from typing import IO
 
 import torch
-from loops import LOOPS, Job
+from loops import LOOPS, Advance, Job
 
 
 def main() -> None:
@@ -28,16 +29,16 @@ def main() -> None:
         serve(sys.stdin, answers, advance, job.device)
 
 
-def serve(commands: IO[str], answers: IO[str], advance, device: str) -> None:  # type: ignore[no-untyped-def]
+def serve(commands: IO[str], answers: IO[str], advance: Advance, device: str) -> None:
     """Advances the loop as long as somebody asks for it."""
     for line in commands:
         if not line.strip():
             return
-        periods, steps = map(int, line.split())
+        periods, steps, tracked = map(int, line.split())
         wait(device)
         began = perf_counter()
         for _ in range(periods):
-            advance(steps)
+            advance(steps, tracked=bool(tracked))
         wait(device)
         seconds = perf_counter() - began
         print(json.dumps({"seconds": seconds, "peak": peak(device)}), file=answers, flush=True)

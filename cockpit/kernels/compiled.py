@@ -140,16 +140,22 @@ def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:
         work: About how many elements it looks at.
         arguments: Its arguments.
     """
+    with _LOCK:
+        threads = torch.get_num_threads()
+        try:
+            return _looped(name, work, threads, arguments)
+        finally:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)  # OpenMP, which both may share, forgets it when numba starts its threads
+
+
+def _looped(name: str, work: int, threads: int, arguments: tuple[NDArray[Any] | int, ...]) -> NDArray[Any]:
     from cockpit.kernels import loops
 
-    with _LOCK:
-        parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
-        if parallel:
-            loops.set_threads(torch.get_num_threads())
-        kernel = _kernel(name + ("_parallel" if parallel else "_serial"))
-        _announce_compilation(kernel, loops.cached)
-        threads = torch.get_num_threads()
-        found: NDArray[Any] = kernel(*arguments)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)  # the OpenMP that both may share forgets it when numba starts its threads
-        return found
+    parallel = work > _WORTH_THREADS and os.getpid() == _PROCESS and loops.THREADS_ARE_SAFE
+    if parallel:
+        loops.set_threads(threads)  # this starts them, the first time
+    kernel = _kernel(name + ("_parallel" if parallel else "_serial"))
+    _announce_compilation(kernel, loops.cached)
+    found: NDArray[Any] = kernel(*arguments)
+    return found

@@ -147,18 +147,6 @@ def test_range_without_bins_is_refused(low: float, high: float, bins: int) -> No
         Edges.uniform(low, high, bins)
 
 
-def test_work_on_several_cores_leaves_the_number_of_torchs_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_WORTH_THREADS", 0)
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            count_rows(torch.ones(7, 100), torch.ones(7), Edges.uniform(-1, 1, 20))
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_serial_and_parallel_loops_are_kept_apart_on_disk() -> None:
     pytest.importorskip("numba", reason="the compiled loops need the extra 'fast'")
     from cockpit.kernels import exponent_loops, loops, pair_loops
