@@ -104,6 +104,21 @@ class SampleGradients(ABC):
         """
         return None
 
+    def total(self) -> Tensor | None:
+        """``Σ_n G_n`` without materialising rows, shape ``[numel]``; ``None`` where only the rows can tell."""
+        return None
+
+    def elements(self, places: Tensor) -> Tensor | None:
+        """Some elements of every individual gradient; ``None`` where all have to be formed to get at them.
+
+        Args:
+            places: Which, as if the parameter had one axis. Shape ``[d]``.
+
+        Returns:
+            Shape ``[N, d]``.
+        """
+        return None
+
     def weighted_squares(self, coefficients: Tensor) -> Tensor | None:
         """``Σ_n c_n G_nj²`` for every ``j`` without materialising rows; ``None`` where only the rows can tell.
 
@@ -172,6 +187,14 @@ class Rows(SampleGradients):
     def select(self, samples: Sequence[int]) -> Rows:
         """The rows."""
         return Rows(picked(self._rows.view(-1, *self.shape), samples))
+
+    def total(self) -> Tensor:
+        """Sum of the rows."""
+        return self._rows.sum(0)
+
+    def elements(self, places: Tensor) -> Tensor:
+        """Columns of the rows."""
+        return self._rows[:, places]
 
     def nbytes(self) -> int:
         """Bytes of the rows."""
@@ -266,6 +289,17 @@ class OuterProducts(SampleGradients):
     def select(self, samples: Sequence[int]) -> OuterProducts:
         """Inputs and output gradients of the samples."""
         return OuterProducts(picked(self.inputs, samples), picked(self.deltas, samples))
+
+    def total(self) -> Tensor:
+        """One product, as in the layer's own backward pass."""
+        return (self.deltas.flatten(0, 1).T @ self.inputs.flatten(0, 1)).reshape(-1)
+
+    def elements(self, places: Tensor) -> Tensor | None:
+        """Products of single numbers for one position."""
+        if self.positions > 1:
+            return None
+        output, feature = places // self.shape[1], places % self.shape[1]
+        return self.deltas[:, 0, output] * self.inputs[:, 0, feature]
 
     def nbytes(self) -> int:
         """Bytes of inputs and output gradients."""

@@ -39,16 +39,16 @@ class Graph:
     """All nodes that a loss reaches, in an order that depends on nothing but the graph.
 
     Args:
-        root: The loss's own node.
+        roots: The loss's own node; several where it is differentiated in parts.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, *roots: Node) -> None:
         self.nodes: list[Node] = []
-        self.uses: dict[Node, list[Use]] = {root: []}
+        self.uses: dict[Node, list[Use]] = {root: [] for root in roots}
         """By node: who sends it gradients."""
         self.leaves: dict[int, Node] = {}
         """By identity of a parameter: the node where its gradient arrives."""
-        open_nodes = [root]
+        open_nodes = list(self.uses)
         while open_nodes:
             node = open_nodes.pop()
             self.nodes.append(node)

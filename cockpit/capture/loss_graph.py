@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.first_convolution import first_convolutions
-from cockpit.capture.graph import CHECKPOINT, Node, reachable
+from cockpit.capture.graph import CHECKPOINT, Graph, Node, reachable
 from cockpit.capture.hessian import Hessian
 from cockpit.capture.losses import LossCall
 from cockpit.capture.unavailable import Unavailable
@@ -93,6 +93,11 @@ class LossGraph:
     def kinds(self) -> frozenset[tuple[str, int]]:
         """How many operations of each kind there are: as in the step before, unless the model does something else."""
         return frozenset(Counter(node.name() for node in reachable(filter(None, self.roots))).items())
+
+    @functools.cached_property
+    def nodes(self) -> Graph:
+        """All of it, by node; walked once, however many ask."""
+        return Graph(*filter(None, self.roots))
 
     @property
     def roots(self) -> list[Node]:
