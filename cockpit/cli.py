@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cockpit.terminal import printable, table
+from cockpit.commands.terminal import printable, table
 
 if TYPE_CHECKING:
     from cockpit.run import Run
@@ -170,7 +170,7 @@ def _port(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from cockpit import demo
+    from cockpit.commands import demo
     from cockpit.datasets import DataError
 
     chosen = {name: value for name, value in vars(options).items() if name != "command"}
@@ -239,7 +239,7 @@ def _moment(created: float) -> str:
 
 
 def _diff(options: argparse.Namespace) -> None:
-    from cockpit import diff, terminal
+    from cockpit.commands import diff, terminal
     from cockpit.store import UnreadableLog
 
     try:
@@ -253,9 +253,9 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _tail(options: argparse.Namespace) -> None:
+    from cockpit.commands.tail import Tail
+    from cockpit.commands.terminal import width
     from cockpit.store import UnreadableLog
-    from cockpit.tail import Tail
-    from cockpit.terminal import width
 
     try:
         Tail(_loaded(options.run), options.keys, sys.stdout, width()).follow(options.lines)
@@ -264,7 +264,7 @@ def _tail(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cockpit.export_command import export
+    from cockpit.commands.export import export
     from cockpit.store import UnreadableLog
 
     try:
@@ -287,7 +287,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from cockpit.json_import import import_json
+    from cockpit.formats.json_import import import_json
 
     where = None if options.to is None else _place(options.to)
     try:

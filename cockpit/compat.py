@@ -24,8 +24,8 @@ from torch.optim import Optimizer
 
 from cockpit.capture.afterwards import ModuleFinder, seen_loss
 from cockpit.capture.extended import is_extended
+from cockpit.formats.json_log import METRICS, Output, output_of, write_json
 from cockpit.instrument import Instrument, Wanted
-from cockpit.json_log import METRICS, Output, output_of, write_json
 from cockpit.parameters import ParameterTable
 from cockpit.quantities import Quantity
 from cockpit.run import load_run

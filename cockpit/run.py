@@ -225,12 +225,12 @@ class Run:
         return frame.sort_index()
 
     def to_parquet(self, path: str | Path) -> None:
-        """Writes every point of every series to a file, a row for each value; see :mod:`cockpit.parquet`.
+        """Writes every point of every series to a file, a row for each value; see :mod:`cockpit.formats.parquet`.
 
         Raises:
             ImportError: Without pyarrow; names the extra that brings it.
         """
-        from cockpit.parquet import to_parquet
+        from cockpit.formats.parquet import to_parquet
 
         to_parquet(self, path)
 

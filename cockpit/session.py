@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cockpit.clash import check_for_clash
+from cockpit.formats.json_log import output_of, write_json
 from cockpit.instrument import Instrument, resolve
-from cockpit.json_log import output_of, write_json
 from cockpit.notebook import show
 from cockpit.parameters import Displacement, ParameterTable
 from cockpit.run import load_run

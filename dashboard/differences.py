@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from dash import html
 from dash.development.base_component import Component
 
-from cockpit.comparison import Finding, Ranking, Setting, settings_of
+from cockpit.comparing.comparison import Finding, Ranking, Setting, settings_of
 from cockpit.dashboard.side_by_side import Compared
 from cockpit.dashboard.theme import number, shorten
 

@@ -42,7 +42,7 @@ class Format:
 
 
 def _csv(run: Run, file: IO[bytes]) -> None:
-    from cockpit.export import to_csv
+    from cockpit.formats.export import to_csv
 
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     to_csv(run, text)
@@ -50,7 +50,7 @@ def _csv(run: Run, file: IO[bytes]) -> None:
 
 
 def _parquet(run: Run, file: IO[bytes]) -> None:
-    from cockpit.parquet import to_parquet  # what it needs is an extra
+    from cockpit.formats.parquet import to_parquet  # what it needs is an extra
 
     to_parquet(run, file)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
-from cockpit.comparison import settings_of
+from cockpit.comparing.comparison import settings_of
 from cockpit.dashboard.marks import FREQUENT
 from cockpit.dashboard.markup import Element, element, table
 from cockpit.dashboard.page import Page

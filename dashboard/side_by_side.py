@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cockpit.comparison import Ranking, of_training, rank
+from cockpit.comparing.comparison import Ranking, of_training, rank
 from cockpit.dashboard.overlay import Curve
 from cockpit.dashboard.page import explain
 from cockpit.dashboard.source import MOST_RUNS, OUT_OF_REACH, Source, Sources

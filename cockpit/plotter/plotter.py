@@ -131,7 +131,7 @@ def _at(path: Path) -> Run:
     log = path if path.suffix == ".json" else Path(f"{path}.json")
     if path.is_dir() or not log.is_file():
         return load_run(path)
-    from cockpit.json_import import load_json  # it knows instruments, which take torch along
+    from cockpit.formats.json_import import load_json  # it knows instruments, which take torch along
 
     return load_json(log)
 

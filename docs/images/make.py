@@ -19,9 +19,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cockpit import Cockpit, demo, load_run
+from cockpit import Cockpit, load_run
+from cockpit.commands import demo
 from cockpit.dashboard import serve
-from cockpit.export import to_picture
+from cockpit.formats.export import to_picture
 from cockpit.store import Store
 
 HERE = Path(__file__).parent

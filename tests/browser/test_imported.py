@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit.json_import import import_json
+from cockpit.formats.json_import import import_json
 
 pytestmark = pytest.mark.browser
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from cockpit import Cockpit, load_run
-from cockpit.json_log import output_of, read_json
+from cockpit.formats.json_log import output_of, read_json
 from cockpit.utils.configuration import configuration, quantities_cls_for_configuration
 
 HERE = Path(__file__).parent

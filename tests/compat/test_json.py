@@ -15,10 +15,10 @@ from torch import nn
 
 from cockpit import Cockpit, CockpitPlotter, load_run
 from cockpit.cli import main
+from cockpit.formats.json_import import import_json, load_json
+from cockpit.formats.json_log import HISTOGRAMS, KEYS, NORMS, NUMBERS, SUMS, output_of, read_json, write_json
 from cockpit.instrument import configured
 from cockpit.instruments import GradHist1d, TICDiag
-from cockpit.json_import import import_json, load_json
-from cockpit.json_log import HISTOGRAMS, KEYS, NORMS, NUMBERS, SUMS, output_of, read_json, write_json
 from cockpit.run import Run
 
 PEER = Path(__file__).with_name("peer.json")

@@ -69,7 +69,7 @@ def test_what_cannot_be_downloaded_is_answered_in_words(client, path, status, wo
 
 
 def test_without_pyarrow_the_extra_is_named(client, monkeypatch):
-    monkeypatch.delitem(sys.modules, "cockpit.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "cockpit.formats.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     answer = client.get("/download/parquet?run=digits")
     assert (answer.status_code, "cockpit-debugger[parquet]" in answer.text) == (501, True)

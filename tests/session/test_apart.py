@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cockpit import Cockpit
-from cockpit.comparison import rank
+from cockpit.comparing.comparison import rank
 from cockpit.store import Reader
 
 STEPS, CHANGE = 240, 120

@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from cockpit.export import arrays_of, to_csv, to_json
+from cockpit.formats.export import arrays_of, to_csv, to_json
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import load_run
 from cockpit.store import Header, Writer

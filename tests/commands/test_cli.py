@@ -219,7 +219,7 @@ def test_export_writes_parquet_to_a_file_and_to_a_pipe(logdir):
 
 
 def test_export_without_pyarrow_names_the_extra_and_makes_no_file(logdir, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "cockpit.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "cockpit.formats.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     target = logdir / "first.parquet"
     assert main(["export", str(logdir / "first"), "--to", "parquet", "--output", str(target)]) == 2

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cockpit.formats.json_log import HISTOGRAMS, KEYS, METRICS, NORMS, NUMBERS, SUMS, Output, read_json
 from cockpit.instrument import registered
-from cockpit.json_log import HISTOGRAMS, KEYS, METRICS, NORMS, NUMBERS, SUMS, Output, read_json
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import Run, load_run
 from cockpit.screens import SCREENS

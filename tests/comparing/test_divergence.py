@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cockpit.divergence import FEWEST, LONGEST_WINDOW, Points, first_divergence
+from cockpit.comparing.divergence import FEWEST, LONGEST_WINDOW, Points, first_divergence
 
 SEEDS = st.integers(0, 2**32 - 1)
 PATIENT = settings(deadline=None)  # what is made once for each length takes its time

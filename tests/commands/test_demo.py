@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cockpit import demo, load_run
+from cockpit import load_run
+from cockpit.commands import demo
 from cockpit.datasets import DataError, digits
 from cockpit.store import RunIsLive
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cockpit.comparison import QUANTILES, quantiles, rank, settings_of
+from cockpit.comparing.comparison import QUANTILES, quantiles, rank, settings_of
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Header, Reader, Writer
 

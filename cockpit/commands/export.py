@@ -52,7 +52,7 @@ def _pass_on(run: Run, options: argparse.Namespace) -> None:
 
 
 def _write_text(run: Run, options: argparse.Namespace) -> None:
-    from cockpit.export import arrays_of, to_csv, to_json
+    from cockpit.formats.export import arrays_of, to_csv, to_json
     from cockpit.store.address import without_passwords
 
     target = options.output.open("w", encoding="utf-8", newline="") if options.output else nullcontext(sys.stdout)
@@ -65,12 +65,12 @@ def _write_text(run: Run, options: argparse.Namespace) -> None:
 
 def _write_bytes(run: Run, options: argparse.Namespace) -> None:
     if options.to == "parquet":
-        from cockpit.parquet import to_parquet  # before the file is made: what it needs is an extra
+        from cockpit.formats.parquet import to_parquet  # before the file is made: what it needs is an extra
 
         with _opened(options) as file:
             to_parquet(run, file)
         return
-    from cockpit.export import to_picture
+    from cockpit.formats.export import to_picture
 
     with _opened(options) as file:
         to_picture(run, file, options.to)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.divergence import Points, Verdict, first_divergence
+from cockpit.comparing.divergence import Points, Verdict, first_divergence
 from cockpit.store import Column, Header, Reader, UnreadableLog
 
 MOST_READ = 2000  # points of a layer-wise quantity or histogram, evenly over the steps that both runs have
@@ -108,7 +108,7 @@ def settings_of(headers: Sequence[Header]) -> list[Setting]:
 
 
 def rank(a: Reader, b: Reader) -> Ranking:
-    """Quantities and layers by the step from which on two runs stay apart, see :mod:`cockpit.divergence`.
+    """Quantities and layers by the step from which on two runs stay apart, see :mod:`cockpit.comparing.divergence`.
 
     Scalars and layer-wise scalars are compared as they are, histograms by :data:`QUANTILES` of what they count, the
     earliest of which counts. What tells of the machine is left out. Among so many some would be apart by chance:

@@ -1,8 +1,8 @@
 """From which step on two runs stay apart beyond noise, for one quantity.
 
 Both runs' readings are paired by step. Whether their difference is more than chance is told by its likelihood, see
-:mod:`cockpit.chance`; so is whether one of them has come to fluctuate more than the other. From where on is told by the
-level of the difference, a running median, against two sorts of noise that the runs themselves show:
+:mod:`cockpit.comparing.chance`; so is whether one of them has come to fluctuate more than the other. From where on is
+told by the level of the difference, a running median, against two sorts of noise that the runs themselves show:
 
 - *scatter*: how far each run's own level strays from the straight line through its neighbours. Second differences of
   levels one window apart measure it, which no trend of the training disturbs (pseudo-residuals: Gasser, Sroka and
@@ -32,9 +32,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.chance import change, even, jumps, probability, roughness
-from cockpit.pairing import Pairs, pair
-from cockpit.pairing import Points as Points
+from cockpit.comparing.chance import change, even, jumps, probability, roughness
+from cockpit.comparing.pairing import Pairs, pair
+from cockpit.comparing.pairing import Points as Points
 
 Floats: TypeAlias = NDArray[np.float64]
 

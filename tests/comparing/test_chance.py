@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cockpit.chance import LAST, change, even, jumps, probability, roughness
-from cockpit.divergence import Points, first_divergence
+from cockpit.comparing.chance import LAST, change, even, jumps, probability, roughness
+from cockpit.comparing.divergence import Points, first_divergence
 
 PAIRS = 200
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from cockpit.commands.terminal import printable
 from cockpit.run import Run
 from cockpit.store import Event, Reader
-from cockpit.terminal import printable
 
 KEYS = ("loss", "learning_rate", "grad_norm")  # shown where the run has them, and the user's own metrics
 ALONG = "learning_rate"  # of these: shown beside the others, and not worth a line of its own

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cockpit.cli import main
+from cockpit.commands.terminal import table
 from cockpit.reading import Reading
 from cockpit.store import Header, Writer
-from cockpit.terminal import table
 
 
 def write(place, seed, fault=None, config=None, last=1.0):

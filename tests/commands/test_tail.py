@@ -12,10 +12,10 @@ import pytest
 from synthetic import __file__ as SYNTHETIC
 
 from cockpit.cli import main
+from cockpit.commands.tail import Tail
 from cockpit.reading import Reading
 from cockpit.run import load_run
 from cockpit.store import Header, Writer
-from cockpit.tail import Tail
 
 
 @pytest.fixture

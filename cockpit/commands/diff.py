@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from cockpit.comparison import Finding, Ranking, Setting, rank, settings_of
+from cockpit.commands.terminal import printable, table
+from cockpit.comparing.comparison import Finding, Ranking, Setting, rank, settings_of
 from cockpit.run import Run
-from cockpit.terminal import printable, table
 
 MOST_NOISES = 1000.0  # beyond which a number says no more
 NAMED = 8  # of a list of names, before "and … more"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cockpit import parquet
+from cockpit.formats import parquet
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.run import Run, load_run
 from cockpit.store import Header, Store, Writer
@@ -181,7 +181,7 @@ def check(row, column, where):
 
 
 def test_without_pyarrow_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "cockpit.parquet")
+    monkeypatch.delitem(sys.modules, "cockpit.formats.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with written([]) as run, pytest.raises(ImportError, match=r"pip install 'cockpit-debugger\[parquet\]'"):
         run.to_parquet("nowhere.parquet")
