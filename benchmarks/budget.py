@@ -7,18 +7,18 @@ beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter, thread_time
 
 import torch
 from problems import PROBLEMS, Problem
+from results import aligned, write_csv
 from torch import Tensor, nn
 
 from cockpit import Cockpit, load_run
@@ -140,16 +140,7 @@ def table(measurements: Sequence[Measurement]) -> str:
         told = "" if m.told is None else f"{m.told:+.1%}"
         times = [f"{1e3 * m.plain:.2f}", f"{1e3 * m.once:.0f}"]
         rows.append([m.problem, *times, f"{m.slowdown:+.1%}", f"{m.cpu:+.1%}", told, m.readings])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
-def write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
-    """One line per measurement."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Measurement)])
-        writer.writeheader()
-        writer.writerows(asdict(m) for m in measurements)
+    return aligned(rows, ">")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

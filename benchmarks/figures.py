@@ -5,24 +5,20 @@ They follow figures 7.6a, 7.6b and C.5 of the Cockpit paper. ``python figures.py
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from results import Row, read_csv, save
 
 CONFIGURATIONS = ("economy", "business", "full")
 NAMES = {"cockpit": "Cockpit", "peer": "f-dangel/cockpit 1.0.2"}
 COLOURS = {"cockpit": "#1f6fb4", "peer": "#d9822b", "plain": "#9aa0a6"}
-
-Row: TypeAlias = "dict[str, str]"
 
 
 def draw(table: Path, directory: Path) -> list[Path]:
@@ -35,20 +31,11 @@ def draw(table: Path, directory: Path) -> list[Path]:
     Returns:
         The files.
     """
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(table)
     problems = list(dict.fromkeys(row["problem"] for row in rows))
     makers = {"instruments": instruments, "configurations": configurations, "memory": memory}
-    files = []
-    for name, make in makers.items():
-        figure = make(rows, problems)
-        if figure is None:
-            continue
-        FigureCanvasAgg(figure)
-        for suffix in ("png", "pdf"):
-            files.append(directory / f"{name}.{suffix}")
-            figure.savefig(files[-1], dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
-    return files
+    made = {name: make(rows, problems) for name, make in makers.items()}
+    return [file for name, figure in made.items() if figure for file in save(figure, directory, name)]
 
 
 def instruments(rows: Sequence[Row], problems: Sequence[str]) -> Figure | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import Row
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from results import Row, read_csv, save
 
 COLOURS = {"Cockpit": "#1f6fb4", "TensorBoard": "#d9822b"}
 BARS = {"ingest": "points written a second", "training thread": "µs of a step, training thread",
@@ -29,19 +27,14 @@ def draw(table: Path, directory: Path) -> list[Path]:
     Returns:
         The files.
     """
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(table)
     figure = Figure(figsize=(12, 5.6), layout="constrained")
     panels = figure.subplots(2, len(BARS))
     for axes, (what, label) in zip(panels[0], BARS.items(), strict=True):
         _bars(axes, [row for row in rows if row["what"] == what], label)
     for axes, (what, label) in zip(panels[1], LINES.items(), strict=True):
         _lines(axes, [row for row in rows if row["what"] == what], label)
-    FigureCanvasAgg(figure)
-    files = [directory / f"logs.{suffix}" for suffix in ("png", "pdf")]
-    for file in files:
-        figure.savefig(file, dpi=150, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
-    return files
+    return save(figure, directory, "logs")
 
 
 def _bars(axes: Axes, rows: Sequence[Row], label: str) -> None:

@@ -6,8 +6,6 @@ See README.md beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
 import os
 import platform
 import statistics
@@ -22,6 +20,7 @@ import numpy as np
 import writing
 from log_figures import draw
 from long_runs import KEYS, METRICS, lay_down, stretch
+from results import aligned, write_csv
 from tensorboard import __version__ as tensorboard_version
 
 from cockpit.store import Reader
@@ -152,18 +151,7 @@ def table(results: Sequence[Result]) -> str:
     for each in sorted(results, key=lambda each: [other.what for other in results].index(each.what)):
         goal = "" if each.goal is None else f"< {each.goal:g}{'' if each.value < each.goal else '  missed'}"
         rows.append([each.what, each.by, f"{each.steps:,}", f"{each.value:,.4g}", each.unit, goal])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = (str.ljust, str.ljust, str.rjust, str.rjust, str.ljust, str.ljust)
-    lines = (zip(row, widths, sides, strict=True) for row in rows)
-    return "\n".join("  ".join(side(cell, width) for cell, width, side in line).rstrip() for line in lines)
-
-
-def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """One line for each figure."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Result)])
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(each) for each in results)
+    return aligned(rows, "<<>><<")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -7,9 +7,6 @@ machine that slows down slows them all. See README.md beside this file.
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
-import json
 import os
 import platform
 import statistics
@@ -26,10 +23,11 @@ import torch
 from figures import draw
 from loops import CONFIGURATIONS, Job
 from problems import PROBLEMS, Problem
+from processes import Worker, environment_of
+from results import aligned, read_csv, write_csv
 
 from cockpit import instruments
 
-HERE = Path(__file__).parent
 BATCHES = 8
 
 VARIANTS = (
@@ -79,72 +77,6 @@ class Measurement:
     baseline_peak: int
     peak: int
     turns: int
-
-
-def environment_of(kind: str) -> dict[str, str]:
-    """Variables for a loop's process: what leads Python to Cockpit would hide the peer, which has its name."""
-    return {name: value for name, value in os.environ.items() if kind != "peer" or name != "PYTHONPATH"}
-
-
-class Worker:
-    """A training loop in another process.
-
-    Args:
-        kind: ``plain``, ``cockpit`` or ``peer``.
-        job: What it trains.
-        python: The interpreter of its environment.
-        threads: Of torch; its own choice if ``None``.
-
-    Raises:
-        RuntimeError: If the process ends, with what it said.
-    """
-
-    def __init__(self, kind: str, job: Job, python: str, threads: int | None) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
-        environment = environment_of(kind)
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        self._process = subprocess.Popen(
-            [python, HERE / "worker.py", kind, json.dumps(dataclasses.asdict(job))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            text=True,
-        )
-        self.threads = int(self._answer()["threads"])
-        self.peak = 0
-
-    def seconds(self, steps: int, periods: int = 1, *, tracked: bool = True) -> float:
-        """Trains some tracking periods, one after the other; seconds for all steps of one.
-
-        Args:
-            steps: Of a period, or of a piece of one.
-            periods: How many.
-            tracked: Whether the first step of each is tracked; it is not in the later pieces of a period.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{periods} {steps} {tracked:d}\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        self.peak = int(answer["peak"])
-        return answer["seconds"] / periods
-
-    def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._process.wait()
-            self._errors.seek(0)
-            raise RuntimeError("a training loop ended early:\n" + self._errors.read()[-2000:])
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._errors.close()
 
 
 def measure(
@@ -247,8 +179,7 @@ def reference_ratios(path: Path, device: str) -> dict[tuple[str, str, int], floa
     Raises:
         ValueError: If the table lacks a column.
     """
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     try:
         return {
             (row["problem"], row.get("configuration") or row["tracked"], int(row["track_interval"])): float(
@@ -275,20 +206,11 @@ def table(measurements: Sequence[Measurement], references: dict[str, dict[tuple[
         peer = peers.get(key)
         row += ["", "", "", ""] if peer is None else [*_figures(peer), f"{m.extra / peer.extra:.3f}"]
         rows.append(row + [f"{ratios[key]:.2f}" if key in ratios else "" for ratios in references.values()])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return aligned(rows, ">")
 
 
 def _figures(m: Measurement) -> list[str]:
     return [f"{m.ratio:.2f}", f"{1e3 * m.extra:.2f}", f"{m.peak / 2**20:.0f}"]
-
-
-def write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
-    """One line per measurement."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Measurement)])
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(m) for m in measurements)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -22,8 +22,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from loops import Job
 from numpy.typing import NDArray
-from overhead import environment_of, store_batches
+from overhead import store_batches
 from problems import PROBLEMS
+from processes import environment_of
+from results import aligned
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-6
@@ -201,9 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             own, explained = verdict(comparison, ours, theirs)
             rows += own
             complete &= explained
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(aligned(rows, "<"))
     return 0 if complete else 1
 
 
