@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.store import Column, Reader, Series
-from cockpit.store.schema import dumps
+from cockpit.store.plain import dumps
 
 try:
     import pyarrow as pa

@@ -19,9 +19,11 @@ import sqlalchemy as sa
 from cockpit.store import remarks
 from cockpit.store.appended import Appended
 from cockpit.store.database import Database, Pulse, Snapshot, joint, state_of
+from cockpit.store.header import size_of
 from cockpit.store.look import latest_values
+from cockpit.store.plain import loads
 from cockpit.store.reader import Reader
-from cockpit.store.schema import RunIsLive, UnreadableLog, loads, run, size_of
+from cockpit.store.schema import RunIsLive, UnreadableLog, run
 from cockpit.store.segments import has_segments
 from cockpit.store.sqlite import OF_LOG, File, Glance, file_of, ranks_among, ranks_in
 

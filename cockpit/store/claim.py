@@ -17,20 +17,10 @@ from cockpit.store import place as places
 from cockpit.store.attempts import Attempt, attempts_of
 from cockpit.store.database import Database
 from cockpit.store.encoder import Encoder
+from cockpit.store.header import Header
 from cockpit.store.log import Log
-from cockpit.store.schema import (
-    SCHEMA_VERSION,
-    Header,
-    RunExists,
-    RunIsLive,
-    UnreadableLog,
-    attempt,
-    dumps,
-    event,
-    layout,
-    run,
-    text,
-)
+from cockpit.store.plain import dumps, text
+from cockpit.store.schema import SCHEMA_VERSION, RunExists, RunIsLive, UnreadableLog, attempt, event, layout, run
 from cockpit.store.upkeep import masked, rows_of
 
 

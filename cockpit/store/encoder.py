@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
-from cockpit.store.arrays import Array, encode_arrays, encode_forms, form_of
+from cockpit.store.arrays import Array, encode_arrays
 from cockpit.store.attempts import Attempt
 from cockpit.store.batch import Batch, SeriesRow
 from cockpit.store.chunks import LONGEST, VECTORS
-from cockpit.store.codec import Edges, encode_counts, encode_edges, encode_floats, stack
-from cockpit.store.schema import ARRAYS, FINITE, MISSING, Origin, flag_of, text
+from cockpit.store.codec import encode_counts, encode_floats, stack
+from cockpit.store.layouts import Layouts
+from cockpit.store.plain import text
+from cockpit.store.schema import ARRAYS, FINITE, MISSING, Origin, flag_of
 
 _STEP_LIMIT = 2**63
-_RECENT = 1_000  # layouts remembered by content
 
 # Of numbers, and of vectors: rows from which on the oldest become a chunk, and how many do.
 _TAIL, _LENGTH = (2 * LONGEST, 2 * VECTORS), (LONGEST, VECTORS)
@@ -60,9 +59,7 @@ class Encoder:
             self._series.setdefault((row.key, row.layered, row.origin), []).append(row)
         self._instrument_keys = set(instruments) | {key for key, _, origin in self._series if origin == "instrument"}
         self._series_count = max((row.id for rows in self._series.values() for row in rows), default=0)
-        self._layouts = dict(layouts or {})
-        self._layout_count = max(self._layouts.values(), default=0)
-        self._recent: dict[tuple[tuple[str, ...] | None, str | None, bytes | None], int] = {}
+        self._layouts = Layouts(layouts)
         self._said: set[tuple[str, str]] = set()
         self._touched: dict[int, SeriesRow] = {}
         self._long: dict[int, SeriesRow] = {}
@@ -72,6 +69,7 @@ class Encoder:
     def take(self) -> Batch:
         """The rows of everything encoded since the last call."""
         batch, self._batch = self._batch, Batch()
+        batch.layouts += self._layouts.take()
         batch.long = self._due(_SPARE_CHUNKS + len(batch.points) // _POINTS_PER_CHUNK)
         batch.series = {number: tuple(vars(row).values()) for number, row in self._touched.items()}
         batch.cursor, batch.last_step, batch.elapsed = self.cursor, self.last_step, self.elapsed
@@ -193,7 +191,7 @@ class Encoder:
         if isinstance(value, (Histogram, Histogram2d)):
             one = stack([value])
             row = self._series_row(key, False, one.axes, origin)
-            layout = self._layout(None, one.edges)
+            layout = self._layouts.number(None, one.edges)
             self._point(row, step, time, None, FINITE, layout, encode_counts(one.counts, one.missing))
             return
         number = None if value is None else float(value)
@@ -208,19 +206,18 @@ class Encoder:
         if any(isinstance(value, (Histogram, Histogram2d)) for value in values):
             all_ = stack(values)
             axes, payload = all_.axes, encode_counts(all_.counts, all_.missing)
-            layout = self._layout(tuple(layers), all_.edges)
+            layout = self._layouts.number(tuple(layers), all_.edges)
         else:
-            payload, layout = encode_floats(values), self._layout(tuple(layers), None)
+            payload, layout = encode_floats(values), self._layouts.number(tuple(layers))
             axes = None if payload is None else 0
         row = self._series_row(key, True, axes, "instrument")
         self._point(row, step, time, None, MISSING if payload is None else FINITE, layout, payload)
 
     def _arrays(self, step: int, time: float, key: str, arrays: Mapping[str, Array]) -> None:
         payload = encode_arrays(arrays)
-        forms = encode_forms(form_of(name, array) for name, array in arrays.items())
-        number = self._numbered(tuple(arrays), None, forms)
+        layout = self._layouts.number_of_arrays(arrays)
         row = self._series_row(key, True, ARRAYS, "instrument")
-        self._point(row, step, time, None, FINITE, number, payload)
+        self._point(row, step, time, None, FINITE, layout, payload)
 
     def _point(
         self, row: SeriesRow, step: int, time: float, value: float | None, flag: int, layout: int | None = None,
@@ -264,33 +261,6 @@ class Encoder:
         row = SeriesRow(self._series_count, key, origin, layered, axes)
         rows.append(row)
         return row
-
-    def _layout(self, layers: tuple[str, ...] | None, edges: Edges | None) -> int:
-        """Number of the layer names and edges, which are stored once."""
-        boundaries = None if edges is None else encode_edges(edges)
-        bins = None if edges is None else "x".join(str(axis.shape[-1] - 1) for axis in edges)
-        return self._numbered(layers, bins, boundaries)
-
-    def _numbered(self, layers: tuple[str, ...] | None, bins: str | None, boundaries: bytes | None) -> int:
-        """Number of a layout, one that is known if there is."""
-        number = self._recent.get((layers, bins, boundaries))
-        if number is None:
-            number = self._stored_layout(layers, bins, boundaries)
-            if len(self._recent) >= _RECENT:  # edges that change at every step must not pile up
-                self._recent.clear()
-            self._recent[layers, bins, boundaries] = number
-        return number
-
-    def _stored_layout(self, layers: tuple[str, ...] | None, bins: str | None, boundaries: bytes | None) -> int:
-        names = None if layers is None else json.dumps([text(name) for name in layers], ensure_ascii=False)
-        digest = hashlib.blake2b(f"{names}\n{bins}\n".encode() + (boundaries or b""), digest_size=16).digest()
-        number = self._layouts.get(digest)
-        if number is None:
-            self._layout_count += 1
-            number = self._layouts[digest] = self._layout_count
-            last = None if bins is None else int(bins.rpartition("x")[2])
-            self._batch.layouts.append((number, digest, names, last, boundaries))
-        return number
 
 
 def rounded(time: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cockpit.store.schema import Kind, Origin
@@ -52,3 +54,14 @@ class Event:
     text: str
     subject: str
     rank: int = 0
+
+
+def no_such(key: str, kind: str | None, there: Sequence[Series]) -> str:
+    """Why there is no series of a key and kind among those that are there, in words."""
+    kinds = [series.kind for series in there if series.key == key]
+    if kinds:
+        return f"{key!r} is logged as {', '.join(kinds)}, not as {kind}"
+    keys = sorted({series.key for series in there})
+    near = difflib.get_close_matches(key, keys, 1)
+    hint = f", did you mean {near[0]!r}?" if near else "."
+    return f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}"

@@ -13,9 +13,10 @@ from cockpit.store.attempts import Sight
 from cockpit.store.codec import decode_edges
 from cockpit.store.columns import Column, Layout, array_column, scalar_column, strided, vector_column
 from cockpit.store.history import History, portions
+from cockpit.store.plain import loads
 from cockpit.store.points import Points
 from cockpit.store.portion import points_of_all
-from cockpit.store.schema import ARRAYS, MINUS_INF, MISSING, NAN, PLUS_INF, axes_of, kind_of, layout, loads, series
+from cockpit.store.schema import ARRAYS, MINUS_INF, MISSING, NAN, PLUS_INF, axes_of, kind_of, layout, series
 
 _ODD = {NAN: np.nan, PLUS_INF: np.inf, MINUS_INF: -np.inf, MISSING: None}
 

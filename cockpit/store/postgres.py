@@ -13,8 +13,9 @@ from cockpit.store import remarks
 from cockpit.store.address import Address, without_passwords
 from cockpit.store.database import NOT_ONE_ROW, OWN, Database, Row, Snapshot
 from cockpit.store.log import Log
+from cockpit.store.plain import text
 from cockpit.store.remarks import Annotations
-from cockpit.store.schema import document, metadata, run, text
+from cockpit.store.schema import document, metadata, run
 from cockpit.store.transactions import Transactions
 
 SCHEMA = "cockpit"

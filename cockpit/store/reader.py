@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,10 +18,13 @@ from cockpit.store.database import Database, Pulse, joint, state_of
 from cockpit.store.databases import beside, is_run, log_at
 from cockpit.store.entries import Event as Event
 from cockpit.store.entries import Series as Series
+from cockpit.store.entries import no_such
+from cockpit.store.header import Header, size_of
 from cockpit.store.look import Look, latest_values
+from cockpit.store.plain import loads
 from cockpit.store.portion import Portion
 from cockpit.store.remarks import Annotations
-from cockpit.store.schema import Header, UnreadableLog, document, event, kind_of, loads, piece, run, series, size_of
+from cockpit.store.schema import UnreadableLog, document, event, kind_of, piece, run, series
 
 
 class Reader:
@@ -172,11 +174,8 @@ class Reader:
             raise ValueError(
                 f"a column keeps at least its first and last point: max_points must be 2 or more, not {max_points}"
             )
-        with self._looking(attempt, since) as look:
-            row = look.find(key, kind)
-            if row is not None:
-                return look.column(row, steps, max_points)
-        raise KeyError(self._no_such(key, kind))
+        with self._finding(key, kind, attempt, since) as (look, row):
+            return look.column(row, steps, max_points)
 
     def news(self, since: int) -> dict[str, Column]:
         """The scalars that were committed after the cursor ``since``, by key: all in one look."""
@@ -192,11 +191,8 @@ class Reader:
         Raises:
             KeyError: As :meth:`column`.
         """
-        with self._looking() as look:
-            row = look.find(key, kind)
-            if row is not None:
-                return look.stretches(row, most)
-        raise KeyError(self._no_such(key, kind))
+        with self._finding(key, kind) as (look, row):
+            return look.stretches(row, most)
 
     def at(self, key: str, step: int, kind: str | None = None) -> Column:
         """The last point at or before ``step``: one row, or none.
@@ -204,11 +200,8 @@ class Reader:
         Raises:
             KeyError: As :meth:`column`.
         """
-        with self._looking() as look:
-            row = look.find(key, kind)
-            if row is not None:
-                return look.at(row, step)
-        raise KeyError(self._no_such(key, kind))
+        with self._finding(key, kind) as (look, row):
+            return look.at(row, step)
 
     def arrays(self, key: str, step: int) -> dict[str, Array]:
         """The arrays by name that were logged last at or before ``step``; none where there are none so early.
@@ -216,11 +209,8 @@ class Reader:
         Raises:
             KeyError: As :meth:`column`, also where the key holds no arrays.
         """
-        with self._looking() as look:
-            row = look.find(key, "arrays")
-            if row is not None:
-                return look.arrays(row, step)
-        raise KeyError(self._no_such(key, "arrays"))
+        with self._finding(key, "arrays") as (look, row):
+            return look.arrays(row, step)
 
     def events(self, since: int = 0) -> list[Event]:
         """Events committed after the cursor ``since``, in that order; without those at steps that were overtaken."""
@@ -298,12 +288,14 @@ class Reader:
                 return
         raise absent  # outside: it is no damage of the file's
 
-    def _no_such(self, key: str, kind: str | None) -> str:
-        every = self.series()
-        kinds = [entry.kind for entry in every if entry.key == key]
-        if kinds:
-            return f"{key!r} is logged as {', '.join(kinds)}, not as {kind}"
-        keys = sorted({entry.key for entry in every})
-        near = difflib.get_close_matches(key, keys, 1)
-        hint = f", did you mean {near[0]!r}?" if near else "."
-        return f"nothing is logged as {key!r}{hint} There are: {', '.join(keys) or 'no series yet'}"
+    @contextmanager
+    def _finding(
+        self, key: str, kind: str | None, attempt: int | None = None, since: int = 0
+    ) -> Iterator[tuple[Look, Any]]:
+        """A look, and the row of a series in it."""
+        with self._looking(attempt, since) as look:
+            row = look.find(key, kind)
+            if row is not None:
+                yield look, row
+                return
+        raise KeyError(no_such(key, kind, self.series()))  # outside, as above

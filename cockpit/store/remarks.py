@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cockpit.store.schema import dumps, loads, text
+from cockpit.store.plain import dumps, loads, text
 
 FILE = "annotations.json"
 

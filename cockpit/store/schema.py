@@ -1,4 +1,4 @@
-"""The log's tables and its header: what stands where, in words that SQLite and PostgreSQL both understand.
+"""The log's tables: what stands where, in words that SQLite and PostgreSQL both understand.
 
 A file holds one run of one rank, a server's database many. Every committed thing (a point, an event, a document)
 carries a number from its run's counter, the *cursor*; who remembers the last cursor they saw can ask for what came
@@ -7,17 +7,10 @@ after it.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
-
-from cockpit.panel import Panel, Screen
-from cockpit.store.address import without_passwords
 
 SCHEMA_VERSION = 4  # 1 knew no pairs, 2 no arrays, 3 no chunks and attempts, and one run: see migration.py
 
@@ -31,8 +24,6 @@ FINITE, NAN, PLUS_INF, MINUS_INF, MISSING = range(5)
 
 ARRAYS = 3
 """Of a series of arrays, where others have the axes of their histograms."""
-
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a character, as JSON may spell it
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -206,100 +197,6 @@ class RunIsLive(FileExistsError):
 
 class UnreadableLog(RuntimeError):
     """The file is not a log that this version of Cockpit can read; the message says why."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """Description of a run, written once at its start. What JSON cannot hold is kept as text.
-
-    Args:
-        name: The run's name, as the user calls it.
-        created: When it began, in seconds since 1970.
-        config: The user's hyperparameters.
-        tags: Words to find it by.
-        panels: What can be drawn, by panel name.
-        screens: Arrangements of panels.
-        instruments: By name, how it was configured: ``{"interval": "every 10th step"}``.
-        model: Class, and parameters as ``{"name", "shape", "numel", "module", "type"}``.
-        optimizer: Class and hyperparameters of each parameter group.
-        environment: Versions, device, commit, command line, seed.
-        job: Of the process that wrote it: its ``rank``, the job's ``size`` in processes, and an ``id`` that all of them
-            know.
-    """
-
-    name: str
-    created: float
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
-    panels: Mapping[str, Panel] = field(default_factory=dict)
-    screens: tuple[Screen, ...] = ()
-    instruments: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Sequence[Mapping[str, Any]] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    job: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data, for the log."""
-        data = {name: plain(getattr(self, name)) for name in self.__dataclass_fields__}
-        data["panels"] = {name: panel.to_json() for name, panel in self.panels.items()}
-        data["screens"] = [screen.to_json() for screen in self.screens]
-        return data
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Header:
-        """The inverse of :meth:`to_json`; fields of a newer version are ignored."""
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        known["tags"] = tuple(known.get("tags", ()))
-        known["panels"] = {name: Panel.from_json(panel) for name, panel in known.get("panels", {}).items()}
-        known["screens"] = tuple(Screen.from_json(screen) for screen in known.get("screens", ()))
-        return cls(**known)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as what JSON knows; NumPy and torch numbers become Python's, anything else becomes its text."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str):
-        return text(value)
-    if isinstance(value, Mapping):
-        return {text(str(key)): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((plain(entry) for entry in value), key=str)
-    if callable(getattr(value, "tolist", None)) and not isinstance(value, type):  # NumPy's and torch's numbers
-        return plain(value.tolist())
-    return text(str(value))
-
-
-def size_of(job: object) -> int:
-    """Of how many processes a header's ``job`` says that it is; 0 where it does not say."""
-    size = job.get("size") if isinstance(job, Mapping) else None
-    return size if isinstance(size, int) and size > 0 else 0
-
-
-def text(value: str) -> str:
-    """``value`` as it may be stored: without passwords in addresses, and without what not every database can hold.
-
-    That is NUL, and lone surrogates, which file names may bring.
-    """
-    return without_passwords(value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8"))
-
-
-def dumps(value: Any) -> str:
-    """JSON text of ``value``, see :func:`plain`."""
-    return json.dumps(plain(value), ensure_ascii=False)
-
-
-def loads(stored: str) -> Any:
-    """What :func:`dumps` wrote, or somebody else: without what no page and no terminal could be sent.
-
-    Raises:
-        ValueError: If it is no JSON.
-    """
-    value = json.loads(stored)
-    return plain(value) if _SURROGATE.search(stored) else value
 
 
 def flag_of(value: float | None) -> int:

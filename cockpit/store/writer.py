@@ -14,9 +14,10 @@ from cockpit.store.claim import claim
 from cockpit.store.databases import log_of
 from cockpit.store.drain import Drain
 from cockpit.store.encoder import Encoder
+from cockpit.store.header import Header
 from cockpit.store.inbox import Inbox
 from cockpit.store.log import report
-from cockpit.store.schema import Header, dumps
+from cockpit.store.plain import dumps
 
 _CLOSE_PATIENCE = 60.0  # seconds for a long backlog on a slow disk
 _WRITERS: weakref.WeakSet[Writer] = weakref.WeakSet()
