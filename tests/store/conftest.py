@@ -26,8 +26,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> backends.Backend:
-    """Where the test's runs go: below ``tmp_path``, unless the test is one for every database."""
-    name = getattr(request, "param", "file")
+    """Where the test's runs go: below ``tmp_path``, unless the test is one for every database.
+
+    Modules with ``DATABASE = "segments"`` are about that one alone.
+    """
+    name = getattr(request, "param", getattr(request.module, "DATABASE", "file"))
     if name == "postgresql":
         return backends.Postgres(request.getfixturevalue("postgres"))
     if name == "file":
