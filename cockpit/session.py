@@ -45,7 +45,8 @@ from cockpit.tracking.job import this_job
 from cockpit.tracking.notices import CockpitWarning
 from cockpit.tracking.places import OpenedLog, open_log
 from cockpit.tracking.step_context import StepContext
-from cockpit.tracking.tracker import Tracker, Watched
+from cockpit.tracking.tracker import Tracker
+from cockpit.tracking.watched import Watched
 
 check_for_clash()
 

@@ -17,7 +17,8 @@ from cockpit.drawing.histories import Histories
 from cockpit.drawing.layer_table import Row, middles
 from cockpit.drawing.quantiles import quantiles
 from cockpit.drawing.stretches import Stretched, Stretches
-from cockpit.layers import Combine, Layers, Owner, combine_of, in_depth_order, owners_of
+from cockpit.forward_order import in_depth_order
+from cockpit.layers import Combine, Layers, Owner, combine_of, owners_of
 from cockpit.panel import LayerColumn
 from cockpit.store import Column
 

@@ -17,7 +17,8 @@ from cockpit.drawing.cells import columns_for
 from cockpit.drawing.histories import LayerCurves
 from cockpit.drawing.stretches import Stretched, Stretches
 from cockpit.drawing.timeline import Measure, Timeline
-from cockpit.layers import FORWARD, in_forward_order, owners_of
+from cockpit.forward_order import FORWARD, in_forward_order
+from cockpit.layers import owners_of
 from cockpit.store import Column, Event, Header, Reader, Series, Store, UnreadableLog
 
 OUT_OF_REACH = (KeyError, UnreadableLog, ConnectionError)

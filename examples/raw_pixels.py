@@ -19,7 +19,7 @@ from torch import nn
 
 from cockpit import Cockpit, load_run
 from cockpit.datasets import Images, digits, from_npz
-from cockpit.run import Quantity
+from cockpit.logged import Quantity
 
 Prepare = Callable[[np.ndarray], np.ndarray]
 PIPELINES: dict[str, Prepare] = {"scaled to [0, 1]": Images.scaled, "raw, 0 to 255": Images.raw}

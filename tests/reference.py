@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+torch.set_num_threads(1)  # networks of a few numbers: a second thread would only be waited for
+
 
 @dataclass(frozen=True)
 class Truth:

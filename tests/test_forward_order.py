@@ -9,7 +9,8 @@ from cockpit.dashboard.layer_data import LayerData
 from cockpit.dashboard.panels import draw
 from cockpit.dashboard.source import Source
 from cockpit.dashboard.theme import LIGHT
-from cockpit.layers import FORWARD, Owner, before_their_parts, in_depth_order, in_forward_order
+from cockpit.forward_order import FORWARD, before_their_parts, in_depth_order, in_forward_order
+from cockpit.layers import Owner
 from cockpit.reading import Reading
 from cockpit.store import Header, Reader, Writer
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.layers import Layers
-from cockpit.run import Quantity, Run
+from cockpit.logged import Quantity
+from cockpit.run import Run
 from cockpit.store import Column
 
 NUMBERS = 1 << 18

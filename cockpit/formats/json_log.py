@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.layers import Layers
-from cockpit.run import Quantity, Run
+from cockpit.logged import Quantity
+from cockpit.run import Run
 
 Output: TypeAlias = "dict[int, dict[str, Any]]"
 

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from cockpit.instrument import Instrument, resolve
+from cockpit.logged import Quantity
 from cockpit.reading import Histogram, Histogram2d, Reading
-from cockpit.run import Quantity, Run, load_run
+from cockpit.run import Run, load_run
 from cockpit.step import Step
 from cockpit.testing.trajectory import TRAININGS as TRAININGS
 from cockpit.testing.trajectory import Training as Training

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from cockpit.forward_order import FORWARD, before_their_parts, in_depth_order
 from cockpit.instrument import Instrument
-from cockpit.layers import FORWARD, before_their_parts, in_depth_order
 from cockpit.reading import Reading
 from cockpit.schedule import Auto, Schedule, describe, describe_intervals
 from cockpit.step import Step

@@ -11,19 +11,15 @@ import functools
 import time
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.assemble import Source
 from cockpit.capture.backpack import batch_gradients
 from cockpit.capture.layout import Layouts
 from cockpit.capture.workspace import Workspace
 from cockpit.instrument import Instrument
-from cockpit.parameters import Displacement, Movement, ParameterTable
+from cockpit.parameters import Movement
 from cockpit.probes.handed_diagonal import HandedDiagonal
 from cockpit.probes.probe import Probe, Surroundings
 from cockpit.schedule import Auto, Schedule
@@ -34,30 +30,8 @@ from cockpit.tracking.notices import Notices
 from cockpit.tracking.open_step import OpenStep
 from cockpit.tracking.places import PROGRESS, OpenedLog
 from cockpit.tracking.start import keep_or_recall
+from cockpit.tracking.watched import Watched
 from cockpit.tracking.windows import Windows
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What is watched.
-
-    Args:
-        model: The model.
-        optimizers: Its optimizers.
-        table: Those of its parameters that they hold.
-        displacement: Measures how far these move; ``None`` if no instrument looks at that.
-        source: Makes their individual gradients.
-    """
-
-    model: nn.Module
-    optimizers: Sequence[Optimizer]
-    table: ParameterTable
-    displacement: Displacement | None
-    source: Source
-
-    def newcomers(self) -> tuple[str, ...]:
-        """Parameters that training has taken up since."""
-        return self.table.newcomers(self.model, self.optimizers)
 
 
 class Tracker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from harness import SINGLE, TIGHT, agree, captured
+from capturing import SINGLE, TIGHT, agree, captured
 from reference import doubled, one_at_a_time
 from torch import Tensor, nn
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from backpack import backpack, extend
 from backpack.context import CTX
 from backpack.extensions import BatchGrad, DiagHessian
-from harness import SINGLE, agree, captured
+from capturing import SINGLE, agree, captured
 from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from capturing import agree, captured
 from classifier import truth_of
-from harness import agree, captured
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence

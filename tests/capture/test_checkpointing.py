@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import captured, holds, one_step, record_steps
+from capturing import captured
+from harness import holds, one_step, record_steps
 from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import TIGHT, Opaque, agree, captured
+from capturing import TIGHT, agree, captured
+from harness import Opaque
 from reference import by_copies, doubled, one_at_a_time
 from sample_by_sample import check, squared
 from torch import Tensor, nn

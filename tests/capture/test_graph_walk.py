@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, agree, captured, record
+from capturing import SINGLE, TIGHT, agree, captured
+from harness import record
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm

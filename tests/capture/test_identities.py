@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import captured
+from capturing import captured
 from test_graph_walk import DROPPING, C, E, N, T, WordsAndPlaces
 from torch import Tensor, nn
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import TIGHT, agree, captured
+from capturing import TIGHT, agree, captured
 from reference import by_copies, one_at_a_time
 from torch import Tensor, nn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, agree, captured
+from capturing import SINGLE, TIGHT, agree, captured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import by_copies, doubled, one_at_a_time

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from capturing import agree, captured
 from classifier import C, truth_of
-from harness import agree, captured
 from torch import Tensor, nn
 
 from cockpit.capture.layout import Layouts

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, agree, captured
+from capturing import SINGLE, TIGHT, agree, captured
 from reference import Truth, doubled, one_at_a_time, token_losses
 from targets import LABELS, TOKENS, C, N, T, Y, network
 from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import agree, captured
+from capturing import agree, captured
 from reference import one_at_a_time, token_losses
 from targets import LABELS, TOKENS, C, N, T, Y, network
 from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import Captured, captured
+from capturing import Captured, captured
 from targets import LABELS, N, T, Y, network
 
 

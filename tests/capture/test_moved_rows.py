@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from capturing import agree, captured
 from classifier import C, truth_of
-from harness import agree, captured
 from torch import Tensor, nn
 
 from cockpit.capture.apart import reached_by_strangers

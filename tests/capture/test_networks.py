@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import SINGLE, TIGHT, agree, captured
+from capturing import SINGLE, TIGHT, agree, captured
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from reference import by_copies, one_at_a_time, token_losses

@@ -7,18 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from capturing import captured
 from classifier import C, N, Y, truth_of
-from harness import (
-    GRADIENT_KEYS,
-    INDIVIDUAL,
-    captured,
-    holds,
-    logged,
-    one_step,
-    record,
-    record_steps,
-    withheld,
-)
+from harness import GRADIENT_KEYS, INDIVIDUAL, holds, logged, one_step, record, record_steps, withheld
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 

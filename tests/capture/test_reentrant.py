@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from harness import agree, by_layer, captured, holds, logged, one_step, reasons, record_steps
+from capturing import agree, captured
+from harness import by_layer, holds, logged, one_step, reasons, record_steps
 from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -6,7 +6,7 @@ import pytest
 from dash import html, no_update
 from drawn import checked, event, plain_array
 from layered import FROZEN, MODULES, write_layered
-from test_answer import Browser, words
+from visitor import Browser, words
 
 from cockpit.dashboard.layer_data import LayerData
 from cockpit.dashboard.layer_parts import Settings

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dash import no_update
 from synthetic import write_run
-from test_answer import Browser, redrawn
+from visitor import Browser, redrawn
 
 from cockpit.dashboard.callbacks import SOON
 from cockpit.dashboard.source import Sources

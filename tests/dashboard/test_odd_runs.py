@@ -9,7 +9,7 @@ import pytest
 from asking import question, refreshing
 from plotly.io.json import to_json_plotly
 from synthetic import write_run
-from test_answer import Browser, words
+from visitor import Browser, words
 
 from cockpit.dashboard import create_app
 from cockpit.dashboard.listing import Listing

@@ -3,7 +3,7 @@
 import numpy as np
 from dash import dcc, html, no_update
 from synthetic import write_run
-from test_answer import Browser, ids, words
+from visitor import Browser, ids, words
 
 from cockpit.dashboard.one_panel import formula
 from cockpit.panel import Panel

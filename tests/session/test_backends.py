@@ -16,7 +16,8 @@ from cockpit import Cockpit, CockpitWarning
 from cockpit.instrument import configured
 from cockpit.instruments import HessTrace, TICDiag, TICTrace
 from cockpit.layers import Layers
-from cockpit.run import Quantity, Run
+from cockpit.logged import Quantity
+from cockpit.run import Run
 from cockpit.testing.trajectory import TRAININGS, Training, trajectory, untouched
 
 STEPS, N = 4, 6

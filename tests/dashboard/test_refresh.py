@@ -1,0 +1,186 @@
+"""What one request draws again, and when the next one comes."""
+
+import pytest
+from dash import no_update
+from synthetic import header, write_run
+from visitor import Browser, redrawn, words
+
+from cockpit.dashboard.callbacks import IDLE, SOON, TICK
+from cockpit.reading import Reading
+from cockpit.store import Writer
+
+
+def test_nothing_is_redrawn_while_the_log_stands_still(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.open()
+    found = browser.ask(list_runs=False)
+    assert redrawn(found) == []
+    assert found["view"] is found["status"] is found["runs"] is no_update
+
+
+def test_a_point_redraws_the_panels_and_not_the_page(tmp_path):
+    writer = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
+    writer.put(0, 0.0, {"loss": Reading(1.0), "learning_rate": Reading(0.1), "batch_size": Reading(8)})
+    assert writer.flush()
+    browser = Browser(tmp_path)
+    browser.ask()
+    writer.put(10, 0.0, {"loss": Reading(0.5)})
+    assert writer.flush()
+    found = browser.ask(list_runs=False)
+    writer.close()
+    assert found["view"] is no_update
+    assert len(redrawn(found)) == len(browser.on_page)
+    assert found["shown"]["last"] == 10
+
+
+def test_a_live_run_is_looked_at_every_second_and_less_often_when_it_rests(tmp_path):
+    with_points = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
+    browser = Browser(tmp_path)
+    browser.ask()
+    paces = [browser.ask(list_runs=False)["interval"] for _ in range(8)]
+    with_points.close()
+    assert paces[0] == TICK
+    assert paces[-1] == IDLE <= 2000
+
+
+def test_looking_stops_when_every_run_is_over(tmp_path):
+    write_run(tmp_path / "digits", 20)
+    browser = Browser(tmp_path)
+    browser.ask()
+    assert browser.ask()["max_intervals"] == 0
+
+
+def test_what_is_below_the_screen_is_drawn_at_once_after_it(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    found = browser.ask()
+    assert (found["interval"], found["max_intervals"]) == (SOON, -1)
+    found = browser.ask(list_runs=False)
+    below = browser.on_page[browser.on_page.index("time") :]
+    drawn = [name for name, figure in zip(browser.on_page, found["figure"], strict=True) if figure is not no_update]
+    assert drawn == below
+    assert all(isinstance(figure, dict) for figure in redrawn(found))  # not changes of one that is not there yet
+    assert found["max_intervals"] == 0
+
+
+def test_a_panel_whose_card_is_not_there_yet_is_drawn_when_it_is(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask()
+    cards = browser.on_page
+    browser.on_page = cards[: cards.index("time")]
+    assert browser.ask(list_runs=False)["max_intervals"] == -1
+    browser.on_page = cards
+    found = browser.ask(list_runs=False)
+    drawn = [name for name, figure in zip(cards, found["figure"], strict=True) if figure is not no_update]
+    assert drawn == cards[cards.index("time") :]
+    assert all(isinstance(figure, dict) for figure in redrawn(found))
+
+
+def test_looking_goes_on_for_other_live_runs(tmp_path):
+    write_run(tmp_path / "digits", 20)
+    live = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
+    found = Browser(tmp_path).ask(run="digits")
+    live.close()
+    assert found["max_intervals"] == -1
+
+
+def test_a_selected_step_moves_every_panel(tmp_path):
+    write_run(tmp_path / "digits", 200)
+    browser = Browser(tmp_path)
+    browser.ask()
+    found = browser.ask(step=100, list_runs=False)
+    assert len(redrawn(found)) == len(browser.on_page)
+    histogram = browser.on_page.index("grad_hist_1d")
+    assert found["words"][histogram].startswith("Step 100:")
+    assert "100 of 191" in words(found["status"])
+
+
+@pytest.mark.parametrize(("asked", "step"), [(-5, 0), (10**9, 191), (None, None)])
+def test_a_step_outside_the_run_is_its_nearest(tmp_path, asked, step):
+    write_run(tmp_path / "digits", 200)
+    assert Browser(tmp_path).ask(step=asked)["shown"]["step"] == step
+
+
+def test_a_log_switch_redraws_its_panel_alone(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.open()
+    (figure,) = redrawn(browser.ask(log={"performance": True}, list_runs=False))
+    assert figure["layout"]["yaxis"]["type"] == "log"
+
+
+def test_a_zoom_redraws_its_panel_alone(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.open()
+    assert len(redrawn(browser.ask(zoom={"performance": [3, 9]}, list_runs=False))) == 1
+
+
+def changed(patch):
+    """Each changed place of a figure, by its path."""
+    return {tuple(change["location"]): change["params"]["value"] for change in patch.to_plotly_json()["operations"]}
+
+
+def test_the_readers_zoom_is_left_alone(tmp_path):
+    write_run(tmp_path / "digits", 200)
+    browser = Browser(tmp_path)
+    browser.open()
+    for patch in redrawn(browser.ask(step=100)):
+        ranges = [path for path in changed(patch) if path[-1] in ("range", "autorange")]
+        fixed = [path for path in ranges if changed(patch).get((*path[:-1], "fixedrange"))]
+        assert ranges == fixed
+
+
+def test_the_legend_survives_a_refresh_and_not_a_change_of_run(tmp_path):
+    write_run(tmp_path / "a", 40)
+    write_run(tmp_path / "b", 40)
+    browser = Browser(tmp_path)
+    browser.ask(run="a")
+    revision = ("layout", "uirevision")
+    first, second = (changed(redrawn(browser.ask(run="a", step=step))[0])[revision] for step in (10, 20))
+    browser.ask(run="b")
+    assert first == second != changed(redrawn(browser.ask(run="b", step=20))[0])[revision]
+
+
+def test_an_answer_that_got_lost_is_made_good(tmp_path):
+    write_run(tmp_path / "digits", 200)
+    browser = Browser(tmp_path)
+    browser.ask()
+    before = dict(browser.shown)
+    browser.ask(step=100)
+    browser.shown = before  # the browser never got it
+    assert redrawn(browser.ask(step=100, list_runs=False))
+
+
+@pytest.mark.parametrize("measure", ["log", "wall", "relative"])
+def test_another_axis_of_time_redraws_every_panel_whole(tmp_path, measure):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask(view="Now")
+    found = browser.ask(view="Now", x=measure, list_runs=False)
+    figures = redrawn(found)
+    assert len(figures) == len(browser.on_page)
+    assert all(
+        isinstance(figure, dict) for figure in figures
+    )  # no changes to the figure there, which would keep its zoom
+    assert found["shown"]["x"] == measure
+    assert redrawn(browser.ask(view="Now", x=measure, list_runs=False)) == []
+
+
+def test_smoothing_redraws_and_is_told(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    browser.ask(view="Now")
+    found = browser.ask(view="Now", smooth=0.9, list_runs=False)
+    assert len(redrawn(found)) == len(browser.on_page)
+    assert found["shown"]["smooth"] == 0.9
+
+
+def test_a_zoom_is_a_stretch_of_the_axis_that_is_shown(tmp_path):
+    write_run(tmp_path / "digits", 40)
+    browser = Browser(tmp_path)
+    for measure, ends in (("step", [3, 9]), ("log", [0.5, 1.5]), ("relative", [0.1, 0.9]), ("wall", [1e12, 2e12])):
+        found = browser.ask(view="Now", x=measure, zoom={"loss_curves": ends}, list_runs=False)
+        assert not any(found["empty"]), measure
