@@ -69,12 +69,16 @@ class Worker:
         if not line:
             self._process.wait()
             self._errors.seek(0)
-            raise RuntimeError("a training loop ended early:\n" + self._errors.read()[-2000:])
+            said = self._errors.read()[-2000:]
+            self.close()
+            raise RuntimeError(f"a training loop ended early:\n{said}")
         return json.loads(line)
 
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
         self._errors.close()

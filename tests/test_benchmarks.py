@@ -1,8 +1,6 @@
 import csv
 import importlib
 import sqlite3
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -17,17 +15,26 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
-def problems(monkeypatch):
+def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import problems
-
-    return problems.PROBLEMS
+    return importlib.import_module
 
 
-def overhead(*arguments):
-    quick = ["--problems", "mnist_logreg", "--tracked", "economy", "--turns", "2", "--warmup", "1"]
-    command = [sys.executable, BENCHMARKS / "overhead.py", *quick, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+@pytest.fixture
+def problems(benchmark):
+    return benchmark("problems").PROBLEMS
+
+
+@pytest.fixture
+def overhead(benchmark, capsys):
+    """``overhead(*arguments)`` measures briefly and gives what is printed."""
+
+    def measure(*arguments):
+        quick = ["--problems", "mnist_logreg", "--tracked", "economy", "--turns", "2", "--warmup", "1"]
+        benchmark("overhead").main([*quick, *map(str, arguments)])
+        return capsys.readouterr().out
+
+    return measure
 
 
 def test_the_networks_have_the_published_numbers_of_parameters(problems):
@@ -52,7 +59,7 @@ def test_real_images_are_taken_where_they_are_found(problems, data_dir):
     assert y.dtype == torch.int64
 
 
-def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_path):
+def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_path, overhead):
     reference = tmp_path / "published.csv"
     reference.write_text(
         "table,problem,device,tracked,track_interval,seconds_per_step,overhead\n"
@@ -60,11 +67,10 @@ def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_pat
         "grid,mnist_logreg,cuda,economy,2,0.01,9.25\n"
     )
     arguments = ["--tracked", "economy", "GradNorm", "--intervals", "1", "2", "--reference", reference]
-    done = overhead(*arguments, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "mnist_logreg" in line]
+    printed = overhead(*arguments, "--out", tmp_path / "out")
+    lines = [line for line in printed.splitlines() if "mnist_logreg" in line]
     assert lines[1].split()[-1] == "1.75"
-    assert "9.25" not in done.stdout
+    assert "9.25" not in printed
     with (tmp_path / "out" / "overhead.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["tracked"], r["interval"], r["turns"]) for r in rows] == [
@@ -79,23 +85,15 @@ def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_pat
     } < written
 
 
-def test_a_loop_that_fails_says_why(tmp_path):
-    done = overhead("--tracked", "NoSuchInstrument")
-    assert done.returncode != 0
-    assert "there is no instrument class 'NoSuchInstrument'" in done.stderr
+def test_a_loop_that_fails_says_why(overhead):
+    with pytest.raises(RuntimeError, match="there is no instrument class 'NoSuchInstrument'"):
+        overhead("--tracked", "NoSuchInstrument")
 
 
-def test_a_reference_table_without_the_columns_is_refused(tmp_path):
+def test_a_reference_table_without_the_columns_is_refused(tmp_path, overhead):
     (tmp_path / "odd.csv").write_text("problem,device,tracked,track_interval\nmnist_logreg,cpu,economy,1\n")
-    done = overhead("--reference", tmp_path / "odd.csv")
-    assert done.returncode != 0
-    assert "odd.csv has no column 'overhead'" in done.stderr
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module
+    with pytest.raises(ValueError, match=r"odd\.csv has no column 'overhead'"):
+        overhead("--reference", tmp_path / "odd.csv")
 
 
 def columns(directory):
