@@ -1,26 +1,43 @@
 """A training process writes, a browser watches."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from cockpit.dashboard import serve
+from cockpit.store import Store
+
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A dashboard of a training that goes on, at which several tests look."""
+    runs = tmp_path_factory.mktemp("live")
+    with subprocess.Popen([sys.executable, Path(__file__).with_name("train.py"), runs / "training"]) as training:
+        try:
+            with serve(Store(runs), port=0) as server:
+                yield server
+        finally:
+            training.kill()
 
 
 def points(page, title):
     return page.plot(title, "graph._fullData[0]?.x.length ?? 0")  # no curve before the first point
 
 
-def test_points_of_a_real_training_arrive_by_themselves(page, server, start):
-    start("training")
-    page.open(f"{server.url}/?view=Classic")
+def test_points_of_a_real_training_arrive_by_themselves(page, live):
+    page.open(f"{live.url}/?view=Classic")
     page.until(lambda: points(page, "Performance") > 2)
     before, step = points(page, "Performance"), page.step()
     page.until(lambda: points(page, "Performance") > before and page.step() > step)
     assert page.page.locator("#status").inner_text().startswith("RUNNING")
 
 
-def test_the_users_metric_joins_the_loss(page, server, start):
-    start("training")
-    page.open(f"{server.url}/?view=Classic")
+def test_the_users_metric_joins_the_loss(page, live):
+    page.open(f"{live.url}/?view=Classic")
     page.until(lambda: "valid/accuracy" in page.panel("Performance").inner_text())
 
 
@@ -32,9 +49,8 @@ def test_a_run_that_starts_later_appears_by_itself(page, server, start):
     page.until(lambda: page.page.locator("#run").input_value().startswith("training"))
 
 
-def test_zoom_survives_a_refresh(page, server, start):
-    start("training")
-    page.open(f"{server.url}/?view=Classic")
+def test_zoom_survives_a_refresh(page, live):
+    page.open(f"{live.url}/?view=Classic")
     page.until(lambda: points(page, "Performance") > 5)
     page.panel("Performance").scroll_into_view_if_needed()
     plot = page.panel("Performance").locator(".nsewdrag").first.bounding_box()
@@ -49,9 +65,8 @@ def test_zoom_survives_a_refresh(page, server, start):
     assert page.plot("Performance", "[graph._fullLayout.xaxis.range, graph._fullLayout.yaxis.range]") == zoomed
 
 
-def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_followed_again(page, server, start):
-    start("training")
-    page.open(f"{server.url}/?view=Classic")
+def test_a_selected_step_stays_while_training_goes_on_until_the_latest_is_followed_again(page, live):
+    page.open(f"{live.url}/?view=Classic")
     page.until(lambda: page.step() > 20)
     page.page.locator("#slider input").press("Home")
     page.until(lambda: page.step() == 0)
