@@ -59,6 +59,7 @@ def test_real_images_are_taken_where_they_are_found(problems, data_dir):
     assert y.dtype == torch.int64
 
 
+@pytest.mark.slow
 def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_path, overhead):
     reference = tmp_path / "published.csv"
     reference.write_text(

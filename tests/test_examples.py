@@ -16,6 +16,7 @@ def run_example(script, *arguments, cwd):
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
+@pytest.mark.slow
 def test_minimal_writes_a_log_and_a_picture(tmp_path):
     run_example("minimal.py", "--epochs", "2", cwd=tmp_path)
     assert (tmp_path / "runs" / "minimal" / "rank0.db").is_file()

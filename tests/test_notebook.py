@@ -44,6 +44,7 @@ def addresses(notebook):
     ]
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_displays_its_screen(tmp_path):
     notebook = executed(nbformat.read(NOTEBOOK, as_version=4), tmp_path)
     (address,) = addresses(notebook)

@@ -17,7 +17,8 @@ from cockpit import Cockpit
 from cockpit.instrument import Instrument, resolve
 from cockpit.instruments import GradHist1d, GradLogHist
 
-N, STEPS = 128, 3
+N = 128
+STEPS = 2  # in the second, all that is kept from one step for the next is there
 
 
 def mlp() -> tuple[nn.Module, Tensor]:

@@ -96,6 +96,7 @@ def test_the_demo_trains_on_mnist(tmp_path, data_dir):
     assert load_run(tmp_path / "demo-healthy").config["data"] == "mnist"
 
 
+@pytest.mark.slow
 def test_the_demo_serves_on_after_training_until_ctrl_c(tmp_path):
     command = [Path(sys.executable).with_name("cockpit"), "demo", "--steps", "5", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:

@@ -59,6 +59,7 @@ def native(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     return directory / "run"
 
 
+@pytest.mark.slow
 def test_the_log_has_every_quantity_of_the_configuration_at_every_step(algorithm: Path) -> None:
     output = read_json(algorithm / "logs" / "mnist_cnn__sgd.json")
     names = {cls.__name__ for cls in quantities_cls_for_configuration("full")}

@@ -46,6 +46,7 @@ def passes(tests: str, **environment: str) -> None:
     assert "skipped" not in done.stdout
 
 
+@pytest.mark.slow
 def test_triton_counts_as_its_twins_do_in_the_interpreter() -> None:
     passes("triton_counts.py", TRITON_INTERPRET="1")
 
