@@ -1,5 +1,5 @@
-"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``diff``, ``tail``, ``export``, ``report`` and
-``import``.
+"""The command line: ``cockpit demo``, ``dashboard``, ``runs``, ``diff``, ``tail``, ``export``, ``report``, ``import``
+and ``meta-train``.
 
 Each command imports what it needs when it runs: listing runs must not wait for torch.
 """
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands.add_parser("export", help="write a run as CSV, Parquet, JSON or a picture, or pass it on"))
     _add_report(commands.add_parser("report", help="write a run as one page of HTML that opens anywhere"))
     _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
+    _add_meta_train(commands.add_parser("meta-train", help="learn the weights of a learned optimizer"))
     return root
 
 
@@ -142,6 +143,20 @@ def _add_import(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_import)
     command.add_argument("log", type=Path, metavar="LOG.json", help="the log")
     command.add_argument("--to", metavar="DIR", help="directory or address of the run (runs/LOG)")
+
+
+def _add_meta_train(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=_meta_train)
+    command.add_argument("name", metavar="NAME", help="what to learn: lure, mpt_lure, meta_sgd; others are listed")
+    command.add_argument("--episodes", type=_positive, metavar="N", help="updates of the weights (the recipe's)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything by chance (%(default)s)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="where the weights are written (NAME.pt)")
+    command.add_argument("--logdir", default="runs", metavar="DIR", help="where its run is written (%(default)s)")
+    command.add_argument(
+        "--every", type=_positive, default=500, metavar="N", help="episodes a checkpoint (%(default)s)"
+    )
+    command.add_argument("--resume", action="store_true", help="go on from the checkpoint beside the weights")
+    command.add_argument("--quiet", action="store_true", help="without the progress bar")
 
 
 def _positive(text: str) -> int:
@@ -297,3 +312,13 @@ def _import(options: argparse.Namespace) -> None:
     print(place)
     if left_out:
         print(f"cockpit: no run has a place for {', '.join(left_out)}", file=sys.stderr)
+
+
+def _meta_train(options: argparse.Namespace) -> None:
+    from cockpit.optim.learned.command import learn
+
+    chosen = {name: value for name, value in vars(options).items() if name != "command"}
+    try:
+        print(learn(**chosen))
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from error

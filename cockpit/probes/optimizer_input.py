@@ -13,7 +13,7 @@ from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.averaging import several_processes
 from cockpit.capture.backward import BackwardPass, pooled_shares
 from cockpit.capture.unavailable import Unavailable
-from cockpit.optim import LossScaledOptimizer
+from cockpit.optim.takes_scaled_loss import TakesScaledLoss
 from cockpit.parameters import sq_norms
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
@@ -140,14 +140,14 @@ class _LossScaleCollector(Collector[ScaledLoss | None]):
         self._stepped = False
         self._found_inf: Tensor | None = None
         self._accounted_for: float | None = None
-        self._optimizer: LossScaledOptimizer | None = None
+        self._optimizer: TakesScaledLoss | None = None
 
     def end_pass(self, backward: BackwardPass) -> None:
         self._passes.append(backward)
 
     def before_optimizer(self, optimizer: Optimizer, accumulation: Accumulation) -> None:
         self._stepped = True
-        if isinstance(optimizer, LossScaledOptimizer):
+        if isinstance(optimizer, TakesScaledLoss):
             self._optimizer = optimizer
             self._accounted_for = max(_scales_accounted_for(optimizer).values(), default=None)
         # Fused optimizers are called in any case, and told.
@@ -171,7 +171,7 @@ def scale_taken_back(optimizer: Optimizer, passes: Sequence[BackwardPass]) -> fl
 
 def _scales_accounted_for(optimizer: Optimizer) -> dict[Tensor, float]:
     """What the gradients of each parameter were multiplied with, as far as the optimizer itself makes up for it."""
-    if not isinstance(optimizer, LossScaledOptimizer) or not optimizer.finds_scaled_gradients():
+    if not isinstance(optimizer, TakesScaledLoss) or not optimizer.finds_scaled_gradients():
         return {}
     return optimizer.present_scales()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cockpit.instrument import Instrument
@@ -55,8 +55,8 @@ def describe_run(
                 for p in table
             ],
         },
-        optimizer=[_describe_optimizer(o) for o in optimizers],
-        environment=_environment(table),
+        optimizer=[describe_optimizer(o) for o in optimizers],
+        environment=environment(table[0].tensor),
     )
 
 
@@ -100,15 +100,16 @@ def _plain(value: object) -> int | float | str | bool | None:
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
 
 
-def _describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer's class and the options of its groups."""
     groups = [
         {key: _plain(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups
     ]
     return {"class": type(optimizer).__name__, "groups": groups}
 
 
-def _environment(table: ParameterTable) -> dict[str, Any]:
-    tensor = table[0].tensor
+def environment(tensor: Tensor) -> dict[str, Any]:
+    """Versions, machine, command line and seed, and where the parameters are, of which ``tensor`` is one."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -1,5 +1,6 @@
-"""All instruments work with every optimizer that PyTorch ships, and with those of other packages."""
+"""All instruments work with every optimizer that PyTorch ships, with those of other packages, and with learned ones."""
 
+import dataclasses
 import inspect
 import itertools
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cockpit import Cockpit, load_run
+from cockpit.optim.learned import LURE, MPT_LURE, LearnedOptimizer, MetaSGD, Weights
 
 STEPS = 3
 SHIPPED = [c for c in vars(torch.optim).values() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
@@ -19,7 +21,8 @@ OTHERS = [
     *(schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree, schedulefree.RAdamScheduleFree),
     *(pytorch_optimizer.Lion, pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH),
 ]
-EVERY = [c for c in [*SHIPPED, *OTHERS] if c is not torch.optim.Optimizer]
+LEARNED = [LURE, MPT_LURE, MetaSGD]
+EVERY = [c for c in [*SHIPPED, *OTHERS, *LEARNED] if c is not torch.optim.Optimizer]
 SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
 OF_THE_STEP = (
     "alpha",
@@ -46,12 +49,21 @@ class Words(nn.Module):
         return self.table(x.argsort(1)[:, :2]).mean(1)
 
 
+def unlearned(kind, model):
+    """Weights of a learned optimizer's rule, for a network, as they are before anything is learned."""
+    tied = {"shapes": tuple((name, tuple(p.shape)) for name, p in model.named_parameters()), "gain": 0.5}
+    known = {field.name for field in dataclasses.fields(kind.rule_type)}
+    rule = kind.rule_type(**{name: value for name, value in tied.items() if name in known})
+    return Weights(rule, rule.meta_parameters(torch.Generator().manual_seed(0)))
+
+
 def make(kind, words):
     """A network without biases, for which Muon has no rule, and its optimizer."""
     torch.manual_seed(0)
     layered = nn.Linear(8, 6, bias=False), nn.Tanh(), nn.Linear(6, 3, bias=False)
     model = Words(sparse=kind is torch.optim.SparseAdam) if words else nn.Sequential(*layered)
-    optimizer = kind(model.parameters(), lr=0.05)
+    learned = {"weights": unlearned(kind, model)} if issubclass(kind, LearnedOptimizer) else {}
+    optimizer = kind(model.parameters(), **learned, lr=0.05)
     if hasattr(optimizer, "train"):  # as those without a schedule ask for
         optimizer.train()
     return model, optimizer

@@ -1,0 +1,57 @@
+"""``cockpit meta-train``: a recipe by name, its files beside each other, its run among the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cockpit.optim.learned.recipes import RECIPES
+from cockpit.optim.learned.training import meta_train
+
+
+def learn(
+    name: str,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    logdir: str = "runs",
+    every: int = 500,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Meta-trains by a recipe, and returns where the weights are.
+
+    Args:
+        name: Of the recipe.
+        episodes: Updates of the weights; the recipe's if not given.
+        seed: Of everything that chance decides.
+        out: File of the weights, ``NAME.pt`` if not given. The checkpoint stands beside it.
+        logdir: Directory, or database, of the run ``meta-NAME``.
+        every: Updates between two checkpoints.
+        resume: Whether to go on from the checkpoint.
+        quiet: Without the progress bar.
+
+    Raises:
+        ValueError: If there is no such recipe, the weights are there already, or the checkpoint is of another recipe.
+        OSError: If a file or the log cannot be read or written.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; there are: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]()
+    if episodes is not None:
+        recipe = replace(recipe, iterations=episodes)
+    out = Path(f"{name}.pt") if out is None else out
+    if out.exists() and not resume:
+        raise ValueError(f"{out} is there already: choose another --out, or go on from its checkpoint with --resume")
+    meta_train(
+        recipe,
+        seed=seed,
+        out=out,
+        run=f"{logdir.rstrip('/')}/meta-{name}",
+        checkpoint=out.with_name(f"{out.name}.checkpoint"),
+        every=every,
+        resume=resume,
+        quiet=quiet,
+    )
+    return out

@@ -1,0 +1,88 @@
+"""What a meta-training consists of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cockpit.optim.learned.rule import Rule
+from cockpit.optim.learned.tasks import Task
+from cockpit.optim.learned.unroll import Estimator, Summary
+
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A meta-training but for its seed.
+
+    Args:
+        name: What it is asked for by.
+        rule: What is learned.
+        tasks: Families of problems; each is stacked on its own, and all count alike.
+        estimator: How meta-gradients are made.
+        copies: Problems of each family that are in training at a time.
+        horizon: Updates after which a problem is replaced by a new one.
+        iterations: Updates of the meta-parameters.
+        optimizer: Makes the optimizer of the meta-parameters.
+        clip: Largest norm of a meta-gradient; ``None`` for any.
+        summary: From the outer losses of a truncation, shape ``[length]``, to what is minimised.
+        test: What is learned is tried on new problems of this task now and then; ``None``: on none.
+        test_copies: On how many.
+
+    Raises:
+        ValueError: If there is no task, or a number is not positive.
+    """
+
+    name: str
+    rule: Rule
+    tasks: tuple[Task, ...]
+    estimator: Estimator
+    copies: int = 8
+    horizon: int = 100
+    iterations: int = 1000
+    optimizer: Callable[[list[Tensor]], Optimizer] = ADAM
+    clip: float | None = None
+    summary: Summary = torch.mean
+    test: Task | None = None
+    test_copies: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError(f"the recipe {self.name!r} has no task to learn from")
+        numbers = {name: getattr(self, name) for name in ("copies", "horizon", "iterations", "test_copies")}
+        if wrong := {name: number for name, number in numbers.items() if number < 1}:
+            raise ValueError(f"the recipe {self.name!r} needs positive numbers; got {wrong}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"a gradient is clipped at a positive norm; got clip={self.clip}")
+
+    def described(self) -> dict[str, Any]:
+        """As plain data: what a log and a file of weights say about it."""
+        return {
+            "recipe": self.name,
+            "rule": {"name": self.rule.name, "version": self.rule.version, **asdict(self.rule)},
+            "tasks": [_words(task) for task in self.tasks],
+            "estimator": _words(self.estimator),
+            **{name: getattr(self, name) for name in ("copies", "horizon", "iterations", "clip")},
+            "optimizer": _words(self.optimizer),
+            "summary": _words(self.summary),
+            "test": None if self.test is None else _words(self.test),
+        }
+
+
+def _words(thing: object) -> str:
+    """What it is, the same in every process."""
+    if isinstance(thing, functools.partial):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in thing.keywords.items())
+        return f"{_words(thing.func)}({arguments})"
+    if hasattr(thing, "__dataclass_fields__"):
+        return repr(thing)
+    if isinstance(thing, Task):
+        return thing.name
+    return getattr(thing, "__qualname__", type(thing).__qualname__)
