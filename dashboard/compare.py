@@ -9,7 +9,7 @@ import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 
-from cockpit.dashboard.changes import changes
+from cockpit.dashboard.changes import changes, forms_of
 from cockpit.dashboard.differences import card, parting_table, settings_table
 from cockpit.dashboard.layout import graph_config, plot_style
 from cockpit.dashboard.overlay import draw_overlay
@@ -58,11 +58,12 @@ class Compare:
             id=own("over"), data=measures, value=compared.measure, label="Over", size="xs", allowDeselect=False,
             className="compare-over",
         )  # fmt: skip
-        drawn = self.drawn(compared)
+        drawings = self.drawings(compared)
+        drawn = self.drawn(compared) | {"forms": forms_of(drawings)}
         return [
             html.Div([runs, keys, over], className="compare-bar"),
             html.Div(_legend(compared), id=own("legend"), className="compare-legend"),
-            html.Div(self.panels(compared), id=own("panels"), className="screen compare-panels"),
+            html.Div(self.panels(compared, drawings), id=own("panels"), className="screen compare-panels"),
             html.Div(
                 [
                     html.Div(self.parting(compared), id=own("parting"), className="stack"),
@@ -74,8 +75,12 @@ class Compare:
             dcc.Store(id=own("ranked")),
         ]
 
+    def drawings(self, compared: Compared) -> dict[str, Drawing]:
+        """The figure of each key."""
+        return {key: self.drawing(compared, key) for key in compared.keys}
+
     def drawn(self, compared: Compared) -> Json:
-        """What is on the page: what is laid out, and the state of what is drawn."""
+        """What is on the page: what is laid out, and the state of what is drawn. Figures' forms are kept beside it."""
         pairs = [self.rankings.known(pair) for pair in pairs_of(compared)]
         return {
             "layout": [list(compared.names), sorted(compared.trouble), list(compared.keys), compared.measure],
@@ -84,11 +89,11 @@ class Compare:
             "chosen": {"runs": list(compared.names), "keys": list(compared.keys), "over": compared.measure},
         }
 
-    def panels(self, compared: Compared) -> list[Component]:
+    def panels(self, compared: Compared, drawings: Mapping[str, Drawing]) -> list[Component]:
         """A figure for each key, or what to do to get one."""
         if not compared.keys:
             return [html.P(_nothing(compared), className="message")]
-        return [self._card(compared, key) for key in compared.keys]
+        return [_card(key, drawing) for key, drawing in drawings.items()]
 
     def drawing(self, compared: Compared, key: str) -> Drawing:
         """The figure of one key."""
@@ -110,16 +115,6 @@ class Compare:
         found = known[1].apart if known else ()
         return next((each.step for each in found if (each.key, each.layer) == (bare, layer.removesuffix("]"))), None)
 
-    def _card(self, compared: Compared, key: str) -> Component:
-        drawing = self.drawing(compared, key)
-        graph = dcc.Graph(
-            id={"compare-figure": key}, figure=drawing.figure, config=graph_config("compare", key), responsive=True,
-            className="graph",
-        )  # fmt: skip
-        plot = html.Div(graph, className="plot", style=plot_style(drawing.height))
-        words = html.P(drawing.words, id={"compare-words": key}, className="words")
-        return card(key, [html.Div(html.H3(key), className="heading"), plot, words])
-
     def parting(self, compared: Compared) -> list[Component]:
         """A table of first divergences for the first run beside each other one."""
         return [parting_table(compared, pair, self.rankings.known(pair)) for pair in pairs_of(compared)]
@@ -129,18 +124,18 @@ class Compare:
     ) -> dict[str, Any] | None:
         """What has changed since the page was drawn, by part; ``figures`` and ``words`` for the graphs on the page."""
         compared = Compared.of(sources, shown)
-        now = self.drawn(compared)
-        if now == drawn:
+        now, before = self.drawn(compared), dict(drawn)
+        forms = before.pop("forms", {})
+        if now == before:
             return None
-        found: dict[str, Any] = {"drawn": now}
-        if now["layout"] != drawn.get("layout"):
-            found |= {"panels": self.panels(compared), "settings": settings_table(compared)}
+        drawings = self.drawings(compared)
+        found: dict[str, Any] = {"drawn": now | {"forms": forms_of(drawings)}}
+        if now["layout"] != before.get("layout"):
+            found |= {"panels": self.panels(compared, drawings), "settings": settings_table(compared)}
             found |= {"runs": list(compared.names), "keys": list(compared.keys), "over": compared.measure}
-        else:
-            drawings = [self.drawing(compared, key) for key in graphs if key in compared.keys]
-            if len(drawings) == len(graphs):
-                found |= {"figures": [changes(drawing.figure) for drawing in drawings]}
-                found |= {"words": [drawing.words for drawing in drawings]}
+        elif all(key in drawings for key in graphs):
+            found |= {"figures": [changes(drawings[key].figure, forms.get(key)) for key in graphs]}
+            found |= {"words": [drawings[key].words for key in graphs]}
         found |= {"legend": _legend(compared), "parting": self.parting(compared)}
         found["available"] = _options(compared.available)
         return found
@@ -172,6 +167,16 @@ class Compare:
             if there and shown and shown.get("view") == NAME:
                 self.rank(sources, shown)
             return [no_update] * len(there)
+
+
+def _card(key: str, drawing: Drawing) -> Component:
+    graph = dcc.Graph(
+        id={"compare-figure": key}, figure=drawing.figure, config=graph_config("compare", key), responsive=True,
+        className="graph",
+    )  # fmt: skip
+    plot = html.Div(graph, className="plot", style=plot_style(drawing.height))
+    words = html.P(drawing.words, id={"compare-words": key}, className="words")
+    return card(key, [html.Div(html.H3(key), className="heading"), plot, words])
 
 
 def _register_drawing(app: Dash, sources: Sources, view: Compare) -> None:

@@ -58,6 +58,7 @@ class _Kept:
     """A fold as of a cursor, and the steps of each series that it took up last."""
 
     cursor: int
+    points: list[int]  # of each series
     fold: Any
     recent: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
@@ -98,15 +99,15 @@ class Folds:
             cursor: As of when.
             begin: Makes it, still empty.
         """
-        kept = self._kept.pop(name, None)
-        if kept is not None and kept.cursor != cursor:
+        kept, points = self._kept.pop(name, None), [each.points for each in series]
+        if kept is not None and kept.points != points:
             new = {each.key: self._reader.column(each.key, each.kind, since=kept.cursor) for each in series}
             kept = kept if kept.add(new) else None
         if kept is None:
-            kept = _Kept(cursor, begin())
+            kept = _Kept(cursor, points, begin())
             for steps in _portions(series):
                 kept.add({each.key: self._reader.column(each.key, each.kind, steps=steps) for each in series})
-        kept.cursor = cursor
+        kept.cursor, kept.points = cursor, points
         self._kept[name] = kept
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

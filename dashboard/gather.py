@@ -57,17 +57,17 @@ def gather(
 
 def _histograms(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
     for key in keys:
-        yield key, source.histogram(key, panel.kind, step)
+        yield key, source.at(key, panel.kind, step)
         for part in (ZEROS, SAMPLES):
             yield key + part, source.scalars(key + part)
 
 
 def _ridges(panel: Panel, keys: tuple[str, ...], source: Source, step: int | None) -> Found:
     for key in keys:
-        column = source.histogram(key, "layer_histograms", step)
+        column = source.at(key, "layer_histograms", step)
         yield key, None if column is None else of_layers(column, source.in_order(column.layers))
         yield key + ridges.FIRST, source.first(key, "layer_histograms")
-        yield key + ridges.ZEROS, source.histogram(key + ridges.ZEROS, "layers", step)
+        yield key + ridges.ZEROS, source.at(key + ridges.ZEROS, "layers", step)
     for key, _ in panel.thresholds:
         yield key, source.scalars(key)
 

@@ -144,7 +144,7 @@ class LayerData:
 
     def has_histograms(self, key: str, module: str) -> bool:
         """Whether the last reading of ``key`` holds histograms of the module."""
-        column = self.source.latest(key, HISTOGRAMS)
+        column = self.source.at(key, HISTOGRAMS, None)
         return column is not None and any(map(self._is_of(module), column.layers))
 
     def _is_of(self, module: str) -> Callable[[str], bool]:
@@ -167,7 +167,7 @@ class LayerData:
             kept = self.source.layered(key, kind, "by module", self._reduction(key))
             if kept is not None and len(kept.steps) == self.source.series[key, kind].points:  # none was left out
                 return _last(kept, step)
-            found = self.source.latest(key, kind) if step is None else self.source.at(key, kind, step)
+            found = self.source.at(key, kind, step)
             return None if found is None else self._reduction(key)(found)
 
         return self._quantity(column, read)

@@ -10,6 +10,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 from dash.development.base_component import Component
 
+from cockpit.dashboard.changes import forms_of
 from cockpit.dashboard.layout import graph_config, labelled, plot_style
 from cockpit.dashboard.page import Page
 from cockpit.dashboard.theme import Drawing
@@ -80,6 +81,11 @@ def select(label: str, name: str, default: str, value: str, options: Mapping[str
         ],
         className="labelled",
     )
+
+
+def stores(drawings: Mapping[str, Drawing]) -> list[Component]:
+    """What the page keeps beside its figures: their forms, and which answer has been drawn."""
+    return [dcc.Store(id={"of-layers-forms": LAYERS}, data=forms_of(drawings)), dcc.Store(id={"drawn": LAYERS})]
 
 
 def figure_card(page: Page, name: str, title: str, how: str, drawing: Drawing) -> Component:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
+from dash import ALL, Dash, Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from cockpit.dashboard.changes import changes
+from cockpit.dashboard.changes import changes, forms_of
 from cockpit.dashboard.heatmap import draw_heatmap
 from cockpit.dashboard.layer_data import LayerData, id_of
-from cockpit.dashboard.layer_parts import EVERY, FIRST, LAYERS, NONE, Settings, figure_card, select
+from cockpit.dashboard.layer_parts import EVERY, FIRST, LAYERS, NONE, Settings, figure_card, select, stores
 from cockpit.dashboard.layer_rows import table
 from cockpit.dashboard.layout import labelled, plot_style
 from cockpit.dashboard.one_layer import drawings_of, one_layer
@@ -47,10 +47,11 @@ def build(at: Look) -> list[Component]:
         return one_layer(page, data, settings)
     if not _choices(data):
         return [html.Div(table(page, data, settings), id={"of-layers": "table"}, className="message")]
+    map_ = _map(page, data, settings)
     return [
         html.Div(_controls(data, settings), className="bar"),
-        html.Div([_table_card(page, data, settings), _map_card(page, data, settings)], className="screen layers"),
-        dcc.Store(id={"drawn": LAYERS}),
+        html.Div([_table_card(page, data, settings), _map_card(page, map_)], className="screen layers"),
+        *stores({MAP: map_}),
     ]
 
 
@@ -64,23 +65,29 @@ def register(app: Dash, sources: Sources) -> None:
         Output({"of-layers-empty": ALL}, "children"),
         Output({"of-layers-words": ALL}, "children"),
         Output({"of-layers-plot": ALL}, "style"),
+        Output({"of-layers-forms": ALL}, "data"),
         Output({"drawn": ALL}, "data"),
         Input("shown", "data"),
         State({"of-layers": ALL}, "id"),
         State(figures, "id"),
+        State({"of-layers-forms": ALL}, "data"),
         State({"drawn": ALL}, "id"),
         prevent_initial_call=True,
     )
     def refresh(
-        shown: dict[str, Any] | None, parts: list[dict[str, str]], graphs: list[dict[str, str]], drawn: list[Any]
-    ) -> tuple[list[Any], ...]:
-        found = fresh(sources, shown or {}, len(parts), [graph["of-layers-figure"] for graph in graphs])
+        shown: dict[str, Any] | None, parts: list[dict[str, str]], graphs: list[dict[str, str]],
+        forms: list[dict[str, str]], drawn: list[Any],
+    ) -> tuple[list[Any], ...]:  # fmt: skip
+        names = [graph["of-layers-figure"] for graph in graphs]
+        found = fresh(sources, shown or {}, len(parts), names, forms[0] if forms else {})
         same = [no_update] * len(graphs)
-        columns = ([no_update] * len(parts), same, same, same, same) if found is None else found
-        return (*columns, [(shown or {}).get("serial")] * len(drawn))
+        columns = ([no_update] * len(parts), same, same, same, same, no_update) if found is None else found
+        return (*columns[:-1], [columns[-1]] * len(forms), [(shown or {}).get("serial")] * len(drawn))
 
 
-def fresh(sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence[str]) -> tuple[list[Any], ...] | None:
+def fresh(
+    sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence[str], forms: Mapping[str, str]
+) -> tuple[Any, ...] | None:
     """What is on the page, at the step that is shown; ``None`` where another view is, or there is no run.
 
     Args:
@@ -88,9 +95,11 @@ def fresh(sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence
         shown: What the page shows.
         tables: How many tables are on it.
         graphs: Names of its figures.
+        forms: Their forms, by name.
 
     Returns:
-        Tables; and for each figure its changes, what is said where it is empty, its words, and its plot's style.
+        Tables; for each figure its changes, what is said where it is empty, its words, and its plot's style; and their
+        forms from now on.
     """
     if shown.get("view") != LAYERS:
         return None
@@ -100,16 +109,17 @@ def fresh(sources: Sources, shown: dict[str, Any], tables: int, graphs: Sequence
         return None
     data, settings = LayerData(page.source), Settings.of(page.choice.more)
     drawings = _drawings(page, data, settings) if graphs else {}
-    return ([table(page, data, settings) for _ in range(tables)], *_columns([drawings.get(name) for name in graphs]))
+    there = [(drawings.get(name), forms.get(name)) for name in graphs]
+    return ([table(page, data, settings) for _ in range(tables)], *_columns(there), forms_of(drawings))
 
 
-def _columns(drawings: Sequence[Drawing | None]) -> list[list[Any]]:
+def _columns(drawings: Sequence[tuple[Drawing | None, str | None]]) -> list[list[Any]]:
     """Figures, what is said where there is nothing, words and styles; nothing for a figure that is no longer there."""
     rows = [
         [no_update] * 4
         if drawing is None
-        else [changes(drawing.figure), drawing.empty, drawing.words, plot_style(drawing.height)]
-        for drawing in drawings
+        else [changes(drawing.figure, form), drawing.empty, drawing.words, plot_style(drawing.height)]
+        for drawing, form in drawings
     ]
     return [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
 
@@ -159,8 +169,7 @@ def _table_card(page: Page, data: LayerData, settings: Settings) -> Component:
     )
 
 
-def _map_card(page: Page, data: LayerData, settings: Settings) -> Component:
-    drawing = _map(page, data, settings)
+def _map_card(page: Page, drawing: Drawing) -> Component:
     how = "A row is a layer, in the order of the forward pass: look for rows that part from their neighbours, and when."
     return figure_card(page, MAP, "One quantity of all layers", how, drawing)
 
@@ -190,7 +199,7 @@ def _scene(page: Page, data: LayerData, column: LayerColumn, rows: Sequence[Row]
         (id,),
         {key: found for key, found in columns.items() if found is not None},
         page.step,
-        source.events,
+        source.happened.ticks,
         palette(page.choice.scheme),
         log=column.scale == "log",
         clock=f"{column.title} has no value yet.",

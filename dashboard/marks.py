@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cockpit.dashboard.events import ALARMS
 from cockpit.dashboard.scene import STEPS
 from cockpit.dashboard.theme import Json, Palette, axis, plain, shorten, typed
 from cockpit.drawing.timeline import DAY, Measure, Timeline
@@ -24,7 +25,6 @@ SYMBOLS = {
     "warning": ("triangle-up", "warning"),
     "error": ("x", "error"),
 }
-ALARMS = ("warning", "error")
 FREQUENT = ("evaluation",)  # their text would cover the curves wherever the pointer goes
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dash import dcc, html
+from dash import html
 from dash.development.base_component import Component
 
 from cockpit.dashboard.layer_data import HISTOGRAMS, NUMBERS, LayerData, module_of
 from cockpit.dashboard.layer_figures import draw_curves, draw_history
-from cockpit.dashboard.layer_parts import FIRST, LAYERS, Settings, figure_card, select
+from cockpit.dashboard.layer_parts import FIRST, LAYERS, Settings, figure_card, select, stores
 from cockpit.dashboard.layout import message
 from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Page
@@ -40,7 +40,7 @@ def one_layer(page: Page, data: LayerData, settings: Settings) -> list[Component
     }
     columns = [html.Div([cards[name] for name in side], className="column") for side in _sides(drawings, is_curve)]
     content = html.Div(columns, className=f"screen one-layer-{len(columns)}")
-    return [html.Div(bar, className="bar"), content, dcc.Store(id={"drawn": LAYERS})]
+    return [html.Div(bar, className="bar"), content, *stores(drawings)]
 
 
 def _sides(drawings: Mapping[str, Drawing], is_curve: Mapping[str, bool]) -> list[list[str]]:
@@ -62,7 +62,7 @@ def drawings_of(page: Page, data: LayerData, settings: Settings) -> dict[str, Dr
     timeline, colours = source.timeline(manner.measure), palette(page.choice.scheme)
     promise = "Appears with the layer's first reading."
     scene = Scene(
-        NO_PANEL, (), step=page.step, events=source.events, colours=colours, clock=promise, timeline=timeline,
+        NO_PANEL, (), step=page.step, events=source.happened.ticks, colours=colours, clock=promise, timeline=timeline,
         smooth=manner.smooth,
     )  # fmt: skip
     found = {}

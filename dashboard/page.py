@@ -30,9 +30,10 @@ class Choice:
         step: The selected step; by default the latest is followed.
         scheme: ``"dark"`` or ``"light"``; for a page that is coloured later, ``"names"``.
         log: Panels by name whose value axis was switched.
-        zoom: Stretches of the axis of steps or time that a panel is zoomed to, by its name, as the axis states them.
+        zoom: Stretches of the horizontal axis that a panel is zoomed to, by its name, as the axis states them.
         manner: How curves are drawn.
         more: What else the address says, for the view to read: ``{"panel": "loss"}``.
+        seen: Panels on the screen; ``None``: all are taken for such.
     """
 
     run: str | None = None
@@ -43,13 +44,14 @@ class Choice:
     zoom: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = DEFAULT
+    seen: frozenset[str] | None = None
 
     @classmethod
     def from_page(cls, data: object) -> Choice:
         """From what the browser sends, which may be anything: what does not fit is left to the page."""
         entries = data if isinstance(data, dict) else {}
-        run, view, step, log, zoom, more = (
-            entries.get(name) for name in ("run", "view", "step", "log", "zoom", "more")
+        run, view, step, log, zoom, more, seen = (
+            entries.get(name) for name in ("run", "view", "step", "log", "zoom", "more", "seen")
         )
         return cls(
             run if isinstance(run, str) and run else None,
@@ -62,6 +64,7 @@ class Choice:
             if isinstance(more, dict)
             else {},
             _manner(entries.get("x"), entries.get("smooth")),
+            frozenset(map(str, seen)) if isinstance(seen, list) else None,
         )
 
 
@@ -99,6 +102,7 @@ class Page:
     screen: Screen | None
     arrangement: Arrangement
     choice: Choice
+    _drawings: dict[str, Drawing] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def view(self) -> str:
@@ -132,7 +136,15 @@ class Page:
         return self.choice.log.get(name, self.panel(name).yscale == "log")
 
     def drawing(self, name: str) -> Drawing:
-        """The panel called ``name`` at the selected step; one that cannot be drawn says so and spares the others."""
+        """The panel called ``name`` at the selected step; one that cannot be drawn says so and spares the others.
+
+        However often it is asked for, it is drawn once.
+        """
+        if name not in self._drawings:
+            self._drawings[name] = self._drawn(name)
+        return self._drawings[name]
+
+    def _drawn(self, name: str) -> Drawing:
         choice, panel, log = self.choice, self.panel(name), self.log(name)
         try:
             drawing = draw(
@@ -162,9 +174,9 @@ class Page:
         """The last error or warning that concerns the panel, up to the selected step."""
         concerned = {name, *(key.split(".", 1)[0] for key in keys_of(name, self.panel(name)))}
         step = self.step
-        for event in reversed(self.source.events):
+        for event in reversed(self.source.happened.alarms):
             seen = step is None or event.step is None or event.step <= step
-            if seen and event.subject in concerned and event.kind in ("error", "warning"):
+            if seen and event.subject in concerned:
                 where = "" if event.step is None else f" at step {event.step:,}"
                 return f"{event.kind.capitalize()}{where}: {event.text}"
         return ""

@@ -49,7 +49,7 @@ def draw(
         step: The selected step.
         colours: The colour scheme.
         log: Whether the value axis is logarithmic.
-        zoom: A stretch of the axis of steps or time that is looked at closely; there curves come in full detail.
+        zoom: A stretch of the horizontal axis that is looked at closely; there curves come in full detail.
         manner: How curves are drawn.
     """
     keys = keys_of(name, panel)
@@ -59,13 +59,31 @@ def draw(
     timeline = source.timeline(manner.measure) if panel.kind in OVER_STEPS else STEPS
     columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None, log)
     clock = "" if columns else _promise(panel, keys, source)
-    events = source.events if panel.kind in OVER_STEPS else ()
+    events = source.happened.ticks if panel.kind in OVER_STEPS else ()
     sampled = any(source.sampling(key) for key in keys)
     scene = Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth, sampled)
-    drawing, (_, left_out) = DRAW[panel.kind](scene), users_of(panel, source)
+    beside = zoom, users_of(panel, source)[1]
+    known = source.drawn.get(name)
+    if known is None or known[1] != beside or not known[0].is_same(scene):
+        known = source.drawn[name] = scene, beside, _drawn(scene, *beside)
+    drawing: Drawing = known[2]
+    return drawing
+
+
+def _drawn(scene: Scene, zoom: tuple[float, float] | None, left_out: int) -> Drawing:
+    drawing = DRAW[scene.panel.kind](scene)
+    if zoom:
+        _zoom_to(scene.timeline.ends(*zoom), drawing)
     if not left_out:
         return drawing
     return replace(drawing, words="; ".join(filter(None, (drawing.words, LEFT_OUT.format(left_out)))))
+
+
+def _zoom_to(ends: list[float] | list[str], drawing: Drawing) -> None:
+    """Shows a stretch of the horizontal axis, where the reader may choose one."""
+    axis = drawing.figure["layout"]["xaxis"]
+    if not axis["fixedrange"]:
+        axis["range"] = ends
 
 
 def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
@@ -77,7 +95,7 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
         return (
             f"{', '.join(keys)} is logged as {' and '.join(sorted(kinds))}, which a “{panel.kind}” panel does not draw."
         )
-    errors = [event.text for event in source.events if event.kind == "error"]
+    errors = [event.text for event in source.happened.alarms if event.kind == "error"]
     reported = f" The run reports: {errors[-1]}" if errors else ""
     if source.state != "running":
         return f"Nothing was logged as {', '.join(keys)}.{reported}"

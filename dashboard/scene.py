@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cockpit.dashboard.theme import LIGHT, Palette
 from cockpit.drawing.columns import drawable as drawable
@@ -59,6 +59,13 @@ class Scene:
     timeline: Timeline = STEPS
     smooth: float | None = None
     sampled: bool = False
+
+    def is_same(self, other: Scene) -> bool:
+        """Whether both are drawn alike, as far as that is seen at a glance: columns count as such, not their points."""
+        if self.columns.keys() != other.columns.keys() or {self.timeline.measure, other.timeline.measure} != {"step"}:
+            return False
+        same = all(column is other.columns[key] for key, column in self.columns.items())
+        return same and replace(self, columns={}, timeline=STEPS) == replace(other, columns={}, timeline=STEPS)
 
     @property
     def counted(self) -> str:

@@ -98,7 +98,7 @@ class Compared:
             column, sizes = column_of(source, key), _sizes(source) if self.measure == "samples" else None
             if column is not None and len(column.steps) and (sizes is not None or self.measure != "samples"):
                 own = replace(across, created=source.header.created, sizes=sizes)
-                found.append(Curve(name, self.colour(name), column, own.of(column), source.events, own))
+                found.append(Curve(name, self.colour(name), column, own.of(column), source.happened.ticks, own))
         return found
 
     def log(self, key: str) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cockpit.dashboard.columns import Columns, joined, sample
+from cockpit.dashboard.events import Events
 from cockpit.dashboard.folds import F, Folds, Of
 from cockpit.dashboard.listing import Listing
 from cockpit.drawing.cells import columns_for
+from cockpit.drawing.columns import rows_of, value_at
 from cockpit.drawing.histories import LayerCurves
 from cockpit.drawing.stretches import Stretched, Stretches
 from cockpit.drawing.timeline import Measure, Timeline
@@ -27,10 +29,7 @@ OUT_OF_REACH = (KeyError, UnreadableLog, ConnectionError)
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
 MOST_READINGS = 240  # of a layer-wise series, each of which is one number for every layer
 MOST_SAMPLED = 20_000  # of what is counted: shares are then right to a percent
-MOST_COLUMNS = 200  # kept of one run
 MOST_RUNS = 6  # kept open
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
-_FIELDS = ("steps", "times", "values", "missing")
 
 
 class Source:
@@ -48,10 +47,10 @@ class Source:
         return self._reader
 
     def _forget(self) -> None:
-        self._columns: OrderedDict[tuple[str, str], tuple[int, Column]] = OrderedDict()
-        self._glimpses: dict[tuple[str, str], tuple[int, Column]] = {}
-        self._news: tuple[int, int, dict[str, Column]] | None = None
+        self._columns = Columns(self._reader)
         self._folds = Folds(self._reader)
+        self._documents: dict[str, Any] = {}
+        self.drawn: dict[str, Any] = {}  # its panels as they were drawn last, see panels.py
         self.header: Header = self._reader.header
         self.cursor = -1
         self._overtaken: tuple[tuple[int, int | None], ...] = ()
@@ -59,23 +58,22 @@ class Source:
         self.dropped = 0
         self.series: dict[tuple[str, str], Series] = {}
         self.called: list[str] = []
-        self.events: list[Event] = []
+        self.happened = Events()
         self.states: dict[int, str] = {}  # of its processes, if they are several, by rank
-        self._heard: dict[int, int] = {}  # of each the last event
 
     def refresh(self) -> None:
         """Look whether the log has grown; cheap where it has not."""
         with self._lock:
-            # Before the readings: after the end there come no more.
-            state, ranks = self._reader.state(), self._reader.ranks()
-            states = self._reader.states() if len(ranks) > 1 else {}
-            cursor = self._reader.cursor()
-            if cursor != self.cursor:
-                self._read_on(cursor)
-                self._listen(self._reader)
+            with self._reader.at_once():
+                state, ranks = self._reader.state(), self._reader.ranks()
+                states = self._reader.states() if len(ranks) > 1 else {}
+                cursor = self._reader.cursor()
+                if cursor != self.cursor:
+                    self._read_on(cursor)
+                    self.happened.listen(self._reader, own=True)
             self.state, self.states = state, states
             for rank in sorted(states.keys() - {self._reader.number}):
-                self._listen(self._reader.rank(rank))
+                self.happened.listen(self._reader.rank(rank), own=False)
 
     def _read_on(self, cursor: int) -> None:
         header = self._reader.header
@@ -85,18 +83,13 @@ class Source:
         self.header, self.cursor, self._overtaken = header, cursor, overtaken
         self.dropped = self._reader.dropped()
         self.series = {(series.key, series.kind): series for series in self._reader.series()}
-        self.called = self._reader.document(FORWARD) or []
+        self._documents = {name: self._reader.document(name) for name in (FORWARD, *self._documents)}
+        self.called = self._documents[FORWARD] or []
 
-    def _listen(self, process: Reader) -> None:
-        """Take what has happened since in one of the run's processes; of others than the first with its number."""
-        number = process.number
-        told = process.events(since=self._heard.get(number, 0))
-        if told:
-            self._heard[number] = told[-1].id
-        of_others = process is not self._reader
-        self.events += [
-            replace(event, text=f"rank {event.rank}: {event.text}") if of_others else event for event in told
-        ]
+    @property
+    def events(self) -> list[Event]:
+        """All that has happened, in the order in which it was heard of."""
+        return self.happened.all
 
     def span(self) -> tuple[int, int] | None:
         """First and last step that have points; ``None`` without points."""
@@ -125,7 +118,7 @@ class Source:
         if (key, "scalar") not in self.series:
             return None
         with self._lock:
-            return self._kept(key, "scalar", "", MOST_POINTS, lambda column: column)
+            return self._columns.get(key, "scalar", self.cursor, most=MOST_POINTS)
 
     def sampled(self, key: str, step: int | None) -> Column | None:
         """The scalars of ``key`` for what is counted, not drawn point by point; ``None`` if it has none.
@@ -137,9 +130,11 @@ class Source:
             return None
         bits = self.sampling(key)
         with self._lock:
-            column = _sample(self._kept(key, "scalar", "sampled", None, lambda column: _sample(column, bits)), bits)
-        selected = self.at(key, "scalar", step) if bits else None
-        return column if selected is None else _joined(column, selected)
+            kept = self._columns.get(
+                key, "scalar", self.cursor, name="sampled", reduce=lambda column: sample(column, bits, last=True)
+            )
+        selected = rows_of(kept, slice(-1, None)) if step is None else self.at(key, "scalar", step)
+        return kept if not bits or selected is None else joined(sample(kept, bits), selected)
 
     def sampling(self, key: str) -> int:
         """How many times the steps of :meth:`sampled` are halved; 0 where they are all."""
@@ -160,42 +155,7 @@ class Source:
         if (key, kind) not in self.series:
             return None
         with self._lock:
-            return self._kept(key, kind, name, MOST_READINGS, reduce)
-
-    def _kept(self, key: str, kind: str, name: str, most: int | None, reduce: Callable[[Column], Column]) -> Column:
-        """The series' points, of which only those are read that were added since the last time."""
-        place = key, f"{kind} {name}"
-        cursor, column = self._columns.pop(place, (-1, None))
-        if column is not None and cursor != self.cursor:
-            new = self._added(key, kind, cursor)
-            column = _joined(column, reduce(new)) if new is not None and len(new.steps) else column
-        if column is None or (most is not None and len(column.steps) > 2 * most):
-            column = reduce(self._reader.column(key, kind, max_points=most))
-        self._columns[place] = self.cursor, column
-        while len(self._columns) > MOST_COLUMNS:
-            self._columns.popitem(last=False)
-        return column
-
-    def _added(self, key: str, kind: str, cursor: int) -> Column | None:
-        """What a series has gained since ``cursor``. Scalars are asked for together: nearly all were seen last then."""
-        if kind != "scalar":
-            return self._reader.column(key, kind, since=cursor)
-        if self._news is None or self._news[:2] != (cursor, self.cursor):
-            self._news = cursor, self.cursor, self._reader.news(cursor)
-        return self._news[2].get(key)
-
-    def latest(self, key: str, kind: str) -> Column | None:
-        """The series' last point; ``None`` if there is no such series."""
-        entry = self.series.get((key, kind))
-        if entry is None:
-            return None
-        with self._lock:
-            place = key, f"{kind} latest"
-            cursor, column = self._columns.pop(place, (-1, None))
-            if column is None or cursor != self.cursor:
-                column = self._reader.at(key, entry.last_step, kind)
-            self._columns[place] = self.cursor, column
-            return column
+            return self._columns.get(key, kind, self.cursor, most=MOST_READINGS, name=name, reduce=reduce)
 
     def glimpse(self, key: str, kind: str) -> Column | None:
         """A point of the series, for what seldom changes, such as which layers it has; ``None`` if there is none.
@@ -207,33 +167,17 @@ class Source:
         if entry is None:
             return None
         with self._lock:
-            points, column = self._glimpses.get((key, kind), (0, None))
-            if column is None or entry.points >= 2 * points:
-                column = self._reader.at(key, entry.last_step, kind)
-                self._glimpses[key, kind] = entry.points, column
-            return column
+            return self._columns.glimpse(entry)
 
     def closeup(self, key: str, steps: tuple[int, int]) -> Column | None:
         """The scalars of ``key`` with full detail within ``steps`` and as in :meth:`scalars` outside."""
         whole = self.scalars(key)
-        if whole is None or len(whole.steps) < MOST_POINTS:
+        if whole is None or len(whole) < MOST_POINTS:
             return whole
-        low, high = steps
         with self._lock:
-            detail = self._reader.column(key, "scalar", steps=(low, high), max_points=MOST_POINTS)
-        outside = (whole.steps < low) | (whole.steps > high)
-        kept = {name: getattr(whole, name)[outside][::2] for name in _FIELDS}
-        return _joined(replace(whole, **kept), detail) or whole
-
-    def histogram(self, key: str, kind: str, step: int | None) -> Column | None:
-        """The last histogram of ``key`` at or before ``step`` (of all for ``None``): one row, no row, or ``None``.
-
-        Args:
-            key: Log key.
-            kind: ``histogram``, or ``histogram2d`` of pairs.
-            step: The step.
-        """
-        return self.at(key, kind, step)
+            detail = self._columns.get(key, "scalar", self.cursor, most=MOST_POINTS, steps=steps)
+        outside = rows_of(whole, np.flatnonzero((whole.steps < steps[0]) | (whole.steps > steps[1]))[::2])
+        return joined(outside, detail) or whole
 
     def at(self, key: str, kind: str, step: int | None) -> Column | None:
         """The last point of a series at or before ``step`` (of all for ``None``): one row, no row, or ``None``."""
@@ -241,15 +185,12 @@ class Source:
         if entry is None:
             return None
         with self._lock:
-            return self._reader.at(key, entry.last_step if step is None else step, kind)
+            return self._columns.at(entry, entry.last_step if step is None else step)
 
     def first(self, key: str, kind: str) -> Column | None:
         """The first point of ``key``: one row, or ``None``."""
         entry = self.series.get((key, kind))
-        if entry is None:
-            return None
-        with self._lock:
-            return self._reader.at(key, entry.first_step, kind)
+        return None if entry is None else self.at(key, kind, entry.first_step)
 
     def folded(self, name: Hashable, keys: Sequence[tuple[str, str]], begin: Callable[[], F]) -> F | None:
         """What a fold makes of all points of some series, kept under a name and carried on as they grow.
@@ -275,7 +216,7 @@ class Source:
             key: Log key.
             log: Whether values are drawn by their logarithm, which decides which of a stretch stands out most.
         """
-        latest = self.latest(key, "layers")
+        latest = self.at(key, "layers", None)
         if latest is None:
             return None
         width = columns_for(len(latest.layers))
@@ -297,8 +238,7 @@ class Source:
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""
-        column = self.at(key, "scalar", step)
-        return None if column is None or not len(column.steps) or column.missing[0] else float(column.values[0])
+        return value_at(self.scalars(key) if step is None else self.at(key, "scalar", step), None)
 
     def layers_at(self, key: str, step: int | None) -> dict[str, float]:
         """The last values of ``key`` by layer at or before ``step``; those that are missing are left out."""
@@ -327,7 +267,9 @@ class Source:
     def document(self, name: str) -> object:
         """The latest document called ``name``, or ``None``."""
         with self._lock:
-            found: object = self._reader.document(name)
+            if name not in self._documents:
+                self._documents[name] = self._reader.document(name)
+            found: object = self._documents[name]
             return found
 
     def close(self) -> None:
@@ -369,32 +311,3 @@ class Sources:
                 self._open.popitem(last=False)[1].close()
         source.refresh()
         return source
-
-
-def _sample(column: Column, bits: int) -> Column:
-    """The points at one step in ``2**bits``, whatever others there are."""
-    if not bits:
-        return column
-    # Multiples of the golden ratio are spread evenly, whatever their stride: those in the lowest part are kept.
-    kept = (column.steps.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - bits) == 0
-    return replace(column, **{name: getattr(column, name)[kept] for name in _FIELDS})
-
-
-def _joined(old: Column, new: Column) -> Column | None:
-    """Both columns' points in step order; where both have a step, the newer point. ``None`` where they do not match."""
-    if len(new.steps) == 0:
-        return old
-    if old.layers != new.layers or not _same(old.edges, new.edges):
-        return None
-    merged = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in _FIELDS}
-    order = np.argsort(merged["steps"], kind="stable")
-    steps = merged["steps"][order]
-    final = np.append(steps[1:] != steps[:-1], True)  # the last of equal steps is the newest
-    return replace(old, **{name: values[order][final] for name, values in merged.items()})
-
-
-def _same(old: NDArray[np.float64] | None, new: NDArray[np.float64] | None) -> bool:
-    """Whether bins are the same for all points of both columns."""
-    if old is None or new is None:
-        return old is new
-    return old.ndim == new.ndim == 1 and np.array_equal(old, new)

@@ -34,7 +34,7 @@ def strip(page: Page) -> list[Component]:
     state = dmc.Badge(page.source.state, color=STATE_COLOURS.get(page.source.state, "gray"), variant="light")
     covered = coverage(page.source.document("coverage"))
     known = [*(_fact(name, value) for name, value in facts), overhead(page), *covered]
-    return [state, *known, *processes(page), *_alerts(page.source.events), downloads(page)]
+    return [state, *known, *processes(page), *_alerts(page.source.happened.alarms), downloads(page)]
 
 
 def _fact(name: str, value: str, aside: str = "") -> Component:
@@ -124,9 +124,8 @@ def _unfolding(summary: Component | str, rows: Sequence[str | Component], name: 
     return html.Details([html.Summary(summary), html.Ul(items)], className=f"unfolding {name}", id=name)
 
 
-def _alerts(events: list[Event]) -> list[Component]:
+def _alerts(alerts: list[Event]) -> list[Component]:
     """How many errors and warnings there are, and on a click the last of them."""
-    alerts = [event for event in events if event.kind in ("error", "warning")]
     if not alerts:
         return []
     errors = sum(event.kind == "error" for event in alerts)

@@ -167,6 +167,7 @@ class Stretches:
         self._stretching = Stretching(most)
         self._table: _Table | None = None
         self._layers: tuple[str, ...] = ()
+        self._columns: dict[tuple[str, bool, tuple[str, ...]], Stretched] = {}  # made of what was taken up so far
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -187,13 +188,15 @@ class Stretches:
         self._append(new)
 
     def _append(self, new: _Table) -> None:
+        self._columns.clear()
         table = new if self._table is None else self._table.followed_by(new)
         stretch = self._stretching.numbers(len(table) - len(new), len(new))
         self._table = table.joined(np.flatnonzero(np.diff(stretch, prepend=-1)))
 
     def column(self, key: str, *, log: bool, layers: Sequence[str] | None = None) -> Stretched | None:
         """Of each stretch and layer the value that stands out most: NaN or an infinity, else the finite one that is
-        furthest from the layer's level, a median over the last readings of the stretches around.
+        furthest from the layer's level, a median over the last readings of the stretches around. It is the same object
+        until more is taken up.
 
         Args:
             key: What the column is called.
@@ -203,9 +206,15 @@ class Stretches:
         Returns:
             ``None`` where no reading was taken up.
         """
-        table, names = self._table, self._layers if layers is None else tuple(layers)
-        if table is None:
+        names = self._layers if layers is None else tuple(layers)
+        if self._table is None:
             return None
+        place = key, log, names
+        if place not in self._columns:
+            self._columns[place] = self._made(self._table, *place)
+        return self._columns[place]
+
+    def _made(self, table: _Table, key: str, log: bool, names: tuple[str, ...]) -> Stretched:
         low = table.positive if log else table.least
         with np.errstate(invalid="ignore", divide="ignore"):
             high, last = (np.where((values > 0) | (not log), values, np.nan) for values in (table.most, table.last))

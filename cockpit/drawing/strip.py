@@ -51,19 +51,32 @@ def strip_of(column: Column, fates: NDArray[np.str_], places: NDArray[Any], log_
     number = max(1, min(MOST_STRETCHES, int(counted.sum()) // FEWEST))
     edges = _boundaries(at, number)
     stretch = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, number - 1)
-    shares, quartiles = np.full((ROWS, number), np.nan), np.full((3, number), np.nan)
-    steps = np.zeros(number, np.int64)
-    values = column.values.astype(np.float64)
-    for index in range(number):
-        own = values[counted & (stretch == index)]
-        steps[index] = len(own)
-        if len(own):
-            shares[:, index] = np.histogram(own, EDGES)[0] / len(own)
-            quartiles[:, index] = np.percentile(own, (25, 50, 75))
+    values, stretch = column.values[counted].astype(np.float64), stretch[counted]
+    steps = np.bincount(stretch, minlength=number)
     middles = (edges[1:] + edges[:-1]) / 2
     if log_places:
         middles, edges = np.exp(middles), np.exp(edges)
-    return Strip(middles, edges, shares, quartiles, steps)
+    return Strip(middles, edges, _shares(values, stretch, steps), _quartiles(values, stretch, steps), steps)
+
+
+def _shares(values: NDArray[np.float64], stretch: NDArray[np.intp], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the values in each stretch, how many lie in each row. Shape ``[ROWS, n]``."""
+    inside = (values >= EDGES[0]) & (values <= EDGES[-1])
+    row = np.minimum(np.searchsorted(EDGES, values[inside], side="right") - 1, ROWS - 1)
+    counts = np.bincount(row * len(steps) + stretch[inside], minlength=ROWS * len(steps)).reshape(ROWS, -1)
+    shares = np.full(counts.shape, np.nan)
+    np.divide(counts, steps, out=shares, where=steps > 0)
+    return shares
+
+
+def _quartiles(values: NDArray[np.float64], stretch: NDArray[np.intp], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of the values in each stretch, between neighbours linearly. Shape ``[3, n]``."""
+    quartiles, known = np.full((3, len(steps)), np.nan), steps > 0
+    values = values[np.lexsort((values, stretch))]
+    place = (np.cumsum(steps) - steps)[known] + np.array([[0.25], [0.5], [0.75]]) * (steps[known] - 1)
+    below, above = values[np.floor(place).astype(np.intp)], values[np.ceil(place).astype(np.intp)]
+    quartiles[:, known] = below + (above - below) * (place % 1)
+    return quartiles
 
 
 def _boundaries(at: NDArray[np.float64], number: int) -> NDArray[np.float64]:

@@ -120,6 +120,16 @@ class Timeline:
         least = {"step": 1.0, "wall": 1000.0}.get(self.measure, 1e-3)
         return max(start, last) + max(least, VEIL_BEYOND * (last - first))
 
+    def ends(self, low: float, high: float) -> list[float] | list[str]:
+        """A stretch of the axis as a figure's range says it: times of day as texts, if the calendar has them."""
+        if self.measure != "wall":
+            return [low, high]
+        try:
+            moments = [datetime.fromtimestamp(end / 1000, timezone.utc) for end in (low, high)]
+        except (ValueError, OverflowError, OSError):
+            return [low, high]
+        return [f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in moments]
+
     def steps_between(self, low: float, high: float) -> tuple[int, int]:
         """First and last step of a stretch of the axis, as the axis states its own range."""
         if self.measure == "log":

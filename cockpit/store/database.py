@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -28,6 +29,7 @@ OWN = "database"
 
 _HEARTBEAT_LIMIT = 10.0  # seconds after which a silent writer on another machine counts as gone
 _BLOCK = 20_000
+_open = threading.local()  # of each thread the snapshots that it reads through
 
 
 class Snapshot(NamedTuple):
@@ -84,11 +86,15 @@ class Database(ABC):
 
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
-        """A short transaction. Decoding belongs into it, too.
+        """A short transaction; within another one of the same thread, that one. Decoding belongs into it, too.
 
         Raises:
             UnreadableLog: If the log is missing, out of reach, damaged, a newer version's, or none, in words.
         """
+        snapshots: dict[Database, Snapshot] = _open.__dict__.setdefault("snapshots", {})
+        if self in snapshots:
+            yield snapshots[self]
+            return
         refusals: tuple[type[Exception], ...] = (sa.exc.DBAPIError, *NOT_ONE_ROW, *self.refusals)
         try:
             self.recover()
@@ -97,7 +103,11 @@ class Database(ABC):
                 self.check_version(version)
                 if version < SCHEMA_VERSION:
                     migration.present(connection)
-                yield Snapshot(connection, number)
+                snapshots[self] = Snapshot(connection, number)
+                try:
+                    yield snapshots[self]
+                finally:
+                    del snapshots[self]
         except refusals as error:
             raise UnreadableLog(f"{self.place} cannot be read: {self.reason(error)}") from error
         except _NONSENSE as error:

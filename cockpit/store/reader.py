@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +61,10 @@ class Reader:
                 self._header = replace(Header.from_json(loads(row.header)), created=row.created)
                 self._header_text, self._own_rank = row.header, row.rank
         return self._header
+
+    def at_once(self) -> AbstractContextManager[object]:
+        """What this thread asks within it is answered from one transaction, and so of one moment."""
+        return self._log.reading()
 
     def state(self) -> str:
         """``running``, ``finished``, ``interrupted``, or ``crashed`` where the writer has gone without a word.

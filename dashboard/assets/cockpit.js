@@ -45,13 +45,26 @@
     waiting = false;
     serial += 1;
     busyUntil = performance.now() + PATIENCE;
-    set("choice", {data: {...choice, serial}});
+    set("choice", {data: {...choice, seen: window.dash_clientside.seen.names(), serial}});
+  }
+
+  /* What has come into view is shown as it is now. */
+  function catchUp() {
+    const behind = (shown && shown.behind) || [];
+    if (behind.length && window.dash_clientside.seen.names().some((panel) => behind.includes(panel))) {
+      commit({});
+    }
   }
 
   /* The address: ?run=…&view=…&step=…&x=…&smooth=… opens the same view again; log=… and linear=… name panels whose value axis
-     was switched. Whatever else it says is the view's own. */
+     was switched, zoom=panel:from:to those of which a part is seen. Whatever else it says is the view's own. */
 
-  const COMMON = ["run", "view", "step", "x", "smooth", "log", "linear"];
+  const COMMON = ["run", "view", "step", "x", "smooth", "log", "linear", "zoom"];
+
+  function zoomed(text) {
+    const [, panel, ...ends] = /^(.*):([^:]+):([^:]+)$/.exec(text) || [];
+    return [panel, ends.map(Number)];
+  }
 
   function fromAddress() {
     const query = new URLSearchParams(window.location.search);
@@ -67,6 +80,9 @@
         ...query.getAll("log").map((panel) => [panel, true]),
         ...query.getAll("linear").map((panel) => [panel, false]),
       ]),
+      zoom: Object.fromEntries(
+        query.getAll("zoom").map(zoomed).filter(([panel, ends]) => panel && ends.every(Number.isFinite))
+      ),
       more: Object.fromEntries([...query].filter(([name]) => !COMMON.includes(name))),
     };
   }
@@ -83,6 +99,7 @@
       query.set("smooth", String(smooth));
     }
     Object.entries(choice.log).forEach(([panel, log]) => query.append(log ? "log" : "linear", panel));
+    Object.entries(choice.zoom).forEach(([panel, ends]) => query.append("zoom", [panel, ...ends].join(":")));
     Object.entries(more || {}).forEach(([name, value]) => query.set(name, value));
     return "?" + query.toString();
   }
@@ -110,7 +127,7 @@
     stopReplay();
     const kept = returning === undefined ? {} : {step: returning};
     returning = undefined;
-    commit({...fromAddress(), ...kept, zoom: {}});
+    commit({...fromAddress(), ...kept});
   });
 
   /* Links within the page say where they lead in data-view and data-more. One called “back” is taken by Escape too. */
@@ -163,9 +180,10 @@
     }
   });
 
-  /* A tab that comes back into view looks for new runs, which it does not do while every run is over. */
+  /* A tab that comes back into view looks for new runs, which it does not do while every run is over, and shows what it
+     has missed: while it is behind others, nothing is drawn. */
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && shown) {
+    if (shown) {
       commit({});
     }
   });
@@ -285,6 +303,13 @@
     return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") : end;
   }
 
+  /* The stretch that a figure was moved to, told to a ten thousandth of its length; none where all of it is shown. */
+  function stretchOf(move) {
+    const ends = (move["xaxis.range"] || [move["xaxis.range[0]"], move["xaxis.range[1]"]]).map(plainNumber);
+    const digits = Math.min(12, Math.max(0, 4 - Math.floor(Math.log10(Math.abs(ends[1] - ends[0])))));
+    return ends.every(Number.isFinite) ? ends.map((end) => Number(end.toFixed(digits))) : null;
+  }
+
   let slider; // of steps
   let smoothing; // of the weight of the past
 
@@ -320,6 +345,7 @@
       smoothing = make("smooth", "Smoothing", {min: 0, max: 0.99, value: 0, step: 0.01}, smooth);
       const above = new ResizeObserver(measureAbove);
       ["header", "#replay"].forEach((part) => above.observe(document.querySelector(part)));
+      window.dash_clientside.seen.watch(catchUp);
       Object.assign(choice, fromAddress());
       paint(firstScheme());
       send();
@@ -346,6 +372,7 @@
       if (replay) {
         setTimeout(advance, FRAME);
       }
+      catchUp();
     },
 
     /* A view that draws by itself tells in the stores {"drawn": …} which answer it has drawn: a replay waits for it. */
@@ -498,14 +525,16 @@
       }
     },
 
+    /* Of figures that were moved just now: what others were moved to earlier may have been another axis. */
     zoom(moves, ids) {
       const zoom = {...choice.zoom};
-      ids.forEach((id, index) => {
-        const move = moves[index] || {};
-        if ("xaxis.range[0]" in move) {
-          zoom[id.panel] = [move["xaxis.range[0]"], move["xaxis.range[1]"]].map(plainNumber);
-        } else if (move["xaxis.autorange"]) {
-          delete zoom[id.panel];
+      const moved = window.dash_clientside.callback_context.triggered.map((wire) => wire.prop_id);
+      ids.forEach(({panel, part}, index) => {
+        const move = moved.includes(JSON.stringify({panel, part}) + ".relayoutData") && moves[index];
+        if (move && stretchOf(move)) {
+          zoom[panel] = stretchOf(move);
+        } else if (move && move["xaxis.autorange"]) {
+          delete zoom[panel];
         }
       });
       if (JSON.stringify(zoom) !== JSON.stringify(choice.zoom)) {

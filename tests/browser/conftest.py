@@ -53,7 +53,6 @@ class Page:
     def __init__(self, page: Any):
         self.page = page
         self.trouble: list[str] = []
-        self.closing = False
         self.requests: list[str] = []
         page.set_default_timeout(60_000)
         page.on("console", self._hear)
@@ -70,14 +69,11 @@ class Page:
 
     def _unanswered(self, request: Any) -> None:
         self.waiting.discard(request)
-        if not self.closing and "ERR_ABORTED" not in str(request.failure):  # the page itself went elsewhere
+        if "ERR_ABORTED" not in str(request.failure):  # the page itself went elsewhere
             self.trouble.append(f"failed: {request.url} {request.failure}")
 
     def _hear(self, message: Any) -> None:
-        # The server may have gone first; an answer that is lost because a live panel has got an axis more is made good
-        # by the next.
-        expected = self.closing or "Cannot patch undefined" in message.text
-        if message.type in ("error", "warning") and not expected:
+        if message.type in ("error", "warning"):
             self.trouble.append(f"{message.type}: {message.text}")
 
     def _dismiss(self, dialog: Any) -> None:
@@ -128,14 +124,25 @@ class Visitors:
     def __init__(self, browser: Any):
         self._browser = browser
         self._contexts: list[Any] = []
+        self._there: list[Page] = []
 
-    def come(self, number: int) -> Any:
+    def come(self, width: int, height: int, scheme: str) -> Page:
         """A window of a visitor who knows nothing but the page's scripts."""
+        number = len(self._there)
         while number >= len(self._contexts):
             self._contexts.append(self._browser.new_context())
-        return self._contexts[number].new_page()
+        window = self._contexts[number].new_page()
+        window.set_viewport_size({"width": width, "height": height})
+        window.emulate_media(color_scheme=scheme)
+        self._there.append(Page(window))
+        return self._there[-1]
 
-    def leave(self, page: Page) -> None:
+    def leave(self) -> None:
+        """All of them, before the servers that they look at: nobody is left without an answer."""
+        while self._there:
+            self._forget(self._there.pop())
+
+    def _forget(self, page: Page) -> None:
         """Closes all windows; cookies and what the page has noted are gone."""
         context = page.page.context
         for origin in {"/".join(url.split("/")[:3]) for url in page.requests if url.startswith("http")}:
@@ -156,16 +163,11 @@ def new_page(visitors: Visitors) -> Iterator[Callable[..., Page]]:
     opened: list[Page] = []
 
     def make(width: int = 1440, height: int = 900, scheme: str = "light") -> Page:
-        window = visitors.come(len(opened))
-        window.set_viewport_size({"width": width, "height": height})
-        window.emulate_media(color_scheme=scheme)
-        opened.append(Page(window))
+        opened.append(visitors.come(width, height, scheme))
         return opened[-1]
 
     yield make
-    for page in opened:
-        page.closing = True
-        visitors.leave(page)
+    visitors.leave()
     for page in opened:
         assert page.trouble == []
         outside = [url for url in page.requests if not url.startswith(("http://127.0.0.1:", "data:", "blob:"))]
@@ -193,9 +195,10 @@ def port() -> int:
 
 
 @pytest.fixture
-def server(runs: Path, port: int) -> Iterator[Server]:
+def server(runs: Path, port: int, visitors: Visitors) -> Iterator[Server]:
     with serve(Store(runs), port=port) as server:
         yield server
+        visitors.leave()
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from synthetic import Training, header
 
 from cockpit.dashboard import serve
-from cockpit.store import Store
+from cockpit.store import Store, Writer
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +40,34 @@ def test_points_of_a_real_training_arrive_by_themselves(page, live):
 def test_the_users_metric_joins_the_loss(page, live):
     page.open(f"{live.url}/?view=Classic")
     page.until(lambda: "valid/accuracy" in page.panel("Performance").inner_text())
+
+
+def test_panels_gain_curves_and_axes_while_the_page_is_open(page, server, runs):
+    writer = Writer(runs / "live", header("live"), flush_interval=0.05)
+    training = Training()
+    page.page.goto(f"{server.url}/?view=Classic")
+    page.panel("Performance").get_by_text("Appears with the first reading").wait_for()
+    axes = "Object.keys(graph.layout).filter(name => name.startsWith('yaxis')).length"
+    for step, named, metrics in ((0, "loss", {}), (10, "f1", {"f1": 0.5}), (20, "recall", {"f1": 0.6, "recall": 0.1})):
+        page.panel("Performance").scroll_into_view_if_needed()
+        before = page.plot("Performance", axes) or 0  # it is drawn for the first time
+        writer.put(step, 0.1 * step, training.readings(step))
+        writer.scalars(step, 0.1 * step, metrics)
+        page.until(lambda before=before: (page.plot("Performance", axes) or 0) > before)
+        assert named in page.panel("Performance").inner_text()
+    writer.close()
+    page.until(lambda: "FINISHED" in page.page.locator("#status").inner_text())
+
+
+def test_a_panel_that_comes_into_view_is_as_new_as_the_others(page, server, start):
+    start("training")
+    page.page.set_viewport_size({"width": 1440, "height": 500})
+    page.open(server.url)
+    last = "Math.max(...graph._fullData.map(trace => trace.x.at(-1)))"
+    page.until(lambda: page.plot("Time", last) and page.step() > page.plot("Time", last) + 20)
+    assert page.plot("Loss", last) > page.plot("Time", last) + 10
+    page.panel("Time").scroll_into_view_if_needed()
+    page.until(lambda: page.plot("Time", last) >= page.step() - 10, timeout=3)
 
 
 def test_a_run_that_starts_later_appears_by_itself(page, server, start):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from cockpit.dashboard import serve
 from cockpit.instruments import GradHist2d
 from cockpit.reading import Histogram2d, Reading
-from cockpit.store import Header, Writer
+from cockpit.store import Header, Store, Writer
 
 pytestmark = pytest.mark.browser
 
@@ -169,6 +170,33 @@ def test_what_an_address_leaves_open_is_filled_in_without_a_step_of_the_history(
     assert "run=" in page.page.url
     assert "view=" in page.page.url
     assert page.page.evaluate("window.history.state") is None
+
+
+@pytest.mark.parametrize("over", ["over steps", "over time of day"])
+def test_a_zoom_is_kept_by_the_link_whatever_server_answers(page, new_page, runs, finished, port, over):
+    finished("digits")
+    ends = "graph._fullLayout.xaxis._rl.map(Number)"
+    with serve(Store(runs), port=port) as server:
+        page.open(f"{server.url}/?view=Classic").settled()
+        page.page.get_by_role("textbox", name="Horizontal axis").click()
+        page.page.get_by_role("option", name=over, exact=True).click()
+        plot = page.settled().panel("Gradient norm").locator(".nsewdrag").first.bounding_box()
+        page.page.mouse.move(plot["x"] + 60, plot["y"] + 20)
+        page.page.mouse.down()
+        page.page.mouse.move(plot["x"] + 150, plot["y"] + 22, steps=5)
+        page.page.mouse.up()
+        page.until(lambda: "zoom=grad_norm" in page.page.url)
+        first, last = page.settled().plot("Gradient norm", ends)
+        address = page.page.url
+        page.page.goto("about:blank")
+    with serve(Store(runs), port=port):
+        again = new_page().open(address).settled()
+        assert again.plot("Gradient norm", ends) == pytest.approx([first, last], abs=1e-3 * (last - first))
+        assert again.page.url == address
+        again.panel("Gradient norm").locator(".nsewdrag").first.dblclick()
+        again.until(lambda: "zoom" not in again.page.url)
+        assert again.settled().plot("Gradient norm", "graph._fullLayout.xaxis.autorange") is True
+        again.page.goto("about:blank")
 
 
 def test_a_link_to_no_run_is_answered_in_words(page, server, finished):

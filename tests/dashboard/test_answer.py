@@ -9,7 +9,7 @@ from dash import html, no_update
 from synthetic import INSTRUMENTS, header, write_run
 from visitor import Browser, words
 
-from cockpit.dashboard.callbacks import IDLE
+from cockpit.dashboard.answer import IDLE
 from cockpit.dashboard.views import VIEWS, View
 from cockpit.panel import Panel
 from cockpit.reading import Reading

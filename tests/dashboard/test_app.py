@@ -25,7 +25,7 @@ def test_neither_torch_nor_instruments_are_imported(tmp_path):
     code = f"""
 import sys
 from cockpit.dashboard import create_app
-from cockpit.dashboard.callbacks import answer
+from cockpit.dashboard.answer import answer
 from cockpit.dashboard.page import Choice
 from cockpit.dashboard.source import Sources
 from cockpit.store import Store

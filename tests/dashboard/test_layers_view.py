@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from dash import html, no_update
+from dash import Patch, html, no_update
 from drawn import checked, event, plain_array
 from layered import FROZEN, MODULES, write_layered
 from visitor import Browser, words
@@ -106,7 +106,7 @@ def test_a_layer_by_itself_shows_its_histograms_and_every_curve(browser):
 
 def test_what_happened_stands_below_every_figure_of_a_layer_and_the_pointer_is_shared(browser):
     page = look(browser.sources, Choice(view="Layers", more={"layer": "head"}), "net")
-    page.source.events.append(event("learning_rate", 50, "0.1 → 0.01"))
+    page.source.happened.add(event("learning_rate", 50, "0.1 → 0.01"))
     for drawing in drawings_of(page, LayerData(page.source), Settings(layer="head")).values():
         figure = checked(drawing.figure)
         (ticks,) = [trace for trace in figure["data"] if trace.get("name") == "learning rate"]
@@ -146,11 +146,14 @@ def test_it_is_built_once_and_kept_by_its_own_callback(browser):
 
 def test_its_callback_answers_for_a_view_that_is_on_the_page(tmp_path, browser):
     shown = browser.ask(view="Layers", step=70, more={"grouping": "depth"})["shown"]
-    tables, figures, empty, *_ = fresh(Sources(Store(tmp_path)), shown, 1, ["map", "gone"])
+    tables, figures, empty, *_, forms = fresh(Sources(Store(tmp_path)), shown, 1, ["map", "gone"], {})
     assert next(iter(rows(tables[0]))) == FROZEN
     assert (len(figures), figures[1], empty[0]) == (2, no_update, "")
-    assert fresh(Sources(Store(tmp_path)), {"view": "Classic"}, 1, ["map"]) is None
-    assert fresh(Sources(Store(tmp_path)), shown | {"run": "gone"}, 1, ["map"]) is None
+    assert isinstance(figures[0], dict)  # not changes, where nobody knows of what
+    _, (changed, _), *_ = fresh(Sources(Store(tmp_path)), shown, 1, ["map", "gone"], forms)
+    assert isinstance(changed, Patch)
+    assert fresh(Sources(Store(tmp_path)), {"view": "Classic"}, 1, ["map"], {}) is None
+    assert fresh(Sources(Store(tmp_path)), shown | {"run": "gone"}, 1, ["map"], {}) is None
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -167,7 +170,7 @@ def test_every_figure_over_time_follows_the_choice_of_the_axis(browser, measure)
             assert timeline.at(70) in {shape["x0"] for shape in layout["shapes"]}
             assert layout["xaxis"]["title"]["text"] == timeline.title
             assert layout["xaxis"]["type"] == {"log": "log", "wall": "date"}.get(measure, "linear")
-        _, figures, *_ = fresh(browser.sources, browser.ask(**choice)["shown"], 1, names)
+        _, figures, *_ = fresh(browser.sources, browser.ask(**choice)["shown"], 1, names, {})
         assert len(figures) == len(names)
 
 

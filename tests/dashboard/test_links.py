@@ -8,7 +8,7 @@ from dash import no_update
 from synthetic import write_run
 from visitor import Browser, redrawn
 
-from cockpit.dashboard.callbacks import SOON
+from cockpit.dashboard.answer import SOON
 from cockpit.dashboard.source import Sources
 from cockpit.store import Store
 
@@ -21,7 +21,9 @@ LINKS = (
     {"view": "Compare", "more": {"runs": "digits|other", "key": "loss", "over": "samples"}},
     {"view": "Runs", "more": {"columns": '["config:lr"]'}},
 )
-UNSHARED: dict[str, Any] = dict.fromkeys(("serial", "listed", "idle", "looks", "run"))  # what an address does not tell
+UNSHARED: dict[str, Any] = dict.fromkeys(
+    ("serial", "listed", "idle", "drawn", "behind", "waits", "run")
+)  # what an address does not tell
 
 
 @pytest.mark.parametrize("link", LINKS, ids=lambda link: link["view"])

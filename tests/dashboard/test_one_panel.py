@@ -3,7 +3,7 @@
 import numpy as np
 from dash import dcc, html, no_update
 from synthetic import write_run
-from visitor import Browser, ids, words
+from visitor import Browser, words
 
 from cockpit.dashboard.one_panel import formula
 from cockpit.panel import Panel
@@ -66,8 +66,8 @@ def test_only_symbols_are_set_and_everything_else_is_text():
 def test_its_drawing_is_kept_fresh_like_a_screens(tmp_path):
     write_run(tmp_path / "digits", 60)
     browser = Browser(tmp_path)
-    found = browser.ask(view="Panel", more={"panel": "grad_norm"})
-    assert [card["panel"] for card in ids(found["view"], "figure")] == ["grad_norm"]
+    browser.ask(view="Panel", more={"panel": "grad_norm"})
+    assert browser.on_page == ["grad_norm"]
     assert browser.ask(view="Panel", more={"panel": "grad_norm"})["figure"] == [no_update]
     (moved,) = browser.ask(view="Panel", step=30, more={"panel": "grad_norm"})["figure"]
     assert moved is not no_update
@@ -76,7 +76,8 @@ def test_its_drawing_is_kept_fresh_like_a_screens(tmp_path):
 def test_without_a_name_the_first_panel_is_shown_and_an_unknown_one_is_said(tmp_path):
     write_run(tmp_path / "digits", 60)
     browser = Browser(tmp_path)
-    assert [card["panel"] for card in ids(browser.ask(view="Panel")["view"], "figure")] == ["loss_curves"]
+    browser.ask(view="Panel")
+    assert browser.on_page == ["loss_curves"]
     assert "no panel called “nothing”" in words(browser.ask(view="Panel", more={"panel": "nothing"})["view"])
 
 

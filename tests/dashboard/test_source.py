@@ -30,7 +30,7 @@ def test_a_run_without_points_has_no_span(tmp_path, writer):
     source = Source(Store(tmp_path).open("run"))
     assert source.span() is None
     assert source.scalars("loss") is None
-    assert source.histogram("grad_hist_1d", "histogram", None) is None
+    assert source.at("grad_hist_1d", "histogram", None) is None
     assert source.scalar_at("loss", None) is None
 
 
@@ -119,8 +119,8 @@ def test_a_closeup_has_every_point_of_its_steps(tmp_path, writer):
 def test_a_histogram_is_the_last_one_before_the_step(tmp_path):
     write_run(tmp_path / "run", 40)
     source = Source(Store(tmp_path).open("run"))
-    assert source.histogram("grad_hist_1d", "histogram", 29).steps.tolist() == [21]
-    assert source.histogram("grad_hist_1d", "histogram", None).steps.tolist() == [31]
+    assert source.at("grad_hist_1d", "histogram", 29).steps.tolist() == [21]
+    assert source.at("grad_hist_1d", "histogram", None).steps.tolist() == [31]
 
 
 def test_events_arrive_once(tmp_path, writer):

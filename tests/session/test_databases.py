@@ -11,7 +11,7 @@ from private_postgres import PASSWORD
 
 from cockpit import Cockpit, list_runs, load_run
 from cockpit.cli import main
-from cockpit.dashboard.callbacks import answer
+from cockpit.dashboard.answer import answer
 from cockpit.dashboard.page import Choice
 from cockpit.dashboard.source import Sources
 from cockpit.plotter import CockpitPlotter

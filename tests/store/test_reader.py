@@ -91,6 +91,17 @@ def test_an_equal_cursor_means_nothing_new_and_a_cursor_asks_for_what_came_after
     assert reader.cursor() > cursor
 
 
+def test_what_is_asked_at_once_is_of_one_moment(start: Start) -> None:
+    writer, reader = losses(start, range(3))
+    with reader.at_once():
+        before = reader.cursor()
+        writer.put(3, 0.3, {"loss": Reading(3.0)})
+        assert writer.flush()
+        assert (reader.cursor(), len(reader.column("loss"))) == (before, 3)
+    assert reader.cursor() > before
+    assert len(reader.column("loss")) == 4
+
+
 def test_steps_bound_a_column_at_both_ends_inclusively(start: Start) -> None:
     _, reader = losses(start, range(0, 100, 10))
     assert list(reader.column("loss", steps=(20, 50)).steps) == [20, 30, 40, 50]
