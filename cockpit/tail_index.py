@@ -62,36 +62,49 @@ class TailSums:
         return float(self.cancelling.sum()) > _LATTICE * float(self.blocks.sum())
 
 
-def tail_sums(noise: Tensor, k: int | None = None) -> TailSums:
-    """Forms the sums.
+def tail_sums(noise: Tensor) -> TailSums:
+    """Forms sums of ``k`` values, the even number below the root of how many there are, and at least 2.
 
     Args:
         noise: Symmetrically distributed around zero; rows independent of each other. Shape ``[n, D]``.
-        k: Values to a sum; the even number below the root of ``n`` if not given, and at least 2.
 
     Raises:
         ValueError: For fewer than two rows.
     """
-    n, D = noise.shape
+    n = len(noise)
     if n < 2:
         raise ValueError(f"sums need at least 2 values of each coordinate, got {n}")
-    k = max(2, math.isqrt(n) // 2 * 2) if k is None else k
+    k = max(2, math.isqrt(n) // 2 * 2)  # even, so that signs cancel
     x = noise.double()
+    blocks = (x != 0).sum(0) // k
+    sums, logs, largest = _whole_blocks(x, k) if bool((x != 0).all()) else _blocks_between_zeros(x, k, blocks)
+    full = torch.arange(n // k).unsqueeze(1) < blocks
+    cancels = full & (sums.abs() < _CANCELS * largest)
+    counted = full & (sums != 0)
+    growth = torch.where(counted, sums.abs().log() - logs / k, 0.0)
+    return TailSums(k, growth.sum(0), counted.sum(0), cancels.sum(0))
+
+
+def _whole_blocks(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum, sum of logarithms, and largest size of the values of each block; shape ``[n // k, D]`` each."""
+    blocks = len(x) // k
+    values = x[: blocks * k].view(blocks, k, -1)
+    sizes = values.abs()
+    return values.sum(1), sizes.log().sum(1), sizes.amax(1)
+
+
+def _blocks_between_zeros(x: Tensor, k: int, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of blocks that zeros are left out of; what is left of a coordinate after its last block is, too."""
+    n, D = x.shape
     there = x != 0
-    blocks = there.sum(0) // k
-    block = (there.cumsum(0) - 1) // k  # the how-maniest, zeros left out
+    block = (there.cumsum(0) - 1) // k
     whole = there & (block < blocks)
-    place = (block * D + torch.arange(D))[whole]
-    values = x[whole]
+    place, values = (block * D + torch.arange(D))[whole], x[whole]
     sums, logs, largest = (x.new_zeros(n // k * D) for _ in range(3))
     sums.index_add_(0, place, values)
     logs.index_add_(0, place, values.abs().log())
     largest.scatter_reduce_(0, place, values.abs(), "amax")
-    full = (torch.arange(n // k).unsqueeze(1) < blocks).reshape(-1)
-    cancels = full & (sums.abs() < _CANCELS * largest)
-    counted = full & (sums != 0)
-    growth = torch.where(counted, sums.abs().log() - logs / k, 0.0)
-    return TailSums(k, *(each.view(-1, D).sum(0) for each in (growth, counted, cancels)))
+    return sums.view(-1, D), logs.view(-1, D), largest.view(-1, D)
 
 
 def symmetrised(samples: Tensor) -> Tensor:
