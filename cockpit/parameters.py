@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from cockpit.capture.unavailable import Unavailable
@@ -40,7 +41,7 @@ class ParameterTable(Sequence[Parameter]):
         only: Parameters to watch, if not all.
 
     Raises:
-        ValueError: If the model has no trainable parameter, or the optimizers hold none of them.
+        ValueError: If the model has no trainable parameter, the optimizers hold none of them, or one has no shape yet.
     """
 
     def __init__(self, model: nn.Module, optimizers: Iterable[Optimizer], only: Iterable[Tensor] | None = None) -> None:
@@ -51,6 +52,12 @@ class ParameterTable(Sequence[Parameter]):
             raise ValueError(
                 f"{type(model).__name__} has no trainable parameter: every parameter has requires_grad=False, "
                 "or the model has none"
+            )
+        lazy = [name for name, p in trainable if is_lazy(p)]
+        if lazy:
+            raise ValueError(
+                f"{lazy[0]} of {type(model).__name__} has no shape before the first forward pass: call the model once "
+                "with a batch, then make the optimizer and the cockpit"
             )
         owners: dict[int, list[tuple[nn.Module, str]]] = {}
         for module in model.modules():

@@ -7,20 +7,28 @@ with just that; wherever another sample's loss arrives, another factor does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis, Finding
-from cockpit.capture.single_samples import Arrived, Hidden
+from cockpit.capture.single_samples import BOOST, Arrived, Hidden
 
 
 class Take(Protocol):
     """Factors of the samples' losses, shape ``[N]`` -> what arrives everywhere."""
 
     def __call__(self, *, factors: Tensor) -> Arrived:
+        """Takes them."""
+        ...
+
+
+class TakeSome(Protocol):
+    """Samples and factors of their losses -> what arrives everywhere."""
+
+    def __call__(self, members: Sequence[int], *, factors: Tensor) -> Arrived:
         """Takes them."""
         ...
 
@@ -50,6 +58,32 @@ def reached_by_strangers(take: Take, samples: int, findings: Mapping[int | Hidde
             if not _multiplied(known[key], plain[key], delta, factors.to(delta.device)):
                 strangers.add(key)
     return _heard_in_silence(take, samples, {key: known[key] for key in strangers}) if strangers else strangers
+
+
+def changed_by_company(
+    take: TakeSome, n: int, entries: float, samples: int, among: Collection[int | Hidden]
+) -> set[int | Hidden]:
+    """Tensors where a sample's gradients are others than in company, as hooks make them that look at all samples.
+
+    Args:
+        take: Takes gradients.
+        n: The sample.
+        entries: How many loss entries a mean would be of: hooks may do something else where gradients are larger.
+        samples: Batch size ``N``.
+        among: Tensors in which samples lie apart, as far as is known.
+    """
+    factors = torch.full((samples,), 1 / (BOOST * max(1.0, entries)), dtype=torch.float64)
+    alone, together = (dict(take(who, factors=factors[who]).everywhere()) for who in ([n], list(range(samples))))
+    changed: set[int | Hidden] = set()
+    for key in among:
+        own, all_of_them = alone.get(key), together.get(key)
+        if own is None or all_of_them is None:
+            continue
+        there = own != 0
+        gap = (own - all_of_them)[there].double().abs()
+        if bool((gap > max(1e-4, 8 * torch.finfo(own.dtype).eps) * own.double().abs().max()).any()):
+            changed.add(key)
+    return changed
 
 
 def _heard_in_silence(take: Take, samples: int, known: Mapping[int | Hidden, BatchAxis]) -> set[int | Hidden]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -67,10 +66,11 @@ class BackwardPass:
         if self.severed is not None:
             raise Unavailable(self.severed)
         if not self.losses or not self._linear:
-            return 1.0 if self.root is None or self.root.factor is None else float(self.root.factor)
+            return self._factor
         largest = max((call.scale() for call in self.losses), key=abs)
         if largest == 0:
-            raise Unavailable("the gradient that arrives at the loss is zero")
+            problems = [call.problem for call in self.losses if call.problem is not None]
+            raise Unavailable(next(iter(problems), "the gradient that arrives at the loss is zero"))
         return largest
 
     @property
@@ -100,31 +100,60 @@ class BackwardPass:
             return self.unaltered[index]
         return accumulated(parameter, gradient, included=index in self.gradients)
 
-    def unit(self) -> float:
-        """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size."""
+    def unit(self, passes: int = 1) -> float:
+        """What the user's number was multiplied with on its way: as :meth:`scale`, but a sum keeps its own size, and
+        what it was divided by.
+
+        Args:
+            passes: How many backward passes make the mini-batch.
+        """
         known = self.losses and self._linear
-        return max((call.unit() for call in self.losses), key=abs) if known else self.scale()
+        return max((self._unit_of(call, passes) for call in self.losses), key=abs) if known else self.scale()
+
+    def _unit_of(self, call: LossCall, passes: int) -> float:
+        if not self._is_sum(call, passes):
+            return call.scale()
+        unit, factor = call.unit(), self._factor
+        # Divided by what, only its user knows: by a fixed batch size, say; by the number of passes, to accumulate.
+        own = abs(unit) < abs(factor) and not math.isclose(factor, unit * passes, rel_tol=1e-5)
+        return factor if own else unit
+
+    def _is_sum(self, call: LossCall, passes: int) -> bool:
+        """Whether a loss was a plain sum, and was not divided by what makes it a mean."""
+        if not call.summed:
+            return False
+        return not any(math.isclose(k * call.scale(), self._factor, rel_tol=1e-5) for k in (1, passes))
 
     @property
-    def summed(self) -> bool:
-        """Whether a loss that counts here was a plain sum."""
-        return any(call.summed for call in self.losses)
+    def _factor(self) -> float:
+        return 1.0 if self.root is None or self.root.factor is None else float(self.root.factor)
 
-    def loss(self) -> float:
+    def summed(self, passes: int = 1) -> bool:
+        """Whether a loss that counts here is a sum to its user.
+
+        Args:
+            passes: How many backward passes make the mini-batch.
+        """
+        return any(self._is_sum(call, passes) for call in self.losses)
+
+    def loss(self, passes: int = 1) -> float:
         """The user's number: a sum where the loss was a sum; several losses add as they are weighted.
+
+        Args:
+            passes: How many backward passes make the mini-batch.
 
         Raises:
             Unavailable: As :meth:`scale`; or if nothing was seen that the pass could have started from.
         """
         self.scale()
         if self.losses and self.explained():
-            return sum(call.amount() for call in self.losses) / self.unit()
+            return sum(call.amount() for call in self.losses) / self.unit(passes)
         if self.root is None:
             raise Unavailable(f"neither the loss nor the call of backward was seen; {REGISTER}")
         if not self.losses or not self._linear or not all(call.reduced for call in self.losses):
             return self.root.unscaled()
         # What stands beside the losses that are known was multiplied as they were, if that was to scale the gradients.
-        unit = self.unit()
+        unit = self.unit(passes)
         return float(self.root.value) / unit if math.frexp(abs(unit))[0] == 0.5 else self.root.unscaled()
 
     def individual(self) -> IndividualLosses:
@@ -219,60 +248,6 @@ class BackwardPass:
             # NaN explains itself: it is for the readings to show.
             self._explanation = (len(self.losses), not gap > max(1e-4, 4 * eps) * sum(map(abs, amounts)))
         return self._explanation[1]
-
-
-def pooled_shares(passes: Sequence[BackwardPass]) -> tuple[float, list[float]]:
-    """How the backward passes of a step make one mini-batch.
-
-    Args:
-        passes: At least one.
-
-    Returns:
-        What the accumulated gradient is divided by, and each pass's part of the mean, adding up to 1.
-
-    Raises:
-        Unavailable: If the passes do not belong together, or cancel.
-    """
-    scales = [backward.scale() for backward in passes]
-    if not any(backward.losses for backward in passes):
-        # Nothing tells what was divided by the number of passes: the gradient is read as the optimizer finds it.
-        return scales[0], [1 / len(passes)] * len(passes)
-    whole = sum(scales)
-    if whole == 0:
-        raise Unavailable("the backward passes of this step have weights that add up to zero")
-    return whole, [scale / whole for scale in scales]
-
-
-def pooled_loss(passes: Sequence[BackwardPass]) -> float:
-    """The number of the whole mini-batch, as if it had not come in parts: a mean of means, a sum of sums.
-
-    Args:
-        passes: At least one.
-
-    Raises:
-        Unavailable: As :func:`pooled_shares`, or if a pass does not tell its loss.
-    """
-    numbers = [backward.loss() for backward in passes]
-    _, shares = pooled_shares(passes)
-    if all(backward.losses for backward in passes) and not any(backward.summed for backward in passes):
-        return sum(share * number for share, number in zip(shares, numbers, strict=True))
-    units = [backward.unit() for backward in passes]
-    return sum(unit * number for unit, number in zip(units, numbers, strict=True)) / max(units, key=abs)
-
-
-def pooled_chance(passes: Sequence[BackwardPass]) -> float | None:
-    """The number of the whole mini-batch where all classes are held for equally likely; a mean or a sum as it was.
-
-    ``None`` unless each pass comes from one loss alone whose classes are known.
-    """
-    if any(len(backward.losses) != 1 or backward.severed or not backward.explained() for backward in passes):
-        return None
-    calls = [backward.losses[0] for backward in passes]
-    guesses = {call.guessing for call in calls}
-    guess = guesses.pop() if len(guesses) == 1 else None
-    if guess is None or not any(call.summed for call in calls):
-        return guess
-    return guess * sum(call.total for call in calls) if all(call.reduced and call.summed for call in calls) else None
 
 
 def _share(call: LossCall) -> tuple[Tensor, Tensor]:

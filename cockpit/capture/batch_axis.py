@@ -51,12 +51,20 @@ class Finding:
         problem: Why there is none.
         reached: Whether the gradient of a single sample's loss came by at all.
         misdealt: Whether single samples keep apart, but elsewhere than they would have to.
+        together: Whether samples lie apart, but a hook changes what arrives there for several of them together.
+        possible: Where the batch axis may be, if fewer samples came by than it takes to know.
     """
 
     axis: BatchAxis | None = None
     problem: str = "no gradient of the samples that were asked reached it"
     reached: bool = False
     misdealt: bool = False
+    together: bool = False
+    possible: tuple[BatchAxis, ...] | None = None
+
+    def may_have(self, axis: BatchAxis) -> bool:
+        """Whether nothing that came by speaks against an axis along which samples keep apart."""
+        return not axis.coupled and (self.possible is None or axis in self.possible)
 
 
 def find_batch_axis(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> BatchAxis:
@@ -72,14 +80,30 @@ def find_batch_axis(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> B
     """
     shape = cotangents[0][1].shape
     energies = [(n, t.detach().double().square()) for n, t in cotangents]
-    for axis in _candidates(shape, samples):
-        if all(float(_shares(axis, energy, samples)[n]) == 1.0 for n, energy in energies):
-            return axis
-    for axis in _candidates(shape, samples):
+    for axis in _own(shape, energies, samples):
+        return axis
+    for axis in candidates(shape, samples):
         # What couples samples, batch normalisation above all, has the batch first; elsewhere chance would play along.
         if axis.dim == 0 and _mostly_own(axis, energies, samples):
             return BatchAxis(0, axis.order, coupled=True)
     raise Unavailable(f"its output's shape {tuple(shape)} has no axis along which the {samples} samples keep apart")
+
+
+def own_axes(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> Iterator[BatchAxis]:
+    """Axes along which all that came by lies in the samples' own places.
+
+    Args:
+        cotangents: As for :func:`find_batch_axis`.
+        samples: Batch size ``N``.
+    """
+    energies = [(n, t.detach().double().square()) for n, t in cotangents]
+    return _own(cotangents[0][1].shape, energies, samples)
+
+
+def _own(shape: Sequence[int], energies: Sequence[tuple[int, Tensor]], samples: int) -> Iterator[BatchAxis]:
+    for axis in candidates(shape, samples):
+        if all(float(_shares(axis, energy, samples)[n]) == 1.0 for n, energy in energies):
+            yield axis
 
 
 def kept_apart_otherwise(cotangents: Sequence[tuple[int, Tensor]], samples: int) -> bool:
@@ -92,7 +116,7 @@ def kept_apart_otherwise(cotangents: Sequence[tuple[int, Tensor]], samples: int)
         cotangents: As for :func:`find_batch_axis`.
         samples: Batch size ``N``.
     """
-    for axis in _candidates(cotangents[0][1].shape, samples):
+    for axis in candidates(cotangents[0][1].shape, samples):
         places = [axis.samples_first(t.detach() != 0, samples).reshape(samples, -1).any(1) for _, t in cotangents]
         few = all(int(place.sum()) <= max(1, samples // 2) for place in places)
         if few and samples > 2 and any(not torch.equal(place, places[0]) for place in places):
@@ -100,7 +124,13 @@ def kept_apart_otherwise(cotangents: Sequence[tuple[int, Tensor]], samples: int)
     return False
 
 
-def _candidates(shape: Sequence[int], samples: int) -> Iterator[BatchAxis]:
+def candidates(shape: Sequence[int], samples: int) -> Iterator[BatchAxis]:
+    """Every axis of a tensor that is long enough to be the batch's.
+
+    Args:
+        shape: Of the tensor.
+        samples: Batch size ``N``.
+    """
     for dim, size in enumerate(shape):
         if size >= samples and size % samples == 0:
             yield BatchAxis(dim)

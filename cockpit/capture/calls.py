@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.extended import last_call
 from cockpit.capture.module_hook import ModuleHook
+from cockpit.capture.tensor_hooks import hooked_tensor, move, on_gradient
 from cockpit.capture.undisturbed import aside
 
 
@@ -34,6 +35,8 @@ class ModuleCall:
         several_outputs: Whether more than one output takes part in the graph.
         edge: Where the output hangs in the graph, until the backward pass has walked it.
         reached: Whether the gradient of a single sample's loss came by when the batch axis was looked for.
+        together: Whether a hook changes the gradients of several samples together.
+        hook: On the output.
     """
 
     module: nn.Module
@@ -48,8 +51,10 @@ class ModuleCall:
     axis: BatchAxis | None = None
     problem: str | None = None
     reached: bool = False
+    together: bool = False
     walked: bool = False
     delta: Tensor | None = field(default=None, repr=False)
+    hook: RemovableHandle | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._versions = versions(self.args)
@@ -67,6 +72,18 @@ class ModuleCall:
         """What has to stay the same for the batch axis to stay where it was found."""
         shape = None if self.input is None else tuple(self.input.shape)
         return (self.name, shape, tuple(self.output_shape), self.module.training)
+
+    def stand_last(self) -> bool:
+        """Moves the hook on the output behind those of the user's, which may change the gradient that goes on.
+
+        Returns:
+            Whether there are any.
+        """
+        hooks = None if self.hook is None else self.hook.hooks_dict_ref()
+        if self.hook is None or hooks is None or len(hooks) == 1 or self.hook.id not in hooks:
+            return False
+        move(hooks, self.hook.id, first=False)
+        return any(getattr(hook, "__module__", None) != on_gradient.__module__ for hook in hooks.values())
 
     def release(self) -> None:
         """Lets go of all tensors: nobody asks for them after the backward pass."""
@@ -144,6 +161,16 @@ class CallRecorder:
 
         return hook
 
+    @property
+    def open(self) -> list[ModuleCall]:
+        """Calls that no gradient has come back to yet."""
+        return [call for call in self.calls if not call.walked]
+
+    def stand_last(self) -> None:
+        """Moves the hooks on all outputs behind those that the user has placed since."""
+        for call in self.calls:
+            call.stand_last()
+
     @contextlib.contextmanager
     def apart(self) -> Iterator[list[ModuleCall]]:
         """Inside the block calls are recorded in a list of their own, muted or not."""
@@ -187,9 +214,9 @@ class CallRecorder:
         else:
             (self.calls if self._apart is None else self._apart).append(call)
             self.order.setdefault(name)
-            call.edge = get_gradient_edge(_hooked_tensor(outputs[0]))
+            call.edge = get_gradient_edge(hooked_tensor(outputs[0]))
         try:
-            on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
+            call.hook = on_gradient(outputs[0], lambda gradient: self._on_delta(call, gradient))
         except Exception as error:
             self._on_failure(error)
 
@@ -214,37 +241,6 @@ def _may_draw(module: nn.Module) -> str | None:
     own = type(module).__module__.startswith("torch.nn.")
     draws = any(getattr(m, "dropout", 0) for m in module.modules()) and module.training
     return None if own and not draws else "may have drawn random numbers"
-
-
-def on_gradient(tensor: Tensor, callback: Callable[[Tensor], None]) -> None:
-    """Calls back with the gradient at a tensor as it is now, whatever is done to it in place later.
-
-    A hook on a view is orphaned, silently, by an in-place operation that follows; a hook on its base is not.
-
-    Args:
-        tensor: Part of the graph.
-        callback: Given the gradient, detached, in the tensor's own layout.
-    """
-    base = _hooked_tensor(tensor)
-    if base is tensor:
-        tensor.register_hook(lambda gradient: callback(gradient.detach()))
-        return
-    size, stride, offset = tensor.size(), tensor.stride(), tensor.storage_offset() - base.storage_offset()
-    base_size, base_stride = base.size(), base.stride()
-
-    def view_hook(gradient: Tensor) -> None:
-        gradient = gradient.detach()
-        if gradient.stride() != base_stride:
-            gradient = gradient.new_empty_strided(base_size, base_stride).copy_(gradient)
-        callback(gradient.as_strided(size, stride, gradient.storage_offset() + offset))
-
-    base.register_hook(view_hook)
-
-
-def _hooked_tensor(tensor: Tensor) -> Tensor:
-    """The tensor itself, or what it is a view of."""
-    base = tensor._base if tensor._is_view() else None
-    return tensor if base is None or not base.requires_grad else base
 
 
 def versions(args: tuple[Any, ...]) -> list[int]:

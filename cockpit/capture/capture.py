@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -24,18 +23,20 @@ from cockpit.capture.assemble import Source, sample_gradients
 from cockpit.capture.averaging import is_averaged
 from cockpit.capture.backward import BackwardPass
 from cockpit.capture.batch_size import Axes, batch_sizes
-from cockpit.capture.calls import CallRecorder, ModuleCall, on_gradient
+from cockpit.capture.calls import CallRecorder, ModuleCall
+from cockpit.capture.compiled import AsWritten
 from cockpit.capture.forms import may_be_repeated
 from cockpit.capture.forward import ForwardWatch
 from cockpit.capture.graph_walk import GraphWalk
 from cockpit.capture.guard import Guard
-from cockpit.capture.known_layout import Layout
-from cockpit.capture.layout import Layouts, place_again
+from cockpit.capture.known_layout import Layout, place_again
+from cockpit.capture.layout import Layouts
 from cockpit.capture.loss_graph import LossGraph
 from cockpit.capture.losses import LossCall, beside, registered, take_apart
 from cockpit.capture.module_hook import ModuleHook
 from cockpit.capture.passes import Passes
 from cockpit.capture.receiver import Receiver
+from cockpit.capture.tensor_hooks import move, on_gradient
 from cockpit.capture.undisturbed import undisturbed, without_tensor_hooks
 from cockpit.capture.watch import LossWatch
 from cockpit.parameters import ParameterTable
@@ -100,7 +101,7 @@ class Capture:
             again=self._in_pass,
         )
         self._watching = False
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[RemovableHandle | AsWritten] = []
         self._inputs: list[Axes] = []
         self._laid_out: dict[LossCall, Layout] = {}
         self._registered = False
@@ -125,6 +126,7 @@ class Capture:
 
     def open(self) -> None:
         """Installs the hooks; the function mode is entered last."""
+        self._handles.append(AsWritten())
         if self._individual or self._second_order:
             self._recorder.attach(may_be_repeated)
         self._forward.attach()
@@ -134,7 +136,7 @@ class Capture:
             if parameter.tensor.requires_grad:
                 handle = parameter.tensor.register_hook(self._guard(functools.partial(self._leaf_arrived, index)))
                 # First in line: hooks of the user's may alter the gradient, as clipping does.
-                cast(OrderedDict[int, Any], parameter.tensor._backward_hooks).move_to_end(handle.id, last=False)
+                move(cast(dict[int, Any], parameter.tensor._backward_hooks), handle.id, first=True)
                 self._handles.append(handle)
         self._watch.__enter__()  # type: ignore[no-untyped-call]
         self._watching = True
@@ -193,7 +195,8 @@ class Capture:
         if self._muted:
             return
         self._passes.averaged = is_averaged(module)
-        if (axes := batch_sizes(args, kwargs)) not in self._inputs:
+        axes = batch_sizes(args, kwargs)
+        if axes and axes not in self._inputs:
             self._inputs.insert(0, axes)
 
     def _in_pass(self) -> bool:
@@ -235,13 +238,15 @@ class Capture:
         call.node = output.grad_fn
         on_gradient(output, self._guard(functools.partial(self._loss_arrived, call)))
         if self._individual or self._second_order:
-            calls = [c for c in self._recorder.calls if not c.walked]
-            inputs = self._inputs or [batch_sizes(c.args, {}) for c in calls[:1]]
+            call.look_behind()
+            calls = self._recorder.open
+            inputs = self._inputs or [batch_sizes(c.args, dict(c.kwargs)) for c in calls[:1]]
             layout = self._layouts.resolve(call, calls, inputs, self._model, self._recorder.apart)
             self._laid_out[call] = layout
             if self._walks:
                 find = functools.partial(self._layouts.find, call, self._model, self._recorder.apart)
                 self._walk.prepare(call, layout, calls, find)
+            call.graph = None
         # Its own copy, if the user may go on with the original in place.
         call.entries = call.entries.detach() if call.reduced else call.entries.detach().clone()
         if not self._second_order:
@@ -251,10 +256,10 @@ class Capture:
         root = self._passes.called(*args, **kwargs)
         if root is None:
             return
-        self._passes.expect(sum((Counter(layout.leaves) for layout in self._laid_out.values()), Counter()))
+        self._recorder.stand_last()
+        self._passes.expect(layout.leaves for layout in self._laid_out.values())
         if self._second_order and not self._in_pass() and not self._muted:
-            modules = [call for call in self._recorder.calls if not call.walked]
-            graph = LossGraph(root, self._passes.waiting, modules, self._on_the_side)
+            graph = LossGraph(root, self._passes.waiting, self._recorder.open, self._on_the_side)
             try:
                 self._receiver.before_backward(graph)
             finally:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
+from cockpit.capture.gradients import Rows, SampleGradients
+from cockpit.capture.outer_products import OuterProducts
 from cockpit.capture.workspace import DEFAULT_LIMIT, Workspace
 
 
@@ -44,7 +45,8 @@ def _alike_together(parts: Sequence[SampleGradients]) -> list[SampleGradients]:
         inputs, deltas = [p.inputs for p in outer], [p.deltas for p in outer]
         rest.append(outer[0] if len(outer) == 1 else OuterProducts(torch.cat(inputs, 1), torch.cat(deltas, 1)))
     if rows:
-        rest.append(rows[0] if len(rows) == 1 else Rows(torch.stack([p.held for p in rows]).sum(0)))
+        terms = [term for part in rows for term in part.terms]
+        rest.append(rows[0] if len(rows) == 1 else Rows(torch.stack([p.held for p in rows]).sum(0), terms))
     if tables:
         rest.append(tables[0] if len(tables) == 1 else EmbeddingGradients.merged(tables))
     return rest
@@ -72,6 +74,11 @@ class Sum(SampleGradients):
     def nbytes(self) -> int:
         """Bytes held by all parts."""
         return sum(part.nbytes() for part in self._parts)
+
+    def let_go(self) -> None:
+        """All parts do."""
+        for part in self._parts:
+            part.let_go()
 
     def dots(self, direction: Tensor) -> Tensor | None:
         """Inner products add over the parts."""
@@ -151,6 +158,11 @@ class Blocks(SampleGradients):
     def nbytes(self) -> int:
         """Bytes held by all parts."""
         return sum(part.nbytes() for _, part in self._parts)
+
+    def let_go(self) -> None:
+        """All parts do."""
+        for _, part in self._parts:
+            part.let_go()
 
     def sq_norms(self) -> Tensor | None:
         """Squares add over the parts."""

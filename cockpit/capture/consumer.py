@@ -12,9 +12,11 @@ from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.combined import Blocks, Rearranged
-from cockpit.capture.gradients import OuterProducts, SampleGradients
-from cockpit.capture.graph import Node, Pullback, between, kind, pull, require_plain_memory
+from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.graph import Node, between, kind, require_plain_memory
 from cockpit.capture.node_forms import ELEMENTWISE, broadcast, form_of_node, reduced
+from cockpit.capture.outer_products import OuterProducts
+from cockpit.capture.pullback import Pullback, pull
 from cockpit.capture.pulled import Masked, Pulled
 from cockpit.capture.recurrent import FusedLayer
 from cockpit.capture.unavailable import Unavailable

@@ -24,12 +24,32 @@ class EmbeddingGradients(SampleGradients):
     def __init__(self, indices: Tensor, deltas: Tensor, entries: int) -> None:
         N, T, E = deltas.shape
         super().__init__(N, torch.Size((entries, E)))
-        samples = torch.arange(N, device=indices.device).unsqueeze(1)
-        pairs, place = torch.unique(indices + samples * entries, return_inverse=True)
-        touched = deltas.new_zeros(len(pairs), E).index_add_(0, place.flatten(), deltas.reshape(N * T, E))
-        self.sample_of = pairs // entries
-        self.index_of = pairs % entries
-        self.touched = touched
+        samples = torch.arange(N, device=indices.device).repeat_interleave(T)
+        self._touch(samples, indices.flatten(), deltas.reshape(N * T, E))
+
+    @classmethod
+    def one_by_one(
+        cls, samples: int, owners: Tensor, indices: Tensor, deltas: Tensor, entries: int
+    ) -> EmbeddingGradients:
+        """Of samples that look up different numbers of rows.
+
+        Args:
+            samples: Batch size ``N``.
+            owners: Whose each look-up is, shape ``[M]``.
+            indices: Looked-up rows, shape ``[M]``.
+            deltas: Output gradients, shape ``[M, E]``.
+            entries: Number of rows of the table.
+        """
+        whole = cls.__new__(cls)
+        SampleGradients.__init__(whole, samples, torch.Size((entries, deltas.shape[1])))
+        whole._touch(owners, indices, deltas)
+        return whole
+
+    def _touch(self, owners: Tensor, indices: Tensor, deltas: Tensor) -> None:
+        entries, E = self.shape
+        pairs, place = torch.unique(indices + owners * entries, return_inverse=True)
+        self.sample_of, self.index_of = pairs // entries, pairs % entries
+        self.touched = deltas.new_zeros(len(pairs), E).index_add_(0, place, deltas)
 
     @classmethod
     def merged(cls, parts: Sequence[EmbeddingGradients]) -> EmbeddingGradients:

@@ -18,7 +18,9 @@ from cockpit.capture.calls import ModuleCall
 from cockpit.capture.combined import Blocks
 from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, padding_of
 from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
+from cockpit.capture.generic import VectorisedGradients
+from cockpit.capture.gradients import Rows, SampleGradients
+from cockpit.capture.outer_products import OuterProducts
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 
@@ -69,7 +71,7 @@ def _input(call: ModuleCall) -> Tensor:
 
 def _summed(positions: Tensor) -> Rows:
     """A bias sees the sum over positions."""
-    return Rows(positions[:, 0] if positions.shape[1] == 1 else positions.sum(1))
+    return Rows(positions[:, 0]) if positions.shape[1] == 1 else Rows(positions.sum(1), [positions])
 
 
 def linear(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
@@ -133,7 +135,8 @@ def _over_leading(call: ModuleCall, values: Tensor, shape: tuple[int, ...], samp
     if _axis(call).dim >= values.dim() - len(shape):
         raise Unavailable(f"'{call.name}' normalises over the batch axis")
     first = _axis(call).samples_first(values, samples)
-    return Rows(first.reshape(samples, -1, *shape).sum(1))
+    terms = first.reshape(samples, -1, *shape)
+    return Rows(terms.sum(1), [terms])
 
 
 def layer_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
@@ -165,6 +168,39 @@ def embedding(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> 
     return EmbeddingGradients(indices, deltas, module.num_embeddings)
 
 
+def embedding_bag(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Sums or means of rows of a table; bags of any length."""
+    module = cast(nn.EmbeddingBag, call.module)
+    given = dict(zip(("input", "offsets", "per_sample_weights"), call.args, strict=False)) | dict(call.kwargs)
+    if module.mode == "max":
+        return VectorisedGradients(call, delta, attribute, samples)
+    if module.scale_grad_by_freq:
+        raise Unavailable(f"'{call.name}' divides by how often the whole batch looks a row up")
+    _needs_leading_batch(call)
+    rows, offsets = _unchanged(call), given.get("offsets")
+    bags = torch.arange(len(delta), device=delta.device)
+    owners = _owners(call, bags, samples)
+    if offsets is None:
+        bag = bags.repeat_interleave(rows.shape[1])
+    else:
+        places = torch.arange(len(rows), device=rows.device)
+        bag = torch.searchsorted(offsets[: len(delta)].contiguous(), places, right=True) - 1
+    rows = rows.flatten()
+    kept = torch.ones_like(rows, dtype=torch.bool) if module.padding_idx is None else rows != module.padding_idx
+    factors = kept.to(delta.dtype)
+    if module.mode == "mean":
+        factors = factors / torch.bincount(bag[kept], minlength=len(delta)).clamp_min(1)[bag]
+    if (weights := given.get("per_sample_weights")) is not None:
+        factors = factors * working(weights).flatten()
+    deltas = delta[bag] * factors.unsqueeze(1)
+    return EmbeddingGradients.one_by_one(samples, owners[bag], rows, deltas, module.num_embeddings)
+
+
+def _owners(call: ModuleCall, entries: Tensor, samples: int) -> Tensor:
+    """Whose each of the numbered entries along the batch axis is."""
+    return entries // (len(entries) // samples) if _axis(call).order == "block" else entries % samples
+
+
 def bilinear(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
     """``y = x₁ᵀ A x₂ + b``: linear in the products of both inputs' elements."""
     deltas = _positions(call, delta, samples)
@@ -187,6 +223,7 @@ FORMS: dict[object, Form] = {
     nn.LayerNorm.forward: layer_norm,
     nn.RMSNorm.forward: rms_norm,
     nn.Embedding.forward: embedding,
+    nn.EmbeddingBag.forward: embedding_bag,
 }
 
 

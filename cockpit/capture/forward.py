@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
+from cockpit.capture.batch_size import handed_over
 from cockpit.capture.calls import tensors_in
 from cockpit.capture.module_hook import ModuleHook
 
@@ -103,7 +104,7 @@ class ForwardWatch:
 
     def _model_called(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         assert self._on_batch is not None
-        batch = next(tensors_in((args, kwargs)), None)
+        batch = next(handed_over((args, kwargs)), None)
         if batch is not None and not is_functorch_wrapped_tensor(batch) and not self._passes("the model is called"):
             self._on_batch(batch.detach())
 

@@ -49,9 +49,10 @@ class VectorisedGradients(SampleGradients):
         self._batched = [i for i, a in enumerate(call.args) if self._has_batch(a)]
         self._args = [a.movedim(self._dim, 0) if i in self._batched else a for i, a in enumerate(call.args)]
         self._kwargs = dict(call.kwargs)
-        # One sample in rehearsal: what cannot be vectorised says so here, where a reason can still be recorded.
+        # One sample in rehearsal: what cannot be vectorised says so here, where a reason can still be recorded. The
+        # last, because the first may be special, as an offset of 0 is.
         try:
-            self._pull(0, 1)
+            self._pull(samples - 1, samples)
         except (RuntimeError, ValueError, NotImplementedError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
             raise Unavailable(f"{self._call} has no closed form; vectorising failed: {reason}") from error

@@ -20,6 +20,7 @@ from cockpit.capture.batch_axis import Finding
 from cockpit.capture.calls import ModuleCall
 from cockpit.capture.combined import added
 from cockpit.capture.consumer import Consumer, Spot, Views
+from cockpit.capture.findings import as_their_likes
 from cockpit.capture.forms import form_of
 from cockpit.capture.gradients import SampleGradients, Zeros
 from cockpit.capture.graph import Graph, Node, Use, between, mixes
@@ -77,6 +78,8 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
             found[index] += [(use, below) for use, below in ways if use.node not in free]
             front[index] = [node for node in free if node not in passed[index]]
             passed[index].update(free)
+    for ways in found.values():
+        as_their_likes([seen[use.node] for use, _ in ways], [_likeness(use, below) for use, below in ways])
     position = {node: i for i, node in enumerate(graph.nodes)}
     spots = {
         i: [
@@ -85,7 +88,7 @@ def make_plan(graph: Graph, leaves: Mapping[int, Node], find_axes: FindAxes) -> 
         ]
         for i, ways in found.items()
     }
-    return Plan(graph.fingerprint(), spots, {i: [position[node] for node in nodes] for i, nodes in passed.items()})
+    return Plan(graph.fingerprint, spots, {i: [position[node] for node in nodes] for i, nodes in passed.items()})
 
 
 def _axes_of(nodes: Sequence[Node], find_axes: FindAxes) -> dict[Node, list[Finding]]:
@@ -101,6 +104,12 @@ def _axes_of(nodes: Sequence[Node], find_axes: FindAxes) -> dict[Node, list[Find
 def _is_free(axes: Sequence[Finding]) -> bool:
     """Whether gradients come by, and none of them tells samples apart."""
     return any(axis.reached for axis in axes) and not any(axis.axis is not None for axis in axes)
+
+
+def _likeness(use: Use, below: Node) -> tuple[object, ...]:
+    """What uses of a parameter have in common where it is used in the same way, as in every step through time."""
+    shapes = tuple(tuple(metadata.shape) for metadata in use.node._input_metadata)
+    return use.node.name(), use.place, use.output, shapes, below.name()
 
 
 def _spot(position: int, axes: Sequence[Finding], use: Use, views: Views | None) -> Spot:
@@ -145,10 +154,10 @@ class GraphWalk:
             calls: Calls of modules that own parameters, with their batch axes.
             find_axes: Looks for batch axes.
         """
-        if loss.arrangement is None or (layout.plan is not None and not layout.plan.spots):
+        graph = loss.graph
+        if loss.arrangement is None or graph is None or (layout.plan is not None and not layout.plan.spots):
             return
-        graph = Graph(loss.entries.grad_fn)
-        if layout.plan is None or layout.plan.fingerprint != graph.fingerprint():
+        if layout.plan is None or layout.plan.fingerprint != graph.fingerprint:
             layout.plan = make_plan(graph, self._unserved(graph, calls), find_axes)
         plan = layout.plan
         leaves = {index: graph.leaves[id(self._table[index].tensor)] for index in plan.spots}
@@ -162,6 +171,8 @@ class GraphWalk:
             leaf = graph.leaves.get(id(parameter.tensor))
             if leaf is None or parameter.tensor.is_complex():
                 continue
+            if any(call.together for call in calls if any(call.module is module for module, _ in parameter.owners)):
+                continue  # nor is there a sample's own gradient anywhere else
             if not (_through_modules(parameter, graph, calls) and _have_forms(parameter, calls)):
                 leaves[index] = leaf
         return leaves

@@ -14,6 +14,9 @@ from cockpit.capture.moved_rows import RowMoves
 if TYPE_CHECKING:
     from cockpit.capture.graph_walk import Plan
 
+_NOT_LOOKED_FOR = (
+    "a checkpoint with use_reentrant=True called it in a way that it did not when the batch axis was looked for"
+)
 _ELSEWHERE = "its samples do not lie in the order of their losses, because of '{}' or the like"
 _COUPLED = "data decide in '{}' where its rows go, and samples that reach each other do not show whose they are"
 
@@ -83,3 +86,20 @@ class Layout:
         complete = self.arrangement is not None and all(reached) and (self.plan is None or self.plan.complete)
         dead = self.arrangement is not None and not any(reached)
         return self.outdated or (not complete and (dead or self.asked & (self.asked - 1) == 0))
+
+
+def place_again(call: ModuleCall, layouts: Sequence[Layout]) -> None:
+    """Gives a call that a reentrant checkpoint makes again its batch axis, or the reason why it has none.
+
+    Args:
+        call: The call.
+        layouts: Of the losses that the backward pass may have started from.
+    """
+    signature, finding = call.signature(), Finding(problem=_NOT_LOOKED_FOR)
+    known = [layout.hidden[signature] for layout in layouts if signature in layout.hidden]
+    if known:
+        finding = next((f for f in known if f.axis is not None), known[0])
+    for layout in layouts if not known else ():
+        layout.outdated = layout.closed is None and layout.arrangement is not None
+        finding.problem = layout.closed or finding.problem
+    call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from cockpit.capture.apart import reached_by_strangers
-from cockpit.capture.batch_axis import Finding, find_batch_axis, kept_apart_otherwise
+from cockpit.capture.apart import changed_by_company, reached_by_strangers
+from cockpit.capture.batch_axis import Finding, candidates
 from cockpit.capture.batch_size import Axes
 from cockpit.capture.calls import ModuleCall
+from cockpit.capture.findings import as_their_likes, by_signature, finding_of, scattered
 from cockpit.capture.known_layout import Layout
 from cockpit.capture.losses import Arrangement, LossCall
 from cockpit.capture.moved_rows import RowMoves
@@ -24,10 +24,9 @@ from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import undisturbed
 from cockpit.capture.ways import is_doubtful, order_is_known, ways
 
-_NOT_LOOKED_FOR = (
-    "a checkpoint with use_reentrant=True called it in a way that it did not when the batch axis was looked for"
+_TOGETHER = (
+    "a hook on the output of a module changes gradients of several samples together, so that none is a sample's own"
 )
-_DIFFERENT = "checkpoints with use_reentrant=True call it several times, and samples do not lie in the same places"
 _MOVED = (
     "the batch size could not be found in what the model and its modules were called with; '{}' may be why: it can put "
     "samples in other places at every step. Hand the individual losses over with step.losses(...)"
@@ -40,6 +39,7 @@ class Layouts:
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], Layout] = {}
         self._single_samples = SingleSamples()
+        self._hooked = False
 
     @property
     def measuring(self) -> bool:
@@ -70,8 +70,11 @@ class Layouts:
         Returns:
             What is remembered of such steps.
         """
-        key = (*inputs, loss.arrangement, tuple(loss.entries.shape), *(call.signature() for call in calls))
-        layout, moves = self._known.get(key), RowMoves.behind(loss.entries.grad_fn)
+        hooked = [call.stand_last() for call in calls]
+        self._hooked = any(hooked)
+        shape = tuple(loss.entries.shape)
+        key = (*inputs, loss.arrangement, shape, self._hooked, *(call.signature() for call in calls))
+        layout, moves = self._known.get(key), RowMoves.of(loss.graph)
         if layout is None or layout.due():
             layout = self._known[key] = self._measure(loss, inputs, calls, moves, layout, model, recording)
         elif layout.arrangement is not None and (moves.key is None or moves.key != layout.moved):
@@ -82,6 +85,7 @@ class Layouts:
         for call, finding in zip(calls, layout.findings, strict=layout.arrangement is not None):
             if call.axis is None:
                 call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
+                call.together = finding.together
         return layout
 
     def find(
@@ -96,10 +100,14 @@ class Layouts:
             edges: Where to look.
         """
         assert loss.arrangement is not None
-        moves = RowMoves.behind(loss.entries.grad_fn)
+        moves, samples = RowMoves.of(loss.graph), loss.arrangement.samples
         with undisturbed(model):
             layout = self._try(loss, loss.arrangement, edges, 0, recording, moves)
         layout.settle(moves)
+        for finding, edge in zip(layout.findings, edges, strict=True):
+            shape = edge.node._input_metadata[edge.output_nr].shape
+            if finding.possible == () or not any(candidates(shape, samples)):
+                finding.reached = True  # whoever comes by, no axis of its own tells samples apart
         return layout.findings
 
     def _look_again(
@@ -168,6 +176,8 @@ class Layouts:
             else:
                 measured = self._try(loss, loss.arrangement, calls, turn, recording, moves)
         measured.settle(moves)
+        if measured.arrangement is not None:
+            as_their_likes([[finding] for finding in measured.findings], [call.signature() for call in calls])
         measured.asked, measured.moved = max(1, turn), moves.key
         if earlier is not None and earlier.arrangement == measured.arrangement:
             # Checkpoints that take turns: what one of them hid is still known when it comes again.
@@ -237,14 +247,15 @@ class Layouts:
         except Unavailable as reason:
             problem = str(reason)
             return Layout(arrangement, [Finding(problem=problem, reached=True) for _ in places], closed=problem)
-        nothing = Finding() if arrived is None or arrived.closed is None else Finding(problem=arrived.closed)
-        findings = {
-            key: _finding(found, arrangement.samples) if found and len(found) >= enough else replace(nothing)
-            for key, found in cotangents.items()
-        }
-        coupled = any(finding.axis is not None and finding.axis.coupled for finding in findings.values())
-        if coupled and arrived is not None and not arrived.mixes:
-            findings = {key: _scattered(finding) for key, finding in findings.items()}
+        silence = None if arrived is None else arrived.closed
+        findings = {key: finding_of(found, arrangement.samples, enough, silence) for key, found in cotangents.items()}
+        mixes = arrived is None or arrived.mixes
+        if self._hooked and arrived is not None:
+            among = [key for key, f in findings.items() if f.axis is not None and not (mixes and f.axis.coupled)]
+            for key in changed_by_company(take, n, float(loss.counts.sum()), arrangement.samples, among):
+                findings[key] = Finding(problem=_TOGETHER, reached=True, together=True)
+        if not mixes:
+            findings = {key: scattered(finding) for key, finding in findings.items()}
         doubtful = arrangement.axis is None or moves.any
         if doubtful and not any(finding.misdealt for finding in findings.values()):
             everybody = functools.partial(take, range(arrangement.samples))
@@ -252,52 +263,6 @@ class Layouts:
                 findings[key].misdealt = True
         layout = Layout(arrangement, [findings[i] for i in range(len(places))])
         if arrived is not None:
-            layout.hidden = _by_signature({key: f for key, f in findings.items() if not isinstance(key, int)})
+            layout.hidden = by_signature({key: f for key, f in findings.items() if not isinstance(key, int)})
             layout.leaves, layout.closed = arrived.leaves, arrived.closed
         return layout
-
-
-def place_again(call: ModuleCall, layouts: Sequence[Layout]) -> None:
-    """Gives a call that a reentrant checkpoint makes again its batch axis, or the reason why it has none.
-
-    Args:
-        call: The call.
-        layouts: Of the losses that the backward pass may have started from.
-    """
-    signature, finding = call.signature(), Finding(problem=_NOT_LOOKED_FOR)
-    known = [layout.hidden[signature] for layout in layouts if signature in layout.hidden]
-    if known:
-        finding = next((f for f in known if f.axis is not None), known[0])
-    for layout in layouts if not known else ():
-        layout.outdated = layout.closed is None and layout.arrangement is not None
-        finding.problem = layout.closed or finding.problem
-    call.axis, call.problem, call.reached = finding.axis, finding.problem, finding.reached
-
-
-def _by_signature(findings: Mapping[Hidden, Finding]) -> dict[tuple[Any, ...], Finding]:
-    """One for all calls that look the same: in the backward pass they are not told apart."""
-    merged: dict[tuple[Any, ...], Finding] = {}
-    for (signature, _), finding in findings.items():
-        known = merged.get(signature)
-        if known is None or not known.reached:
-            merged[signature] = finding
-        elif finding.reached and (finding.axis != known.axis or finding.misdealt):
-            merged[signature] = Finding(problem=_DIFFERENT, reached=True, misdealt=known.misdealt or finding.misdealt)
-    return merged
-
-
-def _scattered(finding: Finding) -> Finding:
-    """What was taken for samples that reach each other, where nothing could make them do so.
-
-    In the data of packed sequences most of a sample lies where it would lie in a tensor with a batch axis.
-    """
-    if finding.axis is None or not finding.axis.coupled:
-        return finding
-    return Finding(problem="samples lie scattered over its output", reached=True)
-
-
-def _finding(cotangents: list[tuple[int, Tensor]], samples: int) -> Finding:
-    try:
-        return Finding(find_batch_axis(cotangents, samples), reached=True)
-    except Unavailable as reason:
-        return Finding(problem=str(reason), reached=True, misdealt=kept_apart_otherwise(cotangents, samples))

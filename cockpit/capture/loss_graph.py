@@ -7,7 +7,6 @@ buffers stay as they are, and the graph is kept.
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cockpit.capture.calls import ModuleCall
 from cockpit.capture.first_convolution import first_convolutions
 from cockpit.capture.graph import CHECKPOINT, Graph, Node, reachable
 from cockpit.capture.hessian import Hessian
-from cockpit.capture.losses import LossCall
+from cockpit.capture.losses import EMPTY, LossCall
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.watch import Root
 
@@ -90,11 +89,6 @@ class LossGraph:
         return OpenLoss(call.name, call.origin.arguments, entries, coefficients, call)
 
     @functools.cached_property
-    def kinds(self) -> frozenset[tuple[str, int]]:
-        """How many operations of each kind there are: as in the step before, unless the model does something else."""
-        return frozenset(Counter(node.name() for node in reachable(filter(None, self.roots))).items())
-
-    @functools.cached_property
     def nodes(self) -> Graph:
         """All of it, by node; walked once, however many ask."""
         return Graph(*filter(None, self.roots))
@@ -115,6 +109,15 @@ class LossGraph:
                 "the loss cannot be differentiated on the side through a checkpoint with use_reentrant=True; with "
                 "use_reentrant=False it can"
             )
+
+    def require_samples(self) -> None:
+        """Refuses a loss of nothing.
+
+        Raises:
+            Unavailable: If a loss has no entries.
+        """
+        if any(not loss.entries.numel() for loss in self.losses):
+            raise Unavailable(EMPTY)
 
     def _require_symmetric(self) -> None:
         if any(node.name().startswith("WeightNormInterface") for node in reachable(filter(None, self.roots))):

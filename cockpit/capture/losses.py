@@ -19,13 +19,15 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import _reduction
 
-from cockpit.capture.graph import Node
+from cockpit.capture.graph import Graph, Node
 
 LOSS_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
     function
     for function in vars(F).values()
     if inspect.isfunction(function) and "reduction" in inspect.signature(function).parameters
 )
+
+EMPTY = "the batch is empty"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Arrangement:
     def fits(self, shape: torch.Size) -> bool:
         """Whether entries of this shape can be dealt out so."""
         if self.axis is not None:
-            return self.axis < len(shape) and shape[self.axis] == self.samples
-        return len(shape) > 0 and shape.numel() > 0 and shape.numel() % self.samples == 0
+            return self.axis < len(shape) and shape[self.axis] == self.samples > 0
+        return len(shape) > 0 and shape.numel() > 0 and self.samples > 0 and shape.numel() % self.samples == 0
 
     def deal(self, entries: Tensor) -> Tensor:
         """Entries by sample, shape ``[N, k]``.
@@ -105,6 +107,8 @@ class LossCall:
         superseded: Whether individual losses of the user's own took its place.
         origin: Where it hangs in the graph, as long as somebody may want second derivatives.
         node: What it came out of, until the backward pass has come there.
+        graph: What its entries came out of, until it is known where its samples are.
+        way: Stays the same as long as the entries come about in the same way.
         guessing: What an entry is, and so their mean, where all classes are held for equally likely; ``None`` where
             there are no classes.
     """
@@ -122,6 +126,8 @@ class LossCall:
     origin: Origin | None = field(default=None, repr=False)
     guessing: float | None = None
     node: Node | None = field(default=None, repr=False)
+    graph: Graph | None = field(default=None, repr=False)
+    way: int = 0
     # Asked for again and again, by every parameter and every instrument.
     _amount: float | None = field(default=None, init=False, repr=False)
     _scale: float | None = field(default=None, init=False, repr=False)
@@ -134,6 +140,12 @@ class LossCall:
         assert self.arrived is not None
         counted = self.arrived[self.arrived != 0]
         return counted.numel() > 1 and bool((counted == 1).all())
+
+    def look_behind(self) -> None:
+        """Walks through the graph behind its entries: once, for all who ask."""
+        if self.entries.grad_fn is not None:
+            self.graph = Graph(self.entries.grad_fn)
+            self.way = self.graph.fingerprint
 
     def arrive(self, gradient: Tensor) -> None:
         """The backward pass has come to the loss; from here on nobody needs its place in the graph."""
@@ -160,7 +172,9 @@ class LossCall:
 
     def unit(self) -> float:
         """The gradient that arrived, for the number that the user would name: a sum where it was a sum."""
-        return self.scale() / self.total if self.reduced else 1.0 if self.summed else self.scale()
+        if self.reduced:
+            return self.scale() / self.total if self.total else 0.0
+        return 1.0 if self.summed else self.scale()
 
 
 def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> LossCall:
@@ -186,6 +200,7 @@ def take_apart(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     call = LossCall(name, output.detach().clone(), entries, counts, 1.0, reduction != "none")
     call.origin = Origin(arguments, get_gradient_edge(output), entries)
     call.guessing = _guessing(name, arguments)
+    call.problem = None if entries.numel() else EMPTY
     if reduction == "none":
         return call
     values = entries.detach()

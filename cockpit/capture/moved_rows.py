@@ -6,13 +6,14 @@ decides is boiled down to one number, so that to ask costs next to nothing as lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cockpit.capture.graph import LEAF, Graph, Node, mixes, reachable, require_plain_memory
+from cockpit.capture.graph import LEAF, Graph, Node, is_mixing, reachable, require_plain_memory
 from cockpit.capture.unavailable import Unavailable
 
 _INDICES = {
@@ -81,27 +82,25 @@ class RowMoves:
         return self.culprit is not None
 
     @classmethod
-    def behind(cls, root: Node | None) -> RowMoves:
+    def of(cls, graph: Graph | None) -> RowMoves:
         """Those of all operations that a loss was made by.
 
         Args:
-            root: The loss's own node; ``None`` where no operation made it.
+            graph: The graph behind the loss; ``None`` where no operation made it.
         """
-        if root is None:
+        if graph is None:
             return cls(0, None, by_data=False, below_mixing=False)
-        graph = Graph(root)
-        number = {node: i for i, node in enumerate(graph.nodes)}
-        parts: list[object] = []
+        parts: list[object] = [graph.fingerprint]
         readable = True
         by_data: list[Node] = []
         pieces: list[Node] = []
-        for node in graph.nodes:
-            operation = _operation(node)
-            parts += [operation, *((number.get(below), output) for below, output in node.next_functions)]
-            parts += [_hashable(getattr(node, f"_saved_{name}", None)) for name in _NUMBERS.get(operation, ())]
+        for name, nodes in graph.by_name.items():
+            operation = _operation(name)
+            for number in _NUMBERS.get(operation, ()):
+                parts += [_hashable(getattr(node, f"_saved_{number}", None)) for node in nodes]
             if operation in _PIECES:
-                pieces.append(node)
-            if operation in _INDICES or "Scatter" in operation:
+                pieces += nodes
+            for node in nodes if operation in _INDICES or "Scatter" in operation else ():
                 if _along_features(node) or _of_a_weight(node):
                     continue
                 content = _indices(node, operation)
@@ -110,15 +109,19 @@ class RowMoves:
                 by_data.append(node)
                 readable = readable and content is not None
                 parts.append(content)
-        mixing = [node for node in graph.nodes if mixes(node)] if by_data else []
-        below = set(reachable(mixing)) if mixing else set()
         culprit = next((node.name() for node in (*by_data, *pieces)), None)
         key = hash(tuple(parts)) if readable else None
-        return cls(key, culprit, bool(by_data), any(node in below for node in by_data))
+        return cls(key, culprit, bool(by_data), _any_below_mixing(graph, by_data))
 
 
-def _operation(node: Node) -> str:
-    return str(node.name()).partition("Backward")[0]
+def _any_below_mixing(graph: Graph, nodes: Sequence[Node]) -> bool:
+    mixing = [node for name, alike in graph.by_name.items() if is_mixing(name) for node in alike] if nodes else []
+    below = set(reachable(mixing))
+    return any(node in below for node in nodes)
+
+
+def _operation(name: str) -> str:
+    return name.partition("Backward")[0]
 
 
 def _hashable(value: Any) -> object:
@@ -137,7 +140,7 @@ def _along_features(node: Node) -> bool:
 def _of_a_weight(node: Node) -> bool:
     """Whether it looks something up in a parameter, such as a table of relative positions."""
     following = node.next_functions[0][0]
-    while following is not None and _operation(following) in _SAME_ROWS:
+    while following is not None and _operation(following.name()) in _SAME_ROWS:
         following = following.next_functions[0][0]
     return following is not None and following.name() == LEAF and isinstance(following.variable, nn.Parameter)
 

@@ -16,8 +16,9 @@ from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.combined import Blocks
 from cockpit.capture.convolution import ConvolutionGradients, Folded, Geometry, zeros_around
 from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
+from cockpit.capture.gradients import Rows, SampleGradients
 from cockpit.capture.graph import Node, kind, require_plain_memory, saved
+from cockpit.capture.outer_products import OuterProducts
 from cockpit.parameters import working
 
 Apply: TypeAlias = Callable[[Tensor, BatchAxis, int], SampleGradients]

@@ -8,7 +8,8 @@ forgotten.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -104,14 +105,14 @@ class Passes:
             self.root = dataclasses.replace(self.root, linear=linear_in_losses(roots, nodes))
         return self.root
 
-    def expect(self, leaves: Mapping[int, int]) -> None:
+    def expect(self, leaves: Iterable[Mapping[int, int]]) -> None:
         """Tells which parameters are reached in parts.
 
         Args:
-            leaves: In how many reentrant checkpoints a tensor is a leaf, by its identity.
+            leaves: For each loss, in how many reentrant checkpoints a tensor is a leaf, by its identity.
         """
-        self._leaves = dict(leaves)
-        if leaves and self.root is not None:
+        self._leaves = dict(sum(map(Counter, leaves), Counter()))
+        if self._leaves and self.root is not None:
             outside = reachable(part.grad_fn for part, _ in self.root.parts if part.grad_fn is not None)
             for leaf in (node.variable for node in outside if node.name() == LEAF):
                 self._leaves[id(leaf)] = self._leaves.get(id(leaf), 0) + 1
@@ -225,6 +226,7 @@ class Passes:
                 self._receiver.left_out(index, str(reason))
             else:
                 self._receiver.individual(index, gradients, gradient, backward)
+                gradients.let_go()
         self._release(index, backward)
 
     def _release(self, index: int, backward: BackwardPass) -> None:

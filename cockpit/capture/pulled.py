@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
 from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.graph import Pullback
+from cockpit.capture.pullback import Pullback
 from cockpit.capture.workspace import Workspace
 
 

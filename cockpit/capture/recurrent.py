@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.batch_axis import BatchAxis
-from cockpit.capture.gradients import OuterProducts, Rows, SampleGradients
+from cockpit.capture.gradients import Rows, SampleGradients
 from cockpit.capture.graph import Node, saved
+from cockpit.capture.outer_products import OuterProducts
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 
@@ -66,7 +67,7 @@ class FusedLayer:
         across = BatchAxis(1, first.order)
         gates = across.samples_first(self._gates, samples).flatten(1, 2)
         if place > 2:
-            return Rows(gates.sum(1))
+            return Rows(gates.sum(1), [gates])
         values = self._inputs if place == 1 else self._before
         return OuterProducts(across.samples_first(values, samples).flatten(1, 2), gates)
 

@@ -24,6 +24,9 @@ Hidden: TypeAlias = tuple[tuple[Any, ...], int]
 
 _CLOSED = "it is inside or below a checkpoint with use_reentrant=True, which could not be computed again on the side"
 
+BOOST = 256.0
+"""What gradients are multiplied with, which keeps those in float16 from underflowing."""
+
 _FURTHER_SAMPLES = 8
 """How many more samples are asked where the gradient of the first ones ends in dead units."""
 
@@ -133,8 +136,7 @@ def _differentiated(own: Tensor, edges: Sequence[GradientEdge | None], recording
     """Gradients at those of the edges that can be reached, ``None`` at the others."""
     if not own.requires_grad:
         return Arrived([None] * len(edges), {}, None)
-    # The factor keeps float16 cotangents from underflowing; only where they are not zero matters.
-    scale = torch.full_like(own, 256.0)
+    scale = torch.full_like(own, BOOST)
     known = [edge for edge in edges if edge is not None]
     passage, closed = Passage(own.grad_fn, recording), None
     try:

@@ -21,11 +21,35 @@ class Looks:
     left_out: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, float] = field(default_factory=dict)
     """Size of what was added up, in the latest step whose norms were known."""
+    summed: dict[int, float | None] = field(default_factory=dict)
+    """The same with the terms of each individual gradient taken apart, of parameters that were in doubt before;
+    ``None`` where nothing tells."""
 
     def due(self) -> bool:
         """On the first tracked steps, and then now and again: it costs as much as the inner products themselves."""
         self.steps += 1
         return self.steps <= 2 or self.steps % LOOK_EVERY == 0
+
+    def off(self, index: int, gap: float, square: float, parameter: Tensor, lowest: torch.dtype) -> bool:
+        """Whether a parameter's individual gradients do not add up to its gradient.
+
+        A gradient that is zero but for rounding has none that they could add up to. What rounding leaves goes by what
+        was added up, also within a sample, where terms may cancel. From when a parameter is in doubt that is measured;
+        the first time the largest that was added up anywhere stands for it.
+
+        Args:
+            index: Which parameter.
+            gap: ``|Σ_n ⟨G_n, g⟩ − ‖g‖²|``, or as large along another direction.
+            square: ``‖g‖²``.
+            parameter: The parameter.
+            lowest: The coarsest dtype that any layer computed in.
+        """
+        # Zero where its squares are too small for its dtype, as deep in a network where gradients vanish.
+        if square == 0 or not apart(gap, square, self.sizes[index], parameter, lowest):
+            return False
+        summed = self.summed.setdefault(index, None)
+        largest = max(self.sizes.values()) if summed is None else summed
+        return bool(max(square**0.5, gap / square**0.5) > 64 * torch.finfo(parameter.dtype).eps * largest)
 
 
 def penalised(off: float) -> str:
@@ -36,7 +60,8 @@ def penalised(off: float) -> str:
     """
     return (
         f"the individual gradients do not add up to its gradient (off by {off:.1e}): the loss "
-        "holds a term that is not a mean over samples, such as a penalty on the weights"
+        "holds a term that is not a mean over samples, such as a penalty on the weights, or gradients are changed on "
+        "their way"
     )
 
 

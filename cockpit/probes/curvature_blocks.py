@@ -8,8 +8,9 @@ from typing import ClassVar, get_args
 
 import torch
 
-from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.backward import BackwardPass
 from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.backpack_diagonal import BackpackDiagonal, Matrix
 from cockpit.probes.curvature import Curvature, Method, pooled
@@ -92,6 +93,7 @@ class CurvatureCollector(Collector[Curvature]):
 
     def before_backward(self, graph: LossGraph) -> None:
         """Computes while the graph is whole."""
+        graph.require_samples()
         device = self._surroundings.table[0].tensor.device
         if self._generator is None:
             self._generator = self._surroundings.generator(self._probe, device)

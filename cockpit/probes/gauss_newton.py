@@ -44,7 +44,7 @@ class Routes:
     def of(self, graph: LossGraph, loss: OpenLoss) -> _Route:
         """The route for a loss."""
         calls = tuple((call.signature(), call.axis) for call in graph.modules)
-        key = (loss.name, loss.call.arrangement, tuple(loss.entries.shape), calls, graph.kinds)
+        key = (loss.name, loss.call.arrangement, tuple(loss.entries.shape), calls, loss.call.way)
         return self._known.setdefault(key, _Route())
 
 

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from cockpit.capture.accumulation import Accumulation
 from cockpit.capture.averaging import several_processes
-from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.backward import BackwardPass
+from cockpit.capture.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.optim.takes_scaled_loss import TakesScaledLoss
 from cockpit.parameters import sq_norms

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
@@ -112,10 +113,14 @@ class MomentsReduction(Reduction):
         gradient: ``V``: what they have to add up to.
         values: The parameter's values, if the sum is to be looked at along these as well: a penalty on the weights lies
             along them, and may be nearly orthogonal to the gradient.
+        closely: Whether to measure what each individual gradient is the sum of.
     """
 
-    def __init__(self, gradients: SampleGradients, gradient: Tensor, values: Tensor | None = None) -> None:
+    def __init__(
+        self, gradients: SampleGradients, gradient: Tensor, values: Tensor | None = None, closely: bool = False
+    ) -> None:
         self._gradients: SampleGradients | None = gradients
+        self.summed = gradients.summed() if closely else None
         self.direction, self._values = gradient, values
         self.sq_norms: Tensor | None = None
         self.dots: Tensor | None = None
@@ -181,7 +186,8 @@ class _MomentsCollector(Collector[Moments]):
     ) -> Reduction | None:
         parameter = self._surroundings.table[index].tensor
         values = parameter.detach() if self._looking else None
-        reduction = self._open[index] = MomentsReduction(gradients, gradient, values)
+        reduction = MomentsReduction(gradients, gradient, values, closely=index in self._looks.summed)
+        self._open[index] = reduction
         self._squares[index] = backward.sq_norm(index, gradient)
         self._totals[index] = square_of_sum(self._surroundings, index, gradient, backward, first=not self._passes)
         return reduction
@@ -202,16 +208,18 @@ class _MomentsCollector(Collector[Moments]):
         squares = torch.cat([self._squares[index] for index in reductions])
         sizes = (sums.sq_norms.sum(1) * sums.sq_norms.shape[1]).sqrt()
         numbers = torch.stack([(sums.dots.sum(1) - squares).abs(), squares, sizes]).tolist()
-        along = self._along_values(reductions)
-        for index, gap, square, size in zip(list(sums.places), *numbers, strict=True):
+        along, looks = self._along_values(reductions), self._looks
+        looks.sizes.update(zip(sums.places, numbers[2], strict=True))
+        for index, gap, square in zip(list(sums.places), *numbers[:2], strict=True):
             parameter = self._surroundings.table[index].tensor
-            self._looks.sizes[index] = size
-            if apart(along[index] * square**0.5, square, size, parameter, precision):
-                self._looks.left_out[index] = penalised(along[index] / square**0.5)
+            if (summed := reductions[index].summed) is not None:
+                looks.summed[index] = float(summed)
+            if looks.off(index, along[index] * square**0.5, square, parameter, precision):
+                looks.left_out[index] = penalised(along[index] / square**0.5)
             elif self._looking:
-                self._looks.left_out.pop(index, None)
-            reason = self._looks.left_out.get(index)
-            if apart(gap, square, size, parameter, precision):
+                looks.left_out.pop(index, None)
+            reason = looks.left_out.get(index)
+            if looks.off(index, gap, square, parameter, precision):
                 reason = penalised(gap / square)
             if reason is not None:
                 del sums.places[index]

@@ -15,7 +15,7 @@ from cockpit.capture.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.workspace import Workspace
 from cockpit.parameters import Movement, working
-from cockpit.probes.adding_up import apart, lowest_precision, penalised
+from cockpit.probes.adding_up import lowest_precision, penalised
 from cockpit.probes.gradient_dots import dot
 from cockpit.probes.per_sample_moments import looks_of
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
@@ -166,11 +166,10 @@ class _SlopesCollector(Collector[StepSlopes]):
         # Zero over zero where a parameter did not move.
         along = (gaps.abs() / surroundings.previous.squares[list(found)].sqrt()).nan_to_num(0.0)
         for index, gap, square in zip(found, along.tolist(), squares.tolist(), strict=True):
-            parameter, size = surroundings.table[index].tensor, looks.sizes.get(index)
-            reason = looks.left_out.get(index)
-            if size is None:
+            parameter, reason = surroundings.table[index].tensor, looks.left_out.get(index)
+            if index not in looks.sizes:
                 reason = "nothing tells the size of its individual gradients, which were left out in the step before"
-            elif apart(gap * square**0.5, square, size, parameter, precision):
+            elif looks.off(index, gap * square**0.5, square, parameter, precision):
                 reason = penalised(gap / square**0.5)
             if reason is not None:
                 surroundings.left_out[index] = reason

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.backward import BackwardPass, pooled_shares
+from cockpit.capture.backward import BackwardPass
 from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 from cockpit.probes.gradient_dots import dot

@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.assemble import Source, sample_gradients
-from cockpit.capture.backward import pooled_chance, pooled_loss, pooled_shares
 from cockpit.capture.capture import Capture
 from cockpit.capture.layout import Layouts
 from cockpit.capture.losses import IndividualLosses
 from cockpit.capture.module_hook import nothing
+from cockpit.capture.pooled import pooled_chance, pooled_loss, pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.capture.undisturbed import aside
 from cockpit.parameters import Movement

@@ -275,7 +275,7 @@ def test_networks_under_autocast(name: str, tmp_path: Path) -> None:
     assert run._reader.document("coverage")["left_out"] == {}
 
 
-@pytest.mark.parametrize("lengths", [[4, 2, 3, 4, 1], [4, 4, 3, 2, 2], [4, 4, 4, 4, 4]])
+@pytest.mark.parametrize("lengths", [[4, 2, 3, 4, 1], [4, 4, 3, 2, 2], [4, 4, 4, 4, 4], [1, 2, 4, 1, 2]])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_packed_sequences(kind: type[nn.RNNBase], lengths: list[int]) -> None:
     """Samples are scattered over the packed tensors; where they are apart again, they are told apart."""

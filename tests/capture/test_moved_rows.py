@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cockpit.capture.apart import reached_by_strangers
 from cockpit.capture.batch_axis import BatchAxis, Finding
+from cockpit.capture.graph import Graph
 from cockpit.capture.layout import Layouts
 from cockpit.capture.moved_rows import RowMoves
 from cockpit.capture.single_samples import Arrived
@@ -119,9 +120,13 @@ def test_losses_of_the_users_own_stay_readable_where_rows_are_in_their_places() 
         torch.testing.assert_close(told.gradients[name], torch.stack(rows))
 
 
+def moves_behind(loss: Tensor) -> RowMoves:
+    return RowMoves.of(Graph(loss.grad_fn))
+
+
 def test_last_word_of_each_sample_needs_no_second_look() -> None:
     h = torch.randn(4, 5, 3, requires_grad=True).tanh()
-    moves = [RowMoves.behind(h[torch.arange(4), last].sum().grad_fn) for last in torch.randint(5, (2, 4))]
+    moves = [moves_behind(h[torch.arange(4), last].sum()) for last in torch.randint(5, (2, 4))]
     assert moves[0].key is not None
     assert moves[0] == moves[1]
     assert not moves[0].by_data
@@ -130,21 +135,21 @@ def test_last_word_of_each_sample_needs_no_second_look() -> None:
 def test_other_rows_are_noticed_and_the_same_rows_are_too() -> None:
     h = torch.randn(4, 5, requires_grad=True).tanh()
     picks = [torch.tensor([0, 1, 1, 3]), torch.tensor([0, 1, 1, 3]), torch.tensor([0, 1, 2, 2])]
-    keys = [RowMoves.behind(h[pick].sum().grad_fn).key for pick in picks]
+    keys = [moves_behind(h[pick].sum()).key for pick in picks]
     assert keys[0] == keys[1] != keys[2]
-    cuts = [RowMoves.behind(torch.cat([h[0, :k], h[1, k:]]).sum().grad_fn).key for k in (2, 2, 3)]
+    cuts = [moves_behind(torch.cat([h[0, :k], h[1, k:]]).sum()).key for k in (2, 2, 3)]
     assert cuts[0] == cuts[1] != cuts[2]
 
 
 def test_loss_that_no_operation_made_moves_no_rows() -> None:
-    assert not RowMoves.behind(torch.ones(3, requires_grad=True).grad_fn).any
+    assert not RowMoves.of(None).any
 
 
 def test_table_of_weights_and_scores_of_the_true_class_move_no_rows() -> None:
     table = nn.Parameter(torch.randn(9, 3))
-    assert not RowMoves.behind(table[torch.tensor([3, 1, 1])].sum().grad_fn).any
+    assert not moves_behind(table[torch.tensor([3, 1, 1])].sum()).any
     scores = torch.randn(4, C, requires_grad=True).log_softmax(1)
-    assert not RowMoves.behind(scores.gather(1, torch.randint(C, (4, 1))).sum().grad_fn).any
+    assert not moves_behind(scores.gather(1, torch.randint(C, (4, 1))).sum()).any
 
 
 @pytest.mark.parametrize("samples", [2, 3, 16, 17, 40])

@@ -123,6 +123,15 @@ def test_a_model_without_trainable_parameters_is_refused(begin):
             begin(Loop(model=model))
 
 
+def test_parameters_that_have_no_shape_yet_are_refused_with_what_to_do(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3), nn.LazyLinear(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"1\.weight of Sequential has no shape .* call the model once"):
+        Cockpit(model, optimizer, run=tmp_path / "run")
+    model(torch.randn(5, 4))
+    Cockpit(model, optimizer, run=tmp_path / "run").close()
+
+
 def test_the_optimizer_of_another_model_is_refused(loop, tmp_path):
     with pytest.raises(ValueError, match="the optimizer holds none of the model's trainable parameters; was it built"):
         Cockpit(loop.model, Loop().optimizer, run=tmp_path / "run")

@@ -11,15 +11,15 @@ from cockpit import Cockpit, load_run
 OF_THE_CLOCK = {"time", "cockpit.overhead", "samples_per_second"}
 
 
-def run(path, hook, micro_batches=1):
-    """Reads everything, in steps of size zero."""
+def run(path, hook, micro_batches=1, instruments="full"):
+    """Reads in steps of size zero."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     if hook:
         model[0].weight.register_hook(hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
-    with Cockpit(model, optimizer, run=path, track=1, instruments="full") as cockpit:
+    with Cockpit(model, optimizer, run=path, track=1, instruments=instruments) as cockpit:
         for _ in range(2):
             with cockpit.step():
                 optimizer.zero_grad()
@@ -27,6 +27,13 @@ def run(path, hook, micro_batches=1):
                     (F.cross_entropy(model(inputs), labels) / micro_batches).backward()
                 optimizer.step()
     return load_run(path), model[0].weight.grad
+
+
+@pytest.mark.parametrize("key", ["grad_norm", "norm_test"])
+def test_a_hook_changes_nothing_whoever_reads(tmp_path, key):
+    """Also where nobody asks for second derivatives, which are taken without it."""
+    plain, hooked = (run(tmp_path / name, hook, 1, key)[0] for name, hook in (("plain", None), ("3", lambda g: 3 * g)))
+    np.testing.assert_allclose(hooked[key].values, plain[key].values, rtol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:.*the batch came in several backward passes")

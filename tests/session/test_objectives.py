@@ -198,3 +198,63 @@ def test_a_gauss_newton_trace_follows_what_the_model_does(tmp_path):
                 F.cross_entropy(model(x), y).backward()
                 optimizer.step()
     assert load_run(tmp_path / "run")["hess_trace"].values == pytest.approx(truths, rel=1e-9)
+
+
+def of_losses(path, *objectives, scaler=None):
+    """What ``loss`` and ``loss.chance`` say of one step that goes backwards through each objective."""
+    model, (x, y) = network(), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with Cockpit(model, optimizer, run=path, track=1, instruments="loss") as cockpit, cockpit.step():
+        for objective in objectives:
+            loss = objective(model(x), y)
+            (loss if scaler is None else scaler.scale(loss)).backward()
+        optimizer.step()
+    run = load_run(path)
+    return run["loss"].values[0], run["loss.chance"].values[0]
+
+
+def summed(x, y):
+    return F.cross_entropy(x, y, reduction="sum")
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["", "scaled"])
+@pytest.mark.parametrize(
+    ("divided", "is_times_the_mean"),
+    [
+        (lambda x, y: summed(x, y), 12),
+        (lambda x, y: summed(x, y) / 12, 1),
+        (lambda x, y: summed(x, y) / len(x), 1),
+        (lambda x, y: summed(x, y) * (1 / 12), 1),
+        (lambda x, y: summed(x, y) / 16, 0.75),  # the last batch of an epoch is smaller
+        (lambda x, y: F.cross_entropy(x, y, reduction="none").sum() / 12, 1),
+        (lambda x, y: F.cross_entropy(x, y) / 4, 1),  # a mean keeps its size, as if micro-batches were to come
+    ],
+    ids=["sum", "mean", "by len", "times", "fixed", "entries", "mean by 4"],
+)
+def test_a_sum_that_is_divided_is_the_number_after_the_division(tmp_path, divided, is_times_the_mean, scaled):
+    x, y = batch()
+    mean = F.cross_entropy(network()(x), y).item()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if scaled else None
+    loss, chance = of_losses(tmp_path / "run", divided, scaler=scaler)
+    assert loss == pytest.approx(mean * is_times_the_mean, rel=1e-6)
+    assert chance == pytest.approx(np.log(3) * is_times_the_mean, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("divided", "is_times_the_mean"),
+    [
+        (lambda x, y: F.cross_entropy(x, y) / 3, 1),
+        (lambda x, y: summed(x, y), 36),
+        (lambda x, y: summed(x, y) / 3, 36),
+        (lambda x, y: summed(x, y) / 12, 1),
+        (lambda x, y: summed(x, y) / 12 / 3, 1),
+        (lambda x, y: summed(x, y) / 18, 2),
+    ],
+    ids=["mean", "sum", "sum accumulated", "own mean", "own mean accumulated", "by something else"],
+)
+def test_a_division_by_the_number_of_passes_is_accumulation(tmp_path, divided, is_times_the_mean):
+    x, y = batch()
+    mean = F.cross_entropy(network()(x), y).item()
+    loss, chance = of_losses(tmp_path / "run", divided, divided, divided)
+    assert loss == pytest.approx(mean * is_times_the_mean, rel=1e-6)
+    assert chance == pytest.approx(np.log(3) * is_times_the_mean, rel=1e-6)
