@@ -159,8 +159,12 @@ def _screens(at: Look, run: str | None) -> list[str]:
 
 
 def _menu(screens: Sequence[str]) -> list[str]:
-    """Screens of the run, then the views of their own; where a run calls a screen by the name of one, that is it."""
-    return list(dict.fromkeys((*screens, *VIEWS)))
+    """Screens of the run, then the views of their own; where a run calls a screen by the name of one, that is it.
+
+    Without a run there are the views that need none.
+    """
+    own = [view.name for view in VIEWS.values() if screens or not view.of_run]
+    return list(dict.fromkeys((*screens, *own)))
 
 
 def _state(page: Page, shown: dict[str, Any], runs: Runs | None, names: Sequence[str]) -> dict[str, Any]:
@@ -224,7 +228,7 @@ def _without_run(shown: dict[str, Any], on_page: Sequence[str], runs: Runs | Non
     """The page where no run can be shown: a sentence, and a look for runs every other second."""
     listed = runs.revision if runs else shown.get("listed")
     state = {"serial": shown.get("serial", 0) + 1, "identity": ["message", text], "listed": listed}
-    elsewhere = [view.name for view in VIEWS.values() if not view.of_run]
+    menu = _menu(())
     same = shown.get("identity") == state["identity"]
     children: Component | Any = no_update if same else message(text)
     return [*untouched(on_page), children, [], _options(runs), elsewhere, elsewhere, state, IDLE, -1]

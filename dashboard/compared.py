@@ -49,7 +49,9 @@ def threshold_traces(scene: Scene) -> Iterator[Json]:
             line = {"color": scene.colours.muted, "width": 1.3, "dash": "dash", "shape": "hv"}
             x = scene.timeline.of(column)[known]
             hover = {"name": plain(label), "hovertemplate": f"{plain(label)} %{{y:.4~g}}<extra></extra>"}
-            yield {"type": "scatter", "mode": "lines", "x": typed(x), "y": typed(values[known]), "line": line} | hover
+            dash = {"symbol": "line-ew", "size": 14, "line": {"color": scene.colours.muted, "width": 1.3}}
+            look = {"mode": "lines", "line": line} if len(x) > 1 else {"mode": "markers", "marker": dash}
+            yield {"type": "scatter", "x": typed(x), "y": typed(values[known])} | look | hover
 
 
 def threshold_labels(scene: Scene) -> Iterator[Json]:

@@ -81,7 +81,9 @@ def draw_lines(scene: Scene) -> Drawing:
         return Drawing(empty_figure(scene), empty=scene.clock)
     height = int(ROW_HEIGHT * max(1.0, len(strips) / STRIPS_PER_ROW))
     words = "; ".join(filter(None, (*comparisons(scene), _words(strips))))
-    return Drawing(strips_figure(strips, scene), words=words, height=height)
+    missing = all(curve.column.missing.all() for strip in strips for curve in strip.curves)
+    empty = "Missing at every step so far." if missing else ""
+    return Drawing(strips_figure(strips, scene), words=words, empty=empty, height=height)
 
 
 def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) -> Json:
@@ -202,7 +204,7 @@ def _value_axis(strip: Strip, strips: int, scene: Scene) -> Json:
     beside = compared_values(scene) if strip.first else []
     values = np.concatenate([*(drawable(curve.column) for curve in strip.curves), *beside])
     values = values[values > 0] if strip.log else values[np.isfinite(values)]
-    settings["showticklabels"] = bool(len(values))  # of an axis without values plotly makes up some
+    settings["showticklabels"] = settings["showgrid"] = bool(len(values))  # without values plotly makes up some
     if strip.log:
         settings |= log_ticks(_log_tick(values, ticks))
     elif len(values) and values.min() == values.max():

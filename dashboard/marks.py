@@ -71,13 +71,15 @@ def time_axis(timeline: Timeline, colours: Palette) -> Json:
     length = timeline.length
     clock = "%H:%M:%S" if length < BRIEF else "%H:%M" if length < DAY else "%-d %b %H:%M"
     kinds: dict[Measure, Json] = {
-        "step": {"type": "linear", "tickformat": ",~d"},
+        "step": {"type": "linear", "tickformat": ",~f", "hoverformat": ",~d"},  # of few steps ticks stand between them
         "log": {"type": "log", "tickformat": ",~d", "dtick": 1},
         "wall": {"type": "date", "nticks": 5, "tickformat": clock},
         "relative": {"type": "linear", "tickformat": ",~r"},
         "samples": {"type": "linear", "tickformat": ",~s"},
     }
-    kind = {"nticks": 7, "dtick": None, "tickformat": None, "tickangle": 0} | kinds[timeline.measure]
+    kind = {"nticks": 0, "dtick": None, "tickformat": None, "hoverformat": None, "tickangle": 0} | kinds[
+        timeline.measure
+    ]
     return axis(colours, timeline.title, uirevision=timeline.measure, **kind, **crosshair, **style)
 
 

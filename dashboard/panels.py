@@ -91,6 +91,8 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     kinds = {kind for key in keys for kind in source.kinds(key)}
     if reads(panel) in kinds:
         return "Nothing was logged at or before this step."
+    if kinds and source.defined().isdisjoint(keys):  # of what is missing nobody knows whether it would have layers
+        return f"{', '.join(keys)} is missing at every step so far."
     if kinds:
         return (
             f"{', '.join(keys)} is logged as {' and '.join(sorted(kinds))}, which a “{panel.kind}” panel does not draw."

@@ -17,6 +17,7 @@ from cockpit.drawing.words import share
 NAME = 18  # characters of a layer's name
 SEEN = 2e-3  # share of a layer's elements from which a bin is within the axis
 ROW = 15  # pixels from one layer to the next
+ROOM = 285  # for all of them: the first view has two rows of panels in a laptop's window
 
 
 def draw_ridgelines(scene: Scene) -> Drawing:
@@ -33,7 +34,7 @@ def draw_ridgelines(scene: Scene) -> Drawing:
     layout["annotations"] = [*_zeros(ridges, scene), *_limit_labels(scene)]
     layout["shapes"] = list(_limits(scene))
     traces = [trace for place, ridge in enumerate(ridges.layers) for trace in _ridge(ridge, place, ridges, scene)]
-    height = max(ROW_HEIGHT, ROW * len(names) + 60)
+    height = max(ROW_HEIGHT, min(ROW * len(names) + 60, ROOM))
     return Drawing({"data": traces, "layout": layout}, words=_words(ridges), height=height)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cockpit.panel import Panel, Place, Screen
 
 REST_COLUMNS = 3
+BOOKKEEPING = ("learning_rate", "batch_size", "cockpit.overhead")  # logged of every run, whatever is on
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,17 @@ def expected(
     Args:
         panels: All that the run declares.
         instruments: The run's instruments by name; a key ``name.part`` belongs to instrument ``name``.
-        logged: Keys that have points. None yet: every panel is expected that is not optional.
+        logged: Keys that have points. None yet: those that every run logs are expected.
         users: Those of the keys that are the user's metrics.
         defined: Those of the keys that have a value.
     """
 
     def wanted(name: str, panel: Panel) -> bool:
         keys = keys_of(name, panel)
-        if panel.optional or not logged:
-            return not panel.optional or not set(keys).isdisjoint(defined)
+        if panel.optional:
+            return not set(keys).isdisjoint(defined)
         return bool(panel.user_metrics and users) or any(
-            key in logged or key.split(".", 1)[0] in instruments for key in keys
+            key in (logged or BOOKKEEPING) or key.split(".", 1)[0] in instruments for key in keys
         )
 
     return {name: panel for name, panel in panels.items() if wanted(name, panel)}

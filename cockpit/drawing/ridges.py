@@ -16,7 +16,7 @@ from cockpit.store import Column
 FIRST = ".first"  # of a scene's columns: the histograms of the first step
 ZEROS = ".layer_zeros"  # companion of the key: the share of zeros, which have no logarithm
 OVERLAP = 1.5  # height of a ridge, in distances between layers
-MOST_LAYERS = 24  # ridges that a panel has room for
+MOST_LAYERS = 20  # ridges that a panel has room for
 QUANTILES = (0.1, 0.5, 0.9)  # by which a layer stands out
 
 

@@ -363,6 +363,7 @@
       }
       if (!shown.view) {
         document.title = "Cockpit";
+        paintControl("replay", {style: {display: "none"}});
         return;
       }
       document.title = (shown.last === undefined ? shown.view : shown.run) + " · Cockpit";

@@ -76,6 +76,13 @@
     }
   }
 
+  /* By keyboard they are found in their order: before the bar's own. */
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") {
+      document.querySelectorAll(".js-plotly-plot").forEach(offer);
+    }
+  });
+
   ["pointerover", "focusin"].forEach((kind) =>
     document.addEventListener(kind, (event) => {
       const near = event.target.closest && event.target.closest(".js-plotly-plot, .panel");

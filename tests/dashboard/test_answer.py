@@ -23,6 +23,12 @@ def test_no_runs_are_waited_for(tmp_path):
     assert (found["interval"], found["max_intervals"]) == (IDLE, -1)
 
 
+@pytest.mark.parametrize("view", ["Now", "Compare", "Runs"])
+def test_without_runs_the_menu_leads_where_none_is_needed(tmp_path, view):
+    found = Browser(tmp_path).ask(view=view)
+    assert found["views"] == found["tabs"] == ["Compare", "Runs"]
+
+
 def test_a_first_run_appears_by_itself(tmp_path):
     browser = Browser(tmp_path)
     browser.ask()
@@ -157,6 +163,11 @@ def test_a_kind_of_a_later_version_is_said(tmp_path):
 def test_readings_that_do_not_fit_their_panel_are_said(tmp_path):
     text = one_panel(tmp_path, Panel("Odd", "histogram", "Look at it."), Reading(1.0))
     assert "odd is logged as scalar, which a “histogram” panel does not draw." in text
+
+
+def test_what_was_always_missing_is_said_to_be(tmp_path):
+    text = one_panel(tmp_path, Panel("Odd", "histogram", "Look at it."), Reading(None))
+    assert "odd is missing at every step so far." in text
 
 
 def of_run_or_not(of_run):

@@ -59,6 +59,12 @@ def test_a_threshold_holds_until_it_changes():
     assert line["line"]["shape"] == "hv"
 
 
+def test_a_threshold_with_a_single_value_is_seen():
+    columns = scalars("a", [1.0, 2.0]), scalars("t", [1.5])
+    (dash,) = named(checked(draw_lines(scene(*columns, thresholds=(("t", "limit"),))).figure), "limit")
+    assert (dash["mode"], dash["marker"]["symbol"]) == ("markers", "line-ew")
+
+
 def test_the_label_of_a_threshold_stands_at_its_height_on_either_axis():
     columns = scalars("a", [2.0, 3.0]), scalars("t", [100.0, 1000.0])
     for log, height in ((False, 1000), (True, 3)):

@@ -42,6 +42,19 @@ def test_missing_values_are_counted_in_words():
     assert draw_lines(scene(scalars("loss", [1.0, None, None]))).words == "loss: 2 missing"
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_of_what_is_always_missing_no_values_are_made_up(log):
+    drawing = draw_lines(scene(scalars("loss", [None, None]), log=log))
+    assert drawing.empty == "Missing at every step so far."
+    assert not checked(drawing.figure)["layout"]["yaxis"]["showgrid"]
+    assert draw_lines(scene(scalars("loss", [None, math.inf]))).empty == ""
+
+
+def test_between_two_steps_ticks_say_where_they_stand_and_far_apart_steps_are_told_in_full():
+    axis = draw_lines(scene(scalars("loss", [1.0]))).figure["layout"]["xaxis"]
+    assert (axis["tickformat"], axis["hoverformat"]) == (",~f", ",~d")  # 0, 0.2, …, 1; 1,234,567
+
+
 def test_a_point_between_two_gaps_is_visible():
     figure = draw_lines(scene(scalars("loss", [2.0, 2.0, None, 1.0, None, 0.5, 0.4]))).figure
     (dot,) = curves(figure, "markers")

@@ -3,6 +3,7 @@ from drawn import checked, curves, layer_histograms, layers, panel, plain_array,
 
 from cockpit.dashboard.ridgelines import draw_ridgelines
 from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.theme import ROW_HEIGHT
 from cockpit.drawing.ridges import FIRST, ZEROS
 
 NAMES, EDGES = ("conv.weight", "fc.weight"), [-30.0, -29.0, -28.0, -27.0]
@@ -40,6 +41,13 @@ def test_each_layer_is_a_ridge_that_stands_on_its_own_line():
 def test_every_layer_is_as_high_as_its_neighbours_however_wide_it_is():
     first, second = curves(draw_ridgelines(scene(((1, 1, 1), (0, 0, 5)))).figure)
     assert 0 - plain_array(first["y"]).min() == pytest.approx(1 - plain_array(second["y"]).min())
+
+
+@pytest.mark.parametrize("layers", [2, 20, 90])
+def test_two_rows_of_panels_fit_a_laptops_window_whatever_the_number_of_layers(layers):
+    names = tuple(f"blocks.{place}.weight" for place in range(layers))
+    drawing = draw_ridgelines(scene(counts=((1, 3, 0),) * layers, names=names))
+    assert ROW_HEIGHT <= drawing.height <= 285  # of 900 pixels, beside the strip, the replay bar, headings and words
 
 
 def test_a_ridge_and_its_ghost_have_one_scale():

@@ -1,12 +1,12 @@
 import pytest
 
-from cockpit.drawing.arrange import arrange, expected, keys_of
+from cockpit.drawing.arrange import BOOKKEEPING, arrange, expected, keys_of
 from cockpit.panel import Panel, Place, Screen
 from cockpit.screens import CLASSIC, NOW, PANELS, SCREENS
+from cockpit.tracking import bookkeeping
 
 ECONOMY = ("loss", "time", "distance", "update_size", "grad_norm", "norm_test", "inner_test", "ortho_test",
            "grad_hist_1d", "alpha")  # fmt: skip
-BOOKKEEPING = ("learning_rate", "batch_size", "cockpit.overhead")
 
 
 def panel(**settings):
@@ -99,8 +99,10 @@ def test_a_panel_below_a_wide_one_waits_for_it():
     assert {place.panel: place.row for place in arrangement.places} == {"a": 0, "wide": 1, "b": 2}
 
 
-def test_before_the_first_point_every_panel_is_expected():
-    assert set(expected(declared("alpha"), ("alpha",), ())) == {"alpha", *PANELS}
+def test_before_the_first_point_panels_of_instruments_that_are_on_and_of_what_every_run_logs_are_expected():
+    found = expected(declared("alpha"), ("alpha",), ())
+    assert set(found) == {"alpha", "alpha_strip", "loss_curves", "hyperparameters", "overhead"}
+    assert set(expected(declared("alpha"), ("alpha",), bookkeeping.KEYS)) == set(found)
 
 
 def test_later_only_panels_with_points_or_instruments_are_expected():
