@@ -132,7 +132,7 @@ def _outputs(
     moved = any(state.get(name) != shown.get(name) for name in ("identity", "cursor", "state", "step"))
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     top: Any = [] if page is None else strip(page) if moved else no_update
-    menu = _menu(state["screens"]) if moved else no_update
+    menu = _menu(state["screens"]) if moved or state["screens"] != shown.get("screens") else no_update
     return [*parts, children, top, _options(runs), menu, menu, state, *_pace(state)]
 
 
@@ -231,7 +231,7 @@ def _without_run(shown: dict[str, Any], on_page: Sequence[str], runs: Runs | Non
     menu = _menu(())
     same = shown.get("identity") == state["identity"]
     children: Component | Any = no_update if same else message(text)
-    return [*untouched(on_page), children, [], _options(runs), elsewhere, elsewhere, state, IDLE, -1]
+    return [*untouched(on_page), children, [], _options(runs), menu, menu, state, IDLE, -1]
 
 
 def _no_runs(sources: Sources) -> str:

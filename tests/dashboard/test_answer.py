@@ -25,8 +25,13 @@ def test_no_runs_are_waited_for(tmp_path):
 
 @pytest.mark.parametrize("view", ["Now", "Compare", "Runs"])
 def test_without_runs_the_menu_leads_where_none_is_needed(tmp_path, view):
-    found = Browser(tmp_path).ask(view=view)
+    browser = Browser(tmp_path)
+    found = browser.ask(view=view)
     assert found["views"] == found["tabs"] == ["Compare", "Runs"]
+    write_run(tmp_path / "first", 20)
+    browser.sources.listing.look(anew=True)
+    found = browser.ask(view=view)
+    assert found["views"] == found["tabs"] == ["Now", "Classic", *VIEWS]
 
 
 def test_a_first_run_appears_by_itself(tmp_path):
