@@ -31,7 +31,9 @@ def test_every_instrument_is_explained(name):
 
 def test_the_table_of_layers_has_its_columns():
     titles = {column.title for panel in PANELS.values() for column in panel.layers}
-    assert titles == {"Update / weight", "Median log₂ |g|", "Noise", "Dead units", "Activation RMS", "Curvature share"}
+    of_layers = {"Update / weight", "Median log₂ |g|", "Noise", "Dead units", "Activation RMS", "Curvature share"}
+    by_name = {"Rescale symmetry", "Scale symmetry", "Translation symmetry", "Tail index", "Update tail index"}
+    assert titles == of_layers | by_name
 
 
 def test_words_and_columns_survive_the_log():
