@@ -18,7 +18,7 @@ from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.store import RunSummary
 
-SOON = 20  # to the look that draws what is below the screen for the first time
+SOON = 900  # to the look that draws what is below the screen for the first time: what is on it comes first
 LATER = 250  # to the look that draws it anew, unless the reader moves on before
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
 WAITING = 5 * TICK  # while the run is over and others are live
