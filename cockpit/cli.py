@@ -147,10 +147,13 @@ def _add_import(command: argparse.ArgumentParser) -> None:
 
 def _add_meta_train(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=_meta_train)
-    command.add_argument("name", metavar="NAME", help="what to learn: lure, mpt_lure, meta_sgd; others are listed")
+    command.add_argument(
+        "name", metavar="NAME", help="what to learn: lure, ml3, l2o_lstm, …; an unknown name lists all"
+    )
     command.add_argument("--episodes", type=_positive, metavar="N", help="updates of the weights (the recipe's)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of everything by chance (%(default)s)")
     command.add_argument("--out", type=Path, metavar="FILE", help="where the weights are written (NAME.pt)")
+    command.add_argument("--data-dir", type=Path, metavar="DIR", help="where the four IDX files of MNIST lie")
     command.add_argument("--logdir", default="runs", metavar="DIR", help="where its run is written (%(default)s)")
     command.add_argument(
         "--every", type=_positive, default=500, metavar="N", help="episodes a checkpoint (%(default)s)"

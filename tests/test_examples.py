@@ -47,6 +47,12 @@ def test_an_instrument_of_the_scripts_own_is_logged_and_drawn_where_its_class_is
     assert ((layers.values >= 1) & (layers.values <= 128 + 1e-9)).all()
 
 
+def test_losses_are_learned_and_drawn(tmp_path):
+    printed = run_example("learned_loss.py", "--iterations", "10", "--seeds", "1", cwd=tmp_path)
+    assert printed.count(" after a step; ") == 4
+    assert (tmp_path / "learned_loss.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_each_example_keeps_a_small_picture_of_what_it_shows(script):
     picture = EXAMPLES / script.replace(".py", ".png")

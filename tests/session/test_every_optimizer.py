@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cockpit import Cockpit, load_run
-from cockpit.optim.learned import LURE, MPT_LURE, LearnedOptimizer, MetaSGD, Weights
+from cockpit.optim.learned import L2OLSTM, LURE, ML3, MPT_LURE, Hierarchical, LearnedOptimizer, MetaSGD, Weights
 
 STEPS = 3
 SHIPPED = [c for c in vars(torch.optim).values() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
@@ -21,7 +21,7 @@ OTHERS = [
     *(schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree, schedulefree.RAdamScheduleFree),
     *(pytorch_optimizer.Lion, pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH),
 ]
-LEARNED = [LURE, MPT_LURE, MetaSGD]
+LEARNED = [LURE, MPT_LURE, MetaSGD, ML3, L2OLSTM, Hierarchical]
 EVERY = [c for c in [*SHIPPED, *OTHERS, *LEARNED] if c is not torch.optim.Optimizer]
 SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
 OF_THE_STEP = (
@@ -88,7 +88,9 @@ def train(kind, path, words):
                 if kind is torch.optim.LBFGS:
                     optimizer.step(evaluate)
                 else:
-                    evaluate()
+                    loss = evaluate()
+                    if isinstance(optimizer, LearnedOptimizer):
+                        optimizer.tell(loss=loss, valid_loss=loss)
                     optimizer.step()
             if kind in SECOND_ORDER:
                 optimizer.zero_grad()  # the gradients hold the graph that holds them

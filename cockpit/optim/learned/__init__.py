@@ -4,10 +4,17 @@ A :class:`Rule` is pure functions; :func:`meta_train` learns its weights on many
 through them (:class:`Unrolled`) or by evolution strategies (:class:`PES`); a :class:`LearnedOptimizer` applies it.
 """
 
+from cockpit.optim.learned.classification import Classification as Classification
+from cockpit.optim.learned.hierarchical import Hierarchical as Hierarchical
+from cockpit.optim.learned.hierarchical import HierarchicalRule as HierarchicalRule
+from cockpit.optim.learned.l2o_lstm import L2OLSTM as L2OLSTM
+from cockpit.optim.learned.l2o_lstm import L2OLSTMRule as L2OLSTMRule
 from cockpit.optim.learned.lure import LURE as LURE
 from cockpit.optim.learned.lure import LURERule as LURERule
 from cockpit.optim.learned.meta_sgd import MetaSGD as MetaSGD
 from cockpit.optim.learned.meta_sgd import MetaSGDRule as MetaSGDRule
+from cockpit.optim.learned.ml3 import ML3 as ML3
+from cockpit.optim.learned.ml3 import ML3Rule as ML3Rule
 from cockpit.optim.learned.mpt_lure import MPT_LURE as MPT_LURE
 from cockpit.optim.learned.mpt_lure import MPTLURERule as MPTLURERule
 from cockpit.optim.learned.optimizer import LearnedOptimizer as LearnedOptimizer

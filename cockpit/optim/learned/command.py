@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cockpit.optim.learned.recipes import RECIPES
+from cockpit.datasets import mnist
+from cockpit.optim.learned.recipe import Recipe
+from cockpit.optim.learned.recipes import OF_IMAGES, RECIPES
 from cockpit.optim.learned.training import meta_train
 
 
@@ -19,6 +21,7 @@ def learn(
     every: int = 500,
     resume: bool = False,
     quiet: bool = False,
+    data_dir: Path | None = None,
 ) -> Path:
     """Meta-trains by a recipe, and returns where the weights are.
 
@@ -31,14 +34,16 @@ def learn(
         every: Updates between two checkpoints.
         resume: Whether to go on from the checkpoint.
         quiet: Without the progress bar.
+        data_dir: Where the files of MNIST lie, for recipes that learn on images; without it they take scikit-learn's.
 
     Raises:
-        ValueError: If there is no such recipe, the weights are there already, or the checkpoint is of another recipe.
+        ValueError: If there is no such recipe, the weights are there already, the checkpoint is of another recipe,
+            or there are images for a recipe without.
         OSError: If a file or the log cannot be read or written.
     """
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    recipe = RECIPES[name]()
+    recipe = RECIPES[name]() if data_dir is None else _on_mnist(name, data_dir)
     if episodes is not None:
         recipe = replace(recipe, iterations=episodes)
     out = Path(f"{name}.pt") if out is None else out
@@ -55,3 +60,9 @@ def learn(
         quiet=quiet,
     )
     return out
+
+
+def _on_mnist(name: str, data_dir: Path) -> Recipe:
+    if name not in OF_IMAGES:
+        raise ValueError(f"{name} does not learn on images; --data-dir is for {' and '.join(OF_IMAGES)}")
+    return OF_IMAGES[name](mnist(data_dir))

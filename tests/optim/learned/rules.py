@@ -8,18 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from cockpit.optim.learned import (
+    L2OLSTM,
     LURE,
+    ML3,
     MPT_LURE,
+    Hierarchical,
+    HierarchicalRule,
+    L2OLSTMRule,
     LearnedOptimizer,
     LURERule,
     MetaSGD,
     MetaSGDRule,
+    ML3Rule,
     MPTLURERule,
     Rule,
     Sines,
     Tensors,
     Weights,
 )
+from cockpit.optim.learned.ml3 import learned_losses
 from cockpit.optim.learned.rule import SHARED, Signals, State
 
 TASK = Sines(points=5, widths=(1, 3, 1))
@@ -60,6 +67,9 @@ OPTIMIZERS: dict[str, tuple[Rule, type[LearnedOptimizer]]] = {
     "MetaSGD": (MetaSGDRule(TASK.shapes), MetaSGD),
     "rates of MetaSGD": (MetaSGDRule(TASK.shapes, learned_start=False), MetaSGD),
     "with a memory": (MomentumRule(), Momentum),
+    "ML3": (ML3Rule(learning_rate=0.5, hidden=(6, 4)), ML3),
+    "L2O-LSTM": (L2OLSTMRule(hidden=3, p=3.0), L2OLSTM),
+    "hierarchical": (HierarchicalRule(memory=3, context=2, hidden=4), Hierarchical),
 }
 
 
@@ -91,6 +101,13 @@ def picked(stacked: Tensors, number: int) -> Tensors:
     return {name: tensor[number] for name, tensor in stacked.items()}
 
 
+def inner_loss(rule: Rule, meta: Tensors, params: Tensors, data: Tensors) -> Tensor:
+    """What a rule descends: the task's loss, but for rules that learn one."""
+    if isinstance(rule, ML3Rule):
+        return learned_losses(meta, TASK.predict(params, data["x"]), data["y"]).mean()
+    return TASK.loss(params, data)
+
+
 def by_brute_force(
     rule: Rule, meta: Tensors, params: Tensors, data: Tensors, horizon: int, steps: int
 ) -> tuple[list[Tensor], Tensors]:
@@ -99,7 +116,7 @@ def by_brute_force(
     params = {name: p if p.requires_grad else p.clone().requires_grad_() for name, p in params.items()}
     state, losses = rule.init(params), []
     for step in range(steps):
-        loss = TASK.loss(params, data)
+        loss = inner_loss(rule, meta, params, data)
         scaled = getattr(rule, "scale", 1.0) * loss
         found = torch.autograd.grad(scaled, list(params.values()), create_graph=True)
         gradients = dict(zip(params, found, strict=True))

@@ -12,6 +12,7 @@ from rules import (
     by_brute_force,
     chance,
     doubled,
+    inner_loss,
     network,
     picked,
     problems,
@@ -103,7 +104,7 @@ def test_in_place_is_as_out_of_place(rule):
 def train(optimizer, model, data, steps):
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = TASK.loss(dict(model.named_parameters()), data)
+        loss = inner_loss(optimizer.rule, optimizer.weights.meta, dict(model.named_parameters()), data)
         loss.backward()
         optimizer.tell(loss=loss, valid_loss=loss)
         optimizer.step()
