@@ -1,4 +1,5 @@
-"""The networks of DeepOBS that published overheads were taken on (Schneider et al., 2019). Needs nothing but torch."""
+"""The networks of DeepOBS that published overheads were taken on (Schneider et al., 2019), and those of Alosily, Loss
+Scaling and Step Size in Deep Learning Optimization (2023), table 4.1. Needs nothing but torch."""
 
 from __future__ import annotations
 
@@ -52,3 +53,30 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist_logreg": logistic_regression,
 }
 """By the names of the problems that they solve."""
+
+
+def two_convolutions(first: int, second: int) -> nn.Module:
+    """Two convolutions and a dense layer for MNIST: A and B of table 4.1."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, first, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(first, second, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(25 * second, 10)),
+    )
+
+
+def dense(*widths: int) -> nn.Module:
+    """Dense layers with ReLU for MNIST: C and D of table 4.1, and a larger one."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in zip((784, *widths), widths, strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 10))
+
+
+LOSS_SCALED: dict[str, Callable[[], nn.Module]] = {
+    "A": lambda: two_convolutions(32, 16),
+    "B": lambda: two_convolutions(128, 64),
+    "C": lambda: dense(16),
+    "D": lambda: dense(128, 64),
+    "MLP": lambda: dense(2560, 2560, 512, 256),
+}
+"""By their names in table 4.1: 8,954, 91,082, 12,730 and 109,386 parameters; ``MLP`` has 10,010,890."""

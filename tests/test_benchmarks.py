@@ -97,6 +97,39 @@ def test_a_reference_table_without_the_columns_is_refused(tmp_path, overhead):
         overhead("--reference", tmp_path / "odd.csv")
 
 
+def test_the_models_of_the_loss_scaled_optimizers_have_the_published_numbers_of_parameters(benchmark):
+    networks = benchmark("networks").LOSS_SCALED
+    sizes = {name: sum(p.numel() for p in make().parameters()) for name, make in networks.items()}
+    assert sizes == {"A": 8_954, "B": 91_082, "C": 12_730, "D": 109_386, "MLP": 10_010_890}
+
+
+@pytest.mark.parametrize("rule", [{}, {"gamma": 0.9}, {"beta": 0.9, "gamma": 0.999}])
+def test_both_halves_of_the_sources_pair_come_to_the_same_parameters(rule, benchmark):
+    kind = benchmark("custom_pair").CustomPair
+    torch.manual_seed(0)
+    halves = [torch.nn.Linear(4, 3).double() for _ in range(2)]
+    halves[1].load_state_dict(halves[0].state_dict())
+    optimizers = [kind(half.parameters(), lr=0.1, scaled=scaled, **rule) for scaled, half in enumerate(halves)]
+    for _ in range(5):
+        x = torch.randn(6, 4).double()
+        for half, optimizer in zip(halves, optimizers, strict=True):
+            optimizer.zero_grad()
+            (half(x).square().mean() * optimizer.loss_scale).backward()
+            optimizer.step()
+    torch.testing.assert_close(*(list(half.parameters()) for half in halves))
+
+
+def test_loss_scaled_prints_all_ways_side_by_side_and_writes_a_figure(tmp_path, benchmark, capsys):
+    quick = ["--seconds", "0", "--least-turns", "1", "--batch-size", "2"]
+    benchmark("loss_scaled").main(["--networks", "C", *quick, "--out", str(tmp_path)])
+    assert "cockpit fused, GradScaler" in capsys.readouterr().out
+    with (tmp_path / "loss_scaled.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [sum(row["optimizer"] == rule for row in rows) for rule in ("SGD", "RMSprop", "Adam")] == [12, 7, 12]
+    assert all(float(row["step"]) > 0 and float(row["training"]) > 0 for row in rows)
+    assert {path.name for path in tmp_path.iterdir()} == {f"loss_scaled.{kind}" for kind in ("csv", "png", "pdf")}
+
+
 def columns(directory):
     reader = Reader(directory)
     return {

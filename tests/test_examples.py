@@ -53,6 +53,25 @@ def test_losses_are_learned_and_drawn(tmp_path):
     assert (tmp_path / "learned_loss.png").stat().st_size > 10_000
 
 
+def test_adahessian_takes_a_diagonal_that_is_better_than_its_own(tmp_path):
+    printed = run_example("adahessian.py", "--steps", "3", cwd=tmp_path)
+    errors = [float(line.split("error ")[1].split(",")[0]) for line in printed.splitlines() if "error " in line]
+    own, gauss_newton, hutchinson = errors
+    assert gauss_newton < own / 2
+    assert hutchinson == pytest.approx(own, rel=0.5)  # the same estimate, from other random signs
+    assert (tmp_path / "adahessian.png").stat().st_size > 10_000
+
+
+def test_any_loss_scale_does_for_the_sources_adam_and_ours_is_torchs(tmp_path):
+    printed = run_example("loss_scaling.py", "--models", "C", "--seconds", "0", cwd=tmp_path).splitlines()
+    far = {line.split(": ")[0]: float(line.split(": ")[1].split()[0]) for line in printed if "from torch" in line}
+    own = far.pop("cockpit, loss × 1000")
+    assert own < 1e-5
+    assert min(far.values()) > 1e-3
+    assert max(far.values()) < 1.1 * min(far.values())
+    assert (tmp_path / "loss_scaling.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_each_example_keeps_a_small_picture_of_what_it_shows(script):
     picture = EXAMPLES / script.replace(".py", ".png")

@@ -83,19 +83,24 @@ def grouped(
         scales: What each gradient was multiplied with.
     """
     found: dict[tuple[Any, ...], Alike] = {}
+    last: tuple[Any, ...] = ()
     for parameter in parameters:
         gradient, state, arrived = parameter.grad, states[parameter], scales[parameter]
         assert gradient is not None
-        scale = nearest(arrived, parameter.dtype)
-        step, before = state.get("step", 0), state.get("scale", scale)
-        key = (parameter.device, parameter.dtype, arrived, before, step)
-        if key not in found:
-            found[key] = Alike([], [], [], scale, scale / before, step + 1)
-        found[key].parameters.append(parameter)
-        found[key].gradients.append(gradient)
-        found[key].states.append(state)
+        key = (parameter.device, parameter.dtype, arrived, state.get("scale"), state.get("step", 0))
+        if key != last:  # most are as the one before
+            one, last = found.get(key) or _nobody(*key), key
+            found[key] = one
+        one.parameters.append(parameter)
+        one.gradients.append(gradient)
+        one.states.append(state)
     for (_, _, arrived, _, _), one in found.items():
         if one.scale == arrived:
             yield one
         else:
             yield replace(one, gradients=list(torch._foreach_mul(one.gradients, one.scale / arrived)))
+
+
+def _nobody(_: torch.device, dtype: torch.dtype, arrived: float, before: float | None, steps: int) -> Alike:
+    scale = nearest(arrived, dtype)
+    return Alike([], [], [], scale, 1.0 if before is None else scale / before, steps + 1)

@@ -132,8 +132,8 @@ class LossScaledOptimizer(TakesScaledLoss):
         for group, all_alike in groups:
             scale = group["scale"]
             if isinstance(scale, DynamicScale):
-                gradients = [gradient for one in all_alike for gradient in one.gradients]
-                adaptive[scale] = adaptive.get(scale, False) or not all_finite(gradients)
+                finite = all(all_finite(one.gradients) for one in all_alike)
+                adaptive[scale] = adaptive.get(scale, False) or not finite
         skip = skip or any(adaptive.values())
         for scale, overflow in adaptive.items():
             if overflow or not skip:  # where only others overflowed, nothing was learned

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cockpit.optim.alike import nearest
 
-BLOCK = 1 << 16
-"""Elements of a piece: six arrays of them fit into the cache of a processor core."""
+BLOCK = 1 << 18
+"""Elements of a piece. Smaller ones are more calls; with larger ones memory is waited for, and taken anew for each
+intermediate result: Adam of ten million parameters takes a sixth longer in one piece."""
 
 _FUSED = ("cpu", "cuda", "mps", "xpu")
 """Devices that PyTorch has fused optimizers for."""
@@ -23,12 +24,14 @@ def can_be_fused(*lists: Sequence[Tensor]) -> bool:
     Args:
         lists: Parameters, their gradients, and states.
     """
-    parameters, *others = lists
-    if not parameters or parameters[0].device.type not in _FUSED:
+    if not lists[0] or lists[0][0].device.type not in _FUSED:
         return False
-    for i, parameter in enumerate(parameters):
+    for parameter, *others in zip(*lists, strict=True):
         strides = parameter.stride()
-        if any(other[i].stride() != strides for other in others) or not _is_dense(parameter):
+        for other in others:
+            if other.stride() != strides:
+                return False
+        if not _is_dense(parameter):
             return False
     return True
 
@@ -78,11 +81,12 @@ def rescale(tensors: list[Tensor], factor: float) -> None:
 
 
 def all_finite(gradients: list[Tensor]) -> bool:
-    """Whether no gradient has overflowed."""
-    if not gradients:
-        return True
-    largest = torch._foreach_norm(gradients, float("inf"))
-    return all(bool(torch.isfinite(value)) for value in largest)
+    """Whether no gradient has overflowed; of one device and precision."""
+    if gradients[0].device.type == "cpu":  # where norms of this kind are slow: 27 ms for ten million elements
+        largest = [end for gradient in gradients if gradient.numel() for end in torch.aminmax(gradient)]
+    else:
+        largest = list(torch._foreach_norm(gradients, float("inf")))
+    return not largest or bool(torch.stack(largest).isfinite().all())
 
 
 def all_zero(gradients: list[Tensor]) -> bool:

@@ -133,6 +133,9 @@ class ScaledSGD(LossScaledOptimizer):
                 is_first_step=first,
             )
             return
+        if not buffers and not group["weight_decay"]:  # a single operation, for which no cache matters
+            self._operation_by_operation(group, alike, momentum, first, *lists)
+            return
         for block in blocks(*lists):
             self._operation_by_operation(group, alike, momentum, first, *block)
 
