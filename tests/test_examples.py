@@ -72,6 +72,21 @@ def test_any_loss_scale_does_for_the_sources_adam_and_ours_is_torchs(tmp_path):
     assert (tmp_path / "loss_scaling.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_the_layerwise_rule_is_learned_and_tried(tmp_path):
+    printed = run_example("layerwise_rule.py", "--episodes", "1", cwd=tmp_path)
+    assert [line.split(":")[0] for line in printed.splitlines()[:3]] == ["LURE", "Meta-SGD", "Meta-SGD, rates only"]
+    assert (tmp_path / "layerwise_rule.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_half_precision_rule_is_learned_watched_and_compared(tmp_path):
+    printed = run_example("half_precision_rule.py", "--episodes", "2", "--steps", "4", cwd=tmp_path)
+    assert [line.split(":")[0] for line in printed.splitlines()[:2]] == ["MPT_LURE", "unscale + Adam, 0.001"]
+    assert load_run(tmp_path / "runs" / "half-precision-rule")["loss"].steps.tolist() == [0, 1]
+    assert (tmp_path / "half_precision_rule.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_each_example_keeps_a_small_picture_of_what_it_shows(script):
     picture = EXAMPLES / script.replace(".py", ".png")
