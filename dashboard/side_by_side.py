@@ -60,9 +60,13 @@ class Compared:
 
     @classmethod
     def of(cls, sources: Sources, shown: Mapping[str, Any]) -> Compared:
-        """From what the page shows: ``more`` holds ``runs``, ``key`` and ``over`` of the address."""
+        """From what the page shows: ``more`` holds ``runs``, ``key`` and ``over`` of the address.
+
+        Where no run is named, the two newest are compared.
+        """
         more = shown.get("more") or {}
-        names = split(more.get("runs") or shown.get("run") or "", lambda name: _known(sources, name))[:MOST_RUNS]
+        wanted = more.get("runs") or shown.get("run")
+        names = split(wanted, lambda name: _known(sources, name))[:MOST_RUNS] if wanted else newest_pair(sources)
         runs, trouble = {}, {}
         for name in names:
             try:
@@ -117,6 +121,12 @@ def split(text: str, known: Callable[[str], bool]) -> tuple[str, ...]:
         found.append("|".join(parts[:length]))
         parts = parts[length:]
     return tuple(dict.fromkeys(name for name in found if name))
+
+
+def newest_pair(sources: Sources) -> tuple[str, ...]:
+    """The two runs that began last, the newest first; empty where there are fewer that can be read."""
+    names = [run.name for run in sources.listing.runs() if run.state != "unreadable"]
+    return tuple(names[:2]) if len(names) > 1 else ()
 
 
 def _known(sources: Sources, name: str) -> bool:

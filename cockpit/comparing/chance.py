@@ -12,8 +12,8 @@ and Jones, *A generalized likelihood ratio approach to the detection and estimat
 Transactions on Automatic Control 21, 1976). For an integrated process that compares increments with each other.
 Innovations :math:`v_t` are cut off a little beyond the largest few, so that a lone outlier is no change.
 
-The statistic's distribution without a change hardly depends on the process (:file:`tests/test_chance.py` tries eleven),
-and :func:`probability` is fitted to it, from above.
+The statistic's distribution without a change hardly depends on the process, and :func:`probability` is fitted to it,
+from above (:file:`tests/comparing/test_chance.py` tries fifteen).
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def change(differences: Floats) -> Change:
     found += differences[0] * family.first
     tail = n - max(3, n // LARGEST)
     most = BEYOND * np.partition(np.abs(found), tail, axis=1)[:, tail, None]
+    most[most == 0] = np.inf  # where all else is without noise, there is nothing to be beyond
     found = np.clip(found, -most, most)
     transformed = np.fft.rfft(found, family.size)
     gains = np.zeros((len(found), n - LAST))

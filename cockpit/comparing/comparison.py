@@ -15,7 +15,7 @@ from cockpit.store import Column, Header, Reader, UnreadableLog
 
 MOST_READ = 2000  # points of a layer-wise quantity or histogram, evenly over the steps that both runs have
 QUANTILES = (0.05, 0.5, 0.95)  # by which a histogram is compared
-FALSE = 0.01  # of the divergences that are listed
+FALSE = 0.05  # of the divergences that are listed
 SETTINGS = ("learning_rate", "batch_size")  # keys of what is set and not measured
 OF_THE_MACHINE = ("time",)  # keys that tell of the computer and not of the training
 OF_THE_COCKPIT = "cockpit"  # and what it has logged of itself

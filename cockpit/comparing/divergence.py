@@ -1,22 +1,10 @@
 """From which step on two runs stay apart beyond noise, for one quantity.
 
 Both runs' readings are paired by step. Whether their difference is more than chance is told by its likelihood, see
-:mod:`cockpit.comparing.chance`; so is whether one of them has come to fluctuate more than the other. From where on is
-told by the level of the difference, a running median, against two sorts of noise that the runs themselves show:
-
-- *scatter*: how far each run's own level strays from the straight line through its neighbours. Second differences of
-  levels one window apart measure it, which no trend of the training disturbs (pseudo-residuals: Gasser, Sroka and
-  Jennen-Steinmetz, *Residual variance and residual pattern in nonlinear regression*, Biometrika 73, 1986). As the
-  levels are those of windows and not single readings, readings that depend on their neighbours are accounted for
-  (batch means: Flegal and Jones, *Batch means and spectral variance estimators in Markov chain Monte Carlo*, Annals of
-  Statistics 38, 2010).
-- *wander*: the same of the difference, over windows of up to a twelfth of the run. Two trainings that differ only in
-  their seed drift apart and together again.
-
-The step is found by a cumulative sum (Page, *Continuous inspection schemes*, Biometrika 41, 1954) that runs from the
-end backwards: it rises where the level is beyond :data:`BEYOND` times the noise and falls where it is not. It stops
-once it has lost a window's worth of what it had gained: there the runs were together. Where it was highest they parted
-for good.
+:mod:`cockpit.comparing.chance`; so is whether one of them has come to fluctuate more than the other. What leaves no
+doubt needs no likelihood, see :mod:`cockpit.comparing.effect`: runs that have settled far apart, that were each
+other's copy up to a step, or of which one does not move at all. From where on is told by the level of the difference,
+see :mod:`cockpit.comparing.level`, or by where a change makes it most likely, if the level hardly leaves the noise.
 
 What has no noise, because it is set and not measured, is apart wherever it differs. Nothing depends on the unit of a
 quantity, on which run comes first, or on the length of a step. :file:`docs/dashboard.md` says how often pairs of runs
@@ -26,31 +14,25 @@ that differ only in their seed are told apart.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.comparing.chance import change, even, jumps, probability, roughness
+from cockpit.comparing.effect import departure, far, fork, stands
+from cockpit.comparing.level import KEPT, PATIENCE, Parting, located, spread, summed_up
 from cockpit.comparing.pairing import Pairs, pair
 from cockpit.comparing.pairing import Points as Points
 
 Floats: TypeAlias = NDArray[np.float64]
 
-UNLIKELY = 0.01  # chance above which two runs are not apart
+UNLIKELY = 0.02  # chance above which two runs are not apart
 OF_LEVELS = 0.8  # of that, which is shared between levels and fluctuations
-BEYOND = 3.0  # times the noise that levels must be apart
 FEWEST = 8  # shared readings below which nothing is told
-MOST = 1000  # stretches that the readings are summed up in
 MOST_TESTED = 400  # and to tell how likely their difference is
 TURNS = 0.05  # of its steps, of a curve that is a sum
 SMOOTH = 0.02  # of a curve's steps, for their bends: those of a schedule, which has no noise
-WINDOWS = 12  # of a run at least; more would leave a window too few readings
-LONGEST_WINDOW = 25  # readings
-PATIENCE = 5  # readings apart at least, and together at least
-KEPT = 0.7  # share of deviations that noise is taken from, the smallest: the others may be the divergence
-ENOUGH = 2.0  # times BEYOND: what is further apart counts no more than this
 RESOLUTION = 2.0**-23  # of float32, in which trainings compute: smaller differences are none
 
 
@@ -74,17 +56,6 @@ class Verdict:
     until: int
     chance: float
     spread: bool = False
-
-
-@dataclass(frozen=True)
-class _Parting:
-    """From which reading on two series are apart, where they come to be: at ``start`` by their levels, at ``index`` by
-    the first reading there that is.
-    """
-
-    start: int
-    index: int
-    noises: float
 
 
 def first_divergence(a: Points, b: Points, *, exact: bool = False) -> Verdict | None:
@@ -123,37 +94,76 @@ def _lost(pairs: Pairs) -> int:
     return int(whole[-1]) + 1 if len(whole) else 0
 
 
-def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[_Parting | None, float, bool]:
+def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting | None, float, bool]:
     """Where finite readings part, if they do; how likely that is by chance; and whether by how much they fluctuate."""
     u, v, resolution, log = _comparable(a, b)
     differences = np.where(np.abs(u - v) <= resolution, 0.0, u - v)
     if exact or not differences.any():
-        return _located(u, v, resolution), 0.0 if exact else 1.0, False
+        return located(u, v, resolution), 0.0 if exact else 1.0, False
+    sure = _sure(u, v, differences, as_read)
+    if sure is not None:
+        return sure, 0.0, False
     smooth = _is_smooth(u), _is_smooth(v)
     if all(smooth):
         chance = 0.0 if log or not _stands_still(differences) else jumps(differences)
-        return _located(u, v, resolution) if chance <= UNLIKELY else None, chance, False
+        return located(u, v, resolution) if chance <= UNLIKELY else None, chance, False
+    parting, chance = _of_levels(a, b, u, v, differences, resolution)
+    if parting is not None or not as_read or any(smooth):  # means of two scatter less
+        return parting, min(1.0, chance), False
+    fluctuation, of_spread = _of_fluctuation(u, v)
+    return (None, min(1.0, chance), False) if fluctuation is None else (fluctuation, of_spread, True)
+
+
+def _of_levels(
+    a: Floats, b: Floats, u: Floats, v: Floats, differences: Floats, resolution: float
+) -> tuple[Parting | None, float]:
+    """Where levels part, and how likely they come as far apart by chance."""
     grow = _grows(a) and _grows(b)  # sums, whose increments are what is alike
-    of_level = _chance(a - b if grow else differences) / OF_LEVELS
-    parting = _located(u, v, resolution) if of_level <= UNLIKELY else None
-    rough = roughness(u, v) if parting is None and as_read and not any(smooth) else None  # means of two scatter less
+    tested = a - b if grow else differences
+    still = _stands_still(tested)
+    of_change, at = (jumps(tested), None) if still else _change(tested)
+    of_change /= OF_LEVELS
+    chance = of_change if still or grow else min(of_change, far(u, v))
+    parting = located(u, v, resolution) if chance <= UNLIKELY else None
+    if parting is None and at is not None and of_change <= UNLIKELY / 2:
+        parting = _changed(tested, at)
+    return parting, chance
+
+
+def _of_fluctuation(u: Floats, v: Floats) -> tuple[Parting | None, float]:
+    """Where one run comes to fluctuate more than the other, and how likely it does so by chance."""
+    rough = roughness(u, v)
     if rough is None:
-        return parting, min(1.0, of_level), False
+        return None, 1.0
     ratios, length = rough
     found = change(ratios)
-    of_spread = probability(found.ratio) / (1 - OF_LEVELS)
-    parting = _last_parting(ratios, found.at) if of_spread <= UNLIKELY else None
+    chance = probability(found.ratio) / (1 - OF_LEVELS)
+    parting = _last_parting(ratios, found.at) if chance <= UNLIKELY else None
     if parting is None:
-        return None, min(1.0, of_level), False
-    return replace(parting, start=parting.start * length, index=parting.index * length), of_spread, True
+        return None, chance
+    return replace(parting, start=parting.start * length, index=parting.index * length), chance
 
 
-def _last_parting(ratios: Floats, at: int) -> _Parting | None:
+def _sure(u: Floats, v: Floats, differences: Floats, as_read: bool) -> Parting | None:
+    """Where one run ceases to be the other's copy, or leaves the value at which that one stands."""
+    index = fork(u, v, differences) if as_read else None
+    if index is None and stands(u) != stands(v) and not _stands_still(differences):
+        index = departure(differences, PATIENCE)
+    return None if index is None else Parting(index, index, _apart(u[index:], v[index:]))
+
+
+def _apart(u: Floats, v: Floats) -> float:
+    """How many times the scatter of single readings two runs are apart at the median."""
+    noise = float(np.hypot(spread(u, 1), spread(v, 1)))
+    return float(np.median(np.abs(u - v))) / noise if noise else np.inf
+
+
+def _last_parting(ratios: Floats, at: int) -> Parting | None:
     """Where fluctuations part, if they still are apart at the end."""
     level, end = (float(np.median(ratios[first:])) for first in (at, len(ratios) - PATIENCE))
     if level == 0 or end / level < 0.5:
         return None
-    return _Parting(at, at, abs(level) / max(_spread(ratios, 1), RESOLUTION))
+    return Parting(at, at, abs(level) / max(spread(ratios, 1), RESOLUTION))
 
 
 def _grows(values: Floats) -> bool:
@@ -162,10 +172,21 @@ def _grows(values: Floats) -> bool:
     return bool(min(np.count_nonzero(moves < 0), np.count_nonzero(moves > 0)) <= TURNS * len(values))
 
 
-def _chance(differences: Floats) -> float:
-    if _stands_still(differences):
-        return jumps(differences)
-    return probability(change(even(_summed_up(differences, -(-len(differences) // MOST_TESTED)))).ratio)
+def _change(differences: Floats) -> tuple[float, int]:
+    """How likely a difference is by chance, and from which reading on it speaks most against that."""
+    stretch = -(-len(differences) // MOST_TESTED)
+    found = change(even(summed_up(differences, stretch)))
+    return probability(found.ratio), found.at * stretch
+
+
+def _changed(differences: Floats, at: int) -> Parting | None:
+    """Where a difference changed whose level hardly leaves the noise, if it still is as far off at the end."""
+    later = differences[at:]
+    level, end = (float(np.median(values)) for values in (later, differences[-max(PATIENCE, len(later) // 3) :]))
+    noise = spread(differences, 1)
+    if abs(level) <= noise or noise == 0 or end / level < 0.5:
+        return None
+    return Parting(at, at, abs(level) / noise)
 
 
 def _is_smooth(values: Floats) -> bool:
@@ -195,90 +216,3 @@ def _comparable(a: Floats, b: Floats) -> tuple[Floats, Floats, float, bool]:
         return np.log(np.abs(a)), np.log(np.abs(b)), RESOLUTION, True
     sizes = np.abs(both[both != 0])
     return a, b, RESOLUTION * float(np.median(sizes)) if len(sizes) else 0.0, False
-
-
-def _located(u: Floats, v: Floats, resolution: float) -> _Parting | None:
-    """Where the level of the difference departs for good."""
-    stretch = -(-len(u) // MOST)
-    short = [_summed_up(values, stretch) for values in (u, v, u - v)]
-    n = len(short[0])
-    window = _window(n)
-    levels = [_level(values, window) for values in short]
-    noise = max(_noise(levels, window), resolution)
-    far = np.abs(levels[2]) / noise if noise else np.where(levels[2] == 0, 0.0, np.inf)
-    start = _last_rise(np.minimum(far / BEYOND, ENOUGH) - 1, max(window, PATIENCE))
-    if start is None:
-        return None
-    begin, half = start * stretch, window // 2
-    level = abs(float(levels[2][min(start + half, n - 1)]))
-    gone = np.abs((u - v)[begin : begin + half * stretch + 1]) > level / 2  # a median sees half a window ahead
-    return _Parting(start, begin + int(np.argmax(gone)), float(np.median(far[start:])))
-
-
-def _summed_up(values: Floats, stretch: int) -> Floats:
-    """Medians of as many readings each; the last stretch may be shorter."""
-    if stretch == 1:
-        return values
-    full = len(values) // stretch * stretch
-    medians = np.median(values[:full].reshape(-1, stretch), axis=1)
-    return np.append(medians, np.median(values[full:])) if full < len(values) else medians
-
-
-def _window(n: int) -> int:
-    """Readings of which a level is the median: an odd number."""
-    return max(1, min(LONGEST_WINDOW, (n // WINDOWS - 1) | 1))
-
-
-def _level(values: Floats, window: int) -> Floats:
-    """Running median about each reading; at both ends of those that there are. Shape ``[n]``."""
-    half = window // 2
-    inner = np.median(np.lib.stride_tricks.sliding_window_view(values, window), axis=1)
-    first = [np.median(values[: half + 1 + at]) for at in range(half)]
-    last = [np.median(values[at - half :]) for at in range(len(values) - half, len(values))]
-    return np.concatenate([first, inner, last])
-
-
-def _noise(levels: list[Floats], window: int) -> float:
-    """Scatter of both runs' levels, or the wander of their difference where that is larger."""
-    scatter = float(np.hypot(_spread(levels[0], window), _spread(levels[1], window)))
-    lags = [window << doubled for doubled in range(16) if window << doubled <= len(levels[2]) // WINDOWS]
-    wander = [_spread(_means(levels[2], lag // window), lag) for lag in lags]
-    return max([scatter, *wander])
-
-
-def _means(values: Floats, width: int) -> Floats:
-    """Running means of ``width`` values. Shape ``[n - width + 1]``."""
-    if width == 1:
-        return values
-    means: Floats = np.lib.stride_tricks.sliding_window_view(values, width).mean(axis=1)
-    return means
-
-
-def _spread(levels: Floats, lag: int) -> float:
-    """Standard deviation of levels about the line through those one lag before and after.
-
-    Args:
-        levels: Shape ``[n]``.
-        lag: Distance at which levels share no reading.
-    """
-    if len(levels) <= 2 * lag:
-        return 0.0
-    deviations = np.sort(np.abs(2 * levels[lag:-lag] - levels[: -2 * lag] - levels[2 * lag :])) / np.sqrt(6)
-    normal = NormalDist()
-    mean = 2 * (normal.pdf(0) - normal.pdf(normal.inv_cdf((1 + KEPT) / 2))) / KEPT  # of a normal one so cut off
-    return float(np.mean(deviations[: max(1, int(np.ceil(KEPT * len(deviations))))])) / mean
-
-
-def _last_rise(gains: Floats, patience: int) -> int | None:
-    """From where on the gains add up to the most before, going backwards, ``patience`` of it are lost again.
-
-    ``None`` where they never add up to ``patience``.
-    """
-    sums = np.cumsum(gains[::-1])
-    peaks = np.maximum.accumulate(np.maximum(sums, 0))
-    lost = np.flatnonzero(peaks - sums > patience)
-    reach = int(lost[0]) if len(lost) else len(sums)
-    if reach == 0:
-        return None
-    best = int(np.argmax(sums[:reach]))
-    return len(gains) - 1 - best if sums[best] >= patience else None

@@ -111,6 +111,9 @@ def test_names_and_settings_are_no_markup(server, page, runs):
     assert HOSTILE in page.page.locator(".compare-legend").inner_text()
 
 
-def test_without_runs_the_page_says_what_to_do(server, page):
+def test_an_address_without_runs_compares_the_two_newest(server, finished, page):
+    finished("one", "two")
     page.page.goto(server.url + "?view=Compare")
-    page.page.get_by_text("Choose two runs or more above").wait_for()
+    page.page.locator(".compare-legend .run").nth(1).wait_for()
+    page.settled()
+    assert page.page.locator(".compare-legend .run").count() == 2

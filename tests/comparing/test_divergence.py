@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cockpit.comparing.divergence import FEWEST, LONGEST_WINDOW, Points, first_divergence
+from cockpit.comparing.divergence import FEWEST, Points, first_divergence
+from cockpit.comparing.level import LONGEST_WINDOW
 
 SEEDS = st.integers(0, 2**32 - 1)
 PATIENT = settings(deadline=None)  # what is made once for each length takes its time

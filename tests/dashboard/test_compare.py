@@ -211,6 +211,22 @@ def test_without_runs_the_page_says_what_to_do(sources, runs, said):
     assert said in text_of(Compare().build(Look(sources, choice, None)))
 
 
+def test_where_no_run_is_named_the_two_newest_are_compared(tmp_path):
+    for began, name in enumerate(("oldest", "newer", "newest")):
+        Writer(tmp_path / name, Header(name, float(began))).close()
+    sources = Sources(Store(tmp_path))
+    sources.listing.look()
+    assert Compared.of(sources, {"view": "Compare"}).names == ("newest", "newer")
+    assert Compared.of(sources, {"run": "oldest"}).names == ("oldest",)
+
+
+def test_where_no_run_is_named_and_there_is_but_one_the_reader_chooses(tmp_path):
+    Writer(tmp_path / "only", Header("only", 0.0)).close()
+    sources = Sources(Store(tmp_path))
+    sources.listing.look()
+    assert Compared.of(sources, {"view": "Compare"}).names == ()
+
+
 def test_one_run_is_drawn_and_another_asked_for(sources):
     components = Compare().build(Look(sources, Choice(view="Compare", more={"runs": "healthy"}), None))
     assert "Choose another run" in text_of(components)
