@@ -51,8 +51,9 @@ def far(u: Floats, v: Floats) -> float:
     if noise == 0 or level == 0:
         return 1.0
     shares, distances = zip(*FAR, strict=True)
-    hidden = max(1.0, length / LONG) ** (1 / 3)
-    usual = hidden * float(np.interp(scattered / total, shares, distances))
+    share, longer = scattered / total, max(1.0, length / LONG)
+    hidden = longer ** float(np.interp(share, (0.1, 0.3), (0, 1 / 3)))
+    usual = hidden * float(np.interp(share * longer, shares, distances))  # a walk's share falls with its length
     times = min(level / noise / usual, SURE)
     return 0.02 * times**-FALLS if times > 0.02 ** (1 / FALLS) else 1.0
 

@@ -67,6 +67,15 @@ def test_a_second_half_that_is_apart_by_thrice_the_noise_of_the_difference_is_fo
     assert near >= 36
 
 
+def test_dependent_readings_that_are_far_beyond_their_spread_are_found():
+    random, found = np.random.default_rng(1), 0
+    for _ in range(20):
+        a, b = dependent(random, 1000), dependent(random, 1000)
+        b[500:] += 14 * np.sqrt(2)
+        found += verdict_of(a, b).step == pytest.approx(500, abs=100)
+    assert found >= 18
+
+
 def test_runs_that_wander_have_to_be_further_apart_than_those_that_scatter():
     random, still = np.random.default_rng(0), np.zeros(60)
     settled = [white(random, 60) for _ in range(40)], [white(random, 60).cumsum() for _ in range(40)]
