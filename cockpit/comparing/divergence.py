@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.comparing.chance import change, even, jumps, probability, roughness
-from cockpit.comparing.effect import departure, far, fork, stands
+from cockpit.comparing.effect import departure, far, fork, leap, stands
 from cockpit.comparing.level import KEPT, PATIENCE, Parting, located, spread, summed_up
 from cockpit.comparing.pairing import Pairs, pair
 from cockpit.comparing.pairing import Points as Points
@@ -123,10 +123,13 @@ def _of_levels(
     still = _stands_still(tested)
     of_change, at = (jumps(tested), None) if still else _change(tested)
     of_change /= OF_LEVELS
-    chance = of_change if still or grow else min(of_change, far(u, v))
+    of_leap, there = (1.0, None) if still or grow else leap(differences)
+    chance = of_change if still or grow else min(of_change, of_leap, far(u, v))
     parting = located(u, v, resolution) if chance <= UNLIKELY else None
     if parting is None and at is not None and of_change <= UNLIKELY / 2:
         parting = _changed(tested, at)
+    if parting is None and there is not None and of_leap <= UNLIKELY:
+        parting = _changed(differences, there)
     return parting, chance
 
 

@@ -24,6 +24,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 SETTLED = 3  # one of so many parts of a run, the last, tells what it has come to
 SHORTEST = 8  # readings of it
+EDGE = 5  # readings at both ends that no leap is looked for in
 FAR = ((0.05, 26.0), (0.15, 20.0), (0.4, 13.0), (0.8, 8.0))  # share of scatter, and distance of one of fifty by chance
 AVERAGED = 0.5  # of its variance, over the root of the readings' number: a mean's, and what wander it hides
 LONG = 20  # readings of a last third, from which on noise hides a walk that has come ever further
@@ -56,6 +57,28 @@ def far(u: Floats, v: Floats) -> float:
     usual = hidden * float(np.interp(share * longer, shares, distances))  # a walk's share falls with its length
     times = min(level / noise / usual, SURE)
     return 0.02 * times**-FALLS if times > 0.02 ** (1 / FALLS) else 1.0
+
+
+def leap(differences: Floats) -> tuple[float, int | None]:
+    """About how likely a difference leaps as it does by chance, and to which reading; 1 and ``None`` where it does not.
+
+    A leap is a step larger than all others which is not undone. Of steps with tails that fall by the fourth power, the
+    largest is so many times the second largest as rarely as that.
+
+    Args:
+        differences: Shape ``[n]``.
+    """
+    steps = np.abs(np.diff(differences))[EDGE:-EDGE]
+    if len(steps) <= SHORTEST:
+        return 1.0, None
+    at, second = int(steps.argmax()) + EDGE + 1, float(np.partition(steps, -2)[-2])
+    near = max(EDGE, len(differences) // SHORTEST)
+    before, after = differences[:at], differences[at:]
+    risen = [abs(float(np.median(later) - np.median(earlier)))
+             for earlier, later in ((before, after), (before[-near:], after[:near]))]  # fmt: skip
+    if second == 0 or min(risen) <= steps.max() / 2:
+        return 1.0, None
+    return (second / float(steps.max())) ** 4, at
 
 
 def stands(values: Floats) -> bool:

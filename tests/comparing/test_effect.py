@@ -67,6 +67,16 @@ def test_a_second_half_that_is_apart_by_thrice_the_noise_of_the_difference_is_fo
     assert near >= 36
 
 
+def test_a_leap_of_few_dependent_readings_is_found():
+    random, found = np.random.default_rng(1), 0
+    for _ in range(20):
+        a, b = dependent(random, 100), dependent(random, 100)
+        b[50:] += 6 * np.sqrt(2)
+        step = verdict_of(a, b).step
+        found += step is not None and abs(step - 50) <= 10
+    assert found >= 19
+
+
 def test_dependent_readings_that_are_far_beyond_their_spread_are_found():
     random, found = np.random.default_rng(1), 0
     for _ in range(20):
