@@ -64,8 +64,9 @@ def _microseconds(times: NDArray[np.float64]) -> NDArray[np.int64] | None:
         micro = np.rint(times * _MICRO)
         if not (np.abs(micro) < _EXACT).all():
             return None
-        same = (micro / _MICRO).view(np.int64) == times.view(np.int64)
-    return micro.astype(np.int64) if same.all() else None
+        whole = micro.astype(np.int64)  # which knows no negative zero
+        same = (whole / _MICRO).view(np.int64) == times.view(np.int64)
+    return whole if same.all() else None
 
 
 def _value_width(values: NDArray[np.float64]) -> int:

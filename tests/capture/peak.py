@@ -88,8 +88,9 @@ def main(name: str) -> None:
                 with cockpit.step():
                     step(model, optimizer, x, y)
 
-    small = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(18, 10))
-    watch(small, torch.optim.SGD(small.parameters(), lr=0.1), torch.randn(N, 1, 5, 5), y)  # what is loaded once
+    # What is loaded once, and compiled once on a machine: large enough that elements are counted on several cores.
+    small = nn.Sequential(nn.Conv2d(128, 256, 3), nn.Flatten(), nn.Linear(1024, 10))
+    watch(small, torch.optim.SGD(small.parameters(), lr=0.1), torch.randn(N, 128, 4, 4), y)
     plain = peak_of(lambda: [step(model, optimizer, x, y) for _ in range(2)])  # type: ignore[arg-type, return-value]
     ours = peak_of(lambda: watch(model, optimizer, x, y))
     parameters = sum(p.nbytes for p in model.parameters())

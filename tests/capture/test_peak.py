@@ -20,13 +20,9 @@ HERE = Path(__file__).parent
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of a part of a process: Linux only")
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_economy_stays_within_layer_outputs_a_workspace_and_copies_of_the_parameters(network: str) -> None:
-    # On a machine that is busy the log's thread falls behind and holds what it has still to write: it may try again.
-    for _ in range(2):
-        told = measured(network)
-        extra, parameters = told["ours"] - told["plain"], told["parameters"]
-        bound = told["outputs"] + DEFAULT_LIMIT + COPIES * parameters
-        if extra <= bound:
-            break
+    told = measured(network)
+    extra, parameters = told["ours"] - told["plain"], told["parameters"]
+    bound = told["outputs"] + DEFAULT_LIMIT + COPIES * parameters
     assert parameters > 4 * 24e6
     assert extra <= bound
     assert extra < told["samples"] * parameters / 10

@@ -14,7 +14,7 @@ from cockpit.store.schema import FINITE, flag_of
 
 integers = st.integers(-(2**63), 2**63 - 1)
 small = st.integers(-3, 300)
-times = st.floats() | st.integers(0, 10**12).map(lambda micro: micro / 1e6)
+times = st.floats() | st.just(-0.0) | st.integers(0, 10**12).map(lambda micro: micro / 1e6)
 numbers = st.none() | st.floats() | st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0])
 
 
