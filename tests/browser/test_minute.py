@@ -48,6 +48,12 @@ def test_two_dashboards_and_a_training_share_a_run_for_a_minute_without_an_error
     page.until(lambda: (runs / "run" / "rank0.db").exists())
     page.open(f"{addresses[0]}/?run=run")
     asker, steps = Asker(addresses[1]), []
+
+    def begun() -> bool:
+        asker.ask(run="run", view="Now")
+        return bool(asker.shown.get("last", 0) > 0)
+
+    page.until(begun)
     end = time.monotonic() + MINUTE
     for view in itertools.cycle(VIEWS):
         if time.monotonic() > end:

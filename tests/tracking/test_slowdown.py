@@ -48,18 +48,25 @@ class Training:
             self.seconds.append(thread_time() - began)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", [logistic_regression, convolutional])
-def test_training_is_hardly_more_than_the_budget_slower(network, tmp_path: Path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def slowdown(network, log: Path) -> float:
+    """Of a training under the default budget, over one without, in processor time; they take turns."""
     plain, watched = Training(network), Training(network)
-    with Cockpit(watched.model, watched.optimizer, run=tmp_path / "run") as cockpit:
+    with Cockpit(watched.model, watched.optimizer, run=log) as cockpit:
         while len(watched.seconds) < STEPS:
             plain.turn()
             watched.turn(cockpit)
-    torch.set_num_threads(threads)
-    slowdown = sum(watched.seconds[ONCE:]) / sum(plain.seconds[ONCE:]) - 1
-    assert slowdown <= 0.1 + 0.1  # of a machine that others use too: caches, clock rates
-    run = load_run(tmp_path / "run")
+    run = load_run(log)
     assert all(len(run[name].steps) >= 1 for name in run.header.instruments)
+    return sum(watched.seconds[ONCE:]) / sum(plain.seconds[ONCE:]) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [logistic_regression, convolutional])
+def test_training_is_hardly_more_than_the_budget_slower(network, tmp_path: Path):
+    """Others who use the machine have their part in caches and clock rates, but not in each of three trainings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert any(slowdown(network, tmp_path / f"run{attempt}") <= 0.1 + 0.05 for attempt in range(3))
+    finally:
+        torch.set_num_threads(threads)
