@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from cockpit.optim.learned.optimizer import LearnedOptimizer
 from cockpit.optim.learned.recipe import Recipe
-from cockpit.optim.learned.rule import Rule, Signals, State, Tensors
+from cockpit.optim.learned.rule import NetworkRule, Signals, State, Tensors
 from cockpit.optim.learned.sines import TEST, TRAIN
 from cockpit.optim.learned.unroll import Unrolled
 
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""Names and shapes of a network's parameters."""
-
 
 @dataclass(frozen=True)
-class LURERule(Rule):
+class LURERule(NetworkRule):
     """Layer-wise update rule: ``θ ← θ − tanh(w·g)``, with one ``w`` for each tensor.
 
     Alosily, *Loss Scaling and Step Size in Deep Learning Optimization* (2023), section 6.3.3 and code block 6.1.
@@ -31,13 +27,7 @@ class LURERule(Rule):
 
     name = "LURE"
 
-    shapes: Shapes
     gain: float = 1e-3
-
-    @property
-    def tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Those of the network."""
-        return dict(self.shapes)
 
     def meta_parameters(self, generator: torch.Generator) -> Tensors:
         """``w`` of each tensor. Shape ``[]``."""

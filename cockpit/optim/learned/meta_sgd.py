@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from cockpit.optim.learned.lure import Shapes
+from cockpit.optim.learned import lure
 from cockpit.optim.learned.optimizer import LearnedOptimizer
 from cockpit.optim.learned.recipe import Recipe
-from cockpit.optim.learned.rule import Rule, Signals, State, Tensors
-from cockpit.optim.learned.sines import TEST, TRAIN
+from cockpit.optim.learned.rule import NetworkRule, Signals, State, Tensors
+from cockpit.optim.learned.sines import TRAIN
 from cockpit.optim.learned.tasks import fan_in_normal
-from cockpit.optim.learned.unroll import Unrolled
 
 
 @dataclass(frozen=True)
-class MetaSGDRule(Rule):
+class MetaSGDRule(NetworkRule):
     """``θ ← θ − α ∘ g``, with a rate for each coordinate and, unless only these are wanted, a learned start.
 
     Li, Zhou, Chen and Li, *Meta-SGD: Learning to learn quickly for few-shot learning* (2017), eq. (3).
@@ -31,14 +28,8 @@ class MetaSGDRule(Rule):
 
     name = "MetaSGD"
 
-    shapes: Shapes
     rates: tuple[float, float] = (0.005, 0.1)
     learned_start: bool = True
-
-    @property
-    def tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Those of the network."""
-        return dict(self.shapes)
 
     def meta_parameters(self, generator: torch.Generator) -> Tensors:
         """``α``, and the start, of each tensor, in its shape."""
@@ -83,15 +74,5 @@ class MetaSGD(LearnedOptimizer):
 
 def recipe() -> Recipe:
     """As LURE's. The rates begin at a tenth of the paper's, which are for one step: of 110 many diverge."""
-    return Recipe(
-        name="meta_sgd",
-        rule=MetaSGDRule(TRAIN.shapes, rates=(0.0005, 0.01)),
-        tasks=(TRAIN,),
-        estimator=Unrolled(length=5),
-        copies=8,
-        horizon=110,
-        iterations=10_000,
-        optimizer=functools.partial(torch.optim.Adam, lr=1e-3),
-        clip=1.0,
-        test=TEST,
-    )
+    rule = MetaSGDRule(TRAIN.shapes, rates=(0.0005, 0.01))
+    return replace(lure.recipe(), name="meta_sgd", rule=rule)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from cockpit.optim.learned.lure import Shapes
 from cockpit.optim.learned.optimizer import LearnedOptimizer
 from cockpit.optim.learned.recipe import Recipe
-from cockpit.optim.learned.rule import Rule, Signals, State, Tensors
+from cockpit.optim.learned.rule import NetworkRule, Signals, State, Tensors
 from cockpit.optim.learned.sines import TEST, TRAIN
 from cockpit.optim.learned.tasks import Task
 from cockpit.optim.learned.unroll import Unrolled
@@ -23,7 +22,7 @@ _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": 
 
 
 @dataclass(frozen=True)
-class MPTLURERule(Rule):
+class MPTLURERule(NetworkRule):
     """Layer-wise update rule for mixed-precision training: ``θ ← θ − tanh(b·a·ĝ)``, with ``ĝ`` the gradient of a scaled
     loss in half precision, and one ``a``, to scale back, and one ``b``, to learn with, for each tensor.
 
@@ -44,7 +43,6 @@ class MPTLURERule(Rule):
 
     name = "MPT_LURE"
 
-    shapes: Shapes
     scale: float = 1024.0
     gain: float = 1e-3
     precision: str = "float16"
@@ -54,11 +52,6 @@ class MPTLURERule(Rule):
             raise ValueError(f"a loss scale is positive; got scale={self.scale}")
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(_PRECISIONS)}; got {self.precision!r}")
-
-    @property
-    def tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Those of the network."""
-        return dict(self.shapes)
 
     def meta_parameters(self, generator: torch.Generator) -> Tensors:
         """``a`` and ``b`` of each tensor. Shape ``[]``."""

@@ -19,6 +19,9 @@ Tensors: TypeAlias = dict[str, Tensor]
 State: TypeAlias = dict[str, Tensors]
 """What a rule remembers between updates: tensors by name, by the name of the parameter that they belong to."""
 
+Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names and shapes of a network's parameters."""
+
 SHARED = ""
 """The key of what a rule remembers that belongs to no parameter."""
 
@@ -104,6 +107,22 @@ class Rule(ABC):
         new, state = self.update(meta, gradients, params, state, signals)
         torch._foreach_copy_(list(params.values()), [new[name] for name in params])
         return state
+
+
+@dataclass(frozen=True)
+class NetworkRule(Rule):
+    """A rule with meta-parameters for each tensor of one network.
+
+    Args:
+        shapes: Of the network whose parameters it is for.
+    """
+
+    shapes: Shapes
+
+    @property
+    def tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of the network."""
+        return dict(self.shapes)
 
 
 def blank(rule: Rule) -> Tensors:
