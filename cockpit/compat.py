@@ -22,8 +22,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cockpit.capture.afterwards import ModuleFinder, seen_loss
-from cockpit.capture.extended import is_extended
+from cockpit.capture.hooks.extended import is_extended
+from cockpit.capture.losses.afterwards import ModuleFinder, seen_loss
 from cockpit.formats.json_log import METRICS, Output, output_of, write_json
 from cockpit.instrument import Instrument, Wanted
 from cockpit.parameters import ParameterTable

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from cockpit.capture.losses import IndividualLosses
+from cockpit.capture.losses.loss_call import IndividualLosses
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.probe import Probe, default
 

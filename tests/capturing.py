@@ -10,13 +10,13 @@ import torch
 from reference import Truth
 from torch import Tensor, nn
 
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.backward.backward_pass import BackwardPass
 from cockpit.capture.capture import Capture
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.layout import Layouts
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.samples.layout import Layouts
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 
 TIGHT = {"rtol": 1e-7, "atol": 1e-12}

@@ -12,8 +12,8 @@ from reference import doubled
 from torch import Tensor, nn
 
 from cockpit.capture.capture import Capture
-from cockpit.capture.layout import Layouts
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.samples.layout import Layouts
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.parameters import ParameterTable
 
 

@@ -17,28 +17,28 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.afterwards import SeenLoss
-from cockpit.capture.assemble import Source, sample_gradients
-from cockpit.capture.averaging import is_averaged
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.assemble import Source, sample_gradients
+from cockpit.capture.backward.averaging import is_averaged
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.passes import Passes
 from cockpit.capture.batch_size import Axes, batch_sizes
-from cockpit.capture.calls import CallRecorder, ModuleCall
-from cockpit.capture.compiled import AsWritten
-from cockpit.capture.forms import may_be_repeated
-from cockpit.capture.forward import ForwardWatch
-from cockpit.capture.graph_walk import GraphWalk
-from cockpit.capture.guard import Guard
-from cockpit.capture.known_layout import Layout, place_again
-from cockpit.capture.layout import Layouts
-from cockpit.capture.loss_graph import LossGraph
-from cockpit.capture.losses import LossCall, beside, registered, take_apart
-from cockpit.capture.module_hook import ModuleHook
-from cockpit.capture.passes import Passes
+from cockpit.capture.hooks.calls import CallRecorder, ModuleCall
+from cockpit.capture.hooks.compiled import AsWritten
+from cockpit.capture.hooks.forward import ForwardWatch
+from cockpit.capture.hooks.guard import Guard
+from cockpit.capture.hooks.module_hook import ModuleHook
+from cockpit.capture.hooks.tensor_hooks import move, on_gradient
+from cockpit.capture.hooks.undisturbed import undisturbed, without_tensor_hooks
+from cockpit.capture.individual.forms import may_be_repeated
+from cockpit.capture.losses.afterwards import SeenLoss
+from cockpit.capture.losses.loss_call import LossCall, beside, registered, take_apart
+from cockpit.capture.losses.watch import LossWatch
 from cockpit.capture.receiver import Receiver
-from cockpit.capture.tensor_hooks import move, on_gradient
-from cockpit.capture.undisturbed import undisturbed, without_tensor_hooks
-from cockpit.capture.watch import LossWatch
+from cockpit.capture.samples.known_layout import Layout, place_again
+from cockpit.capture.samples.layout import Layouts
+from cockpit.capture.second_order.loss_graph import LossGraph
+from cockpit.capture.walk.graph_walk import GraphWalk
 from cockpit.parameters import ParameterTable
 
 

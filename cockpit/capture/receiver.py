@@ -6,10 +6,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.forward import ModuleOutput
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.hooks.forward import ModuleOutput
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.second_order.loss_graph import LossGraph
 
 
 class Receiver(Protocol):

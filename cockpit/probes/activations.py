@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.forward import ModuleOutput
+from cockpit.capture.hooks.forward import ModuleOutput
 from cockpit.kernels.activity import activity
 from cockpit.probes.probe import Collector, Probe, Surroundings
 
@@ -41,7 +41,7 @@ class Activity:
 
 @dataclass(frozen=True)
 class Activations(Probe[Mapping[str, Activity]]):
-    """By module, in the order in which they were called; see :class:`cockpit.capture.forward.ForwardWatch`."""
+    """By module, in the order in which they were called; see :class:`cockpit.capture.hooks.forward.ForwardWatch`."""
 
     outputs: ClassVar[bool] = True
 

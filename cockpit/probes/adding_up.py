@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
+from cockpit.capture.backward.backward_pass import BackwardPass
 
 LOOK_EVERY = 16
 """Every how many tracked steps the sum of the individual gradients is looked at along the parameters' values too."""

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cockpit.capture.chain import Chain, Link, Rearranging, chain_of
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.graph.chain import Chain, Link, Rearranging, chain_of
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature, block_sums
 from cockpit.probes.loss_roots import HessianPairs, columns_of, hessian_root_of

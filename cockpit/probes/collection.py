@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.forward import ModuleOutput
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.hooks.forward import ModuleOutput
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Movement
 from cockpit.probes.handed_diagonal import DiagonalCollector, HandedDiagonal

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients, column_square_sums
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.individual.gradients import SampleGradients, column_square_sums
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import covered
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.embedding import EmbeddingGradients
-from cockpit.capture.gradients import SampleGradients, Zeros, picked
-from cockpit.capture.outer_products import OuterProducts
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
+from cockpit.capture.individual.embedding import EmbeddingGradients
+from cockpit.capture.individual.gradients import SampleGradients, Zeros, picked
+from cockpit.capture.individual.outer_products import OuterProducts
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import covered
 from cockpit.probes.probe import Reduction, Surroundings

@@ -8,9 +8,9 @@ from typing import ClassVar, get_args
 
 import torch
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.loss_graph import LossGraph
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.backpack_diagonal import BackpackDiagonal, Matrix
 from cockpit.probes.curvature import Curvature, Method, pooled

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.kernels.histogram import Edges, count_outer, count_rows
 from cockpit.probes.counting import Counter, Counting
 from cockpit.probes.pair_histogram import PairCounts, PairHistogram

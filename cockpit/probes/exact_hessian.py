@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cockpit.capture.hessian import Hessian
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.second_order.hessian import Hessian
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.backpack_diagonal import BackpackDiagonal
 from cockpit.probes.curvature import Curvature

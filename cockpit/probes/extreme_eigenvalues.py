@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.hessian import Hessian
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.second_order.hessian import Hessian
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.lanczos import Extremes, lanczos
 from cockpit.probes.probe import Collector, Probe, Surroundings

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cockpit.capture.assemble import sample_gradients
-from cockpit.capture.calls import ModuleCall
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.loss_graph import LossGraph, OpenLoss
+from cockpit.capture.backward.assemble import sample_gradients
+from cockpit.capture.hooks.calls import ModuleCall
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.second_order.loss_graph import LossGraph, OpenLoss
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature
 from cockpit.probes.loss_hessian import INSTEAD

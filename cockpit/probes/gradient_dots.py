@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Movement, working
 from cockpit.probes.probe import Collector, Probe, Surroundings

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.loss_graph import LossGraph
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.curvature_blocks import CurvatureBlocks, CurvatureCollector
 from cockpit.probes.probe import Collector, Probe, Surroundings

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cockpit.capture.hessian import Hessian
+from cockpit.capture.second_order.hessian import Hessian
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.curvature import Curvature, block_sums
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cockpit.capture.loss_graph import OpenLoss
+from cockpit.capture.second_order.loss_graph import OpenLoss
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 

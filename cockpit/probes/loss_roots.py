@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cockpit.capture.loss_graph import OpenLoss
-from cockpit.capture.losses import Arrangement
+from cockpit.capture.losses.loss_call import Arrangement
+from cockpit.capture.second_order.loss_graph import OpenLoss
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 from cockpit.probes.loss_hessian import INSTEAD, LossHessian, inputs_of

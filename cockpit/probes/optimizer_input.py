@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.averaging import several_processes
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.averaging import several_processes
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
 from cockpit.capture.unavailable import Unavailable
 from cockpit.optim.takes_scaled_loss import TakesScaledLoss
 from cockpit.parameters import sq_norms

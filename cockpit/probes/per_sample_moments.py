@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients, row_sq_norms
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
+from cockpit.capture.individual.gradients import SampleGradients, row_sq_norms
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised

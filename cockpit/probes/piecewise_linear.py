@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cockpit.capture.graph import LEAF, Node, is_hook, kind
-from cockpit.capture.loss_graph import LossGraph, OpenLoss
+from cockpit.capture.graph.nodes import LEAF, Node, is_hook, kind
+from cockpit.capture.second_order.loss_graph import LossGraph, OpenLoss
 
 LINEAR = frozenset(
     ("Add", "Sub", "Rsub", "Neg", "Sum", "Mean", "Clone", "ToCopy", "Alias", "Expand", "Repeat", "Cat", "Stack",

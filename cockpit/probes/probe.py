@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.forward import ModuleOutput
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.loss_graph import LossGraph
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.hooks.forward import ModuleOutput
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.parameters import Displacement, Movement, ParameterTable
 
 Result = TypeVar("Result")

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import ParameterTable
 from cockpit.probes.per_sample_moments import covered

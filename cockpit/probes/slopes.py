@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.individual.workspace import Workspace
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import Movement, working
 from cockpit.probes.adding_up import lowest_precision, penalised
 from cockpit.probes.gradient_dots import dot

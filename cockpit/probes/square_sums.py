@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from cockpit.capture.gradients import SampleGradients, column_square_sums, row_sq_norms
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.individual.gradients import SampleGradients, column_square_sums, row_sq_norms
+from cockpit.capture.individual.workspace import Workspace
 from cockpit.parameters import Parameter, ParameterTable
 from cockpit.probes.probe import Reduction, reduce
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.coordinates import PIECE, Coordinates, CoordinatesCollector
 from cockpit.probes.curvature_blocks import CurvatureBlocks, CurvatureCollector

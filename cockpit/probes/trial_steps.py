@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.pooled import pooled_shares
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.backward.pooled import pooled_shares
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import working
 from cockpit.probes.gradient_dots import dot

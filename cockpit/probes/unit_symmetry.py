@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cockpit.capture.accumulation import Accumulation
-from cockpit.capture.backward import BackwardPass
-from cockpit.capture.graph import Graph
-from cockpit.capture.loss_graph import LossGraph
+from cockpit.capture.backward.accumulation import Accumulation
+from cockpit.capture.backward.backward_pass import BackwardPass
+from cockpit.capture.graph.nodes import Graph
+from cockpit.capture.second_order.loss_graph import LossGraph
+from cockpit.capture.symmetries.unit_layers import UnitWeights
+from cockpit.capture.symmetries.unit_symmetries import Symmetric, Units, rescaled, scaled, shifted
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.unit_layers import UnitWeights
-from cockpit.capture.unit_symmetries import Symmetric, Units, rescaled, scaled, shifted
 from cockpit.parameters import Movement, ParameterTable, working
 from cockpit.probes.probe import Collector, Probe, Surroundings
 

@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cockpit.capture.assemble import Source, sample_gradients
-from cockpit.capture.backpack import batch_gradients
+from cockpit.capture.backward.assemble import Source, sample_gradients
+from cockpit.capture.individual.backpack import batch_gradients
 from cockpit.sinks import Sink
 
 STATES = ("finished", "interrupted", "crashed")

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.assemble import Source, sample_gradients
+from cockpit.capture.backward.assemble import Source, sample_gradients
+from cockpit.capture.backward.pooled import pooled_chance, pooled_loss, pooled_shares
 from cockpit.capture.capture import Capture
-from cockpit.capture.layout import Layouts
-from cockpit.capture.losses import IndividualLosses
-from cockpit.capture.module_hook import nothing
-from cockpit.capture.pooled import pooled_chance, pooled_loss, pooled_shares
+from cockpit.capture.hooks.module_hook import nothing
+from cockpit.capture.hooks.undisturbed import aside
+from cockpit.capture.losses.loss_call import IndividualLosses
+from cockpit.capture.samples.layout import Layouts
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.undisturbed import aside
 from cockpit.parameters import Movement
 from cockpit.probes.collection import ProbeCollection
 from cockpit.probes.optimizer_input import scale_taken_back

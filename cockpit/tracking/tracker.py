@@ -15,9 +15,9 @@ from typing import Any
 
 from torch.utils.hooks import RemovableHandle
 
-from cockpit.capture.backpack import batch_gradients
-from cockpit.capture.layout import Layouts
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.individual.backpack import batch_gradients
+from cockpit.capture.individual.workspace import Workspace
+from cockpit.capture.samples.layout import Layouts
 from cockpit.instrument import Instrument
 from cockpit.parameters import Movement
 from cockpit.probes.handed_diagonal import HandedDiagonal

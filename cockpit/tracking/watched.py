@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 from torch.optim import Optimizer
 
-from cockpit.capture.assemble import Source
+from cockpit.capture.backward.assemble import Source
 from cockpit.parameters import Displacement, ParameterTable
 
 

@@ -12,7 +12,7 @@ from classifier import C, Y, cross_entropies
 from reference import Truth, one_at_a_time
 from torch import Tensor, nn
 
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 
 
 class Hooked(nn.Module):

@@ -16,8 +16,8 @@ from capturing import SINGLE, agree, captured
 from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 
-from cockpit.capture.backpack import batch_gradients
-from cockpit.capture.extended import extended
+from cockpit.capture.hooks.extended import extended
+from cockpit.capture.individual.backpack import batch_gradients
 
 N = 5
 
@@ -139,7 +139,7 @@ def test_a_circular_convolution_is_left_out() -> None:
 
 def test_backpack_brings_no_torchvision_and_comes_late() -> None:
     program = (
-        "import sys, cockpit.session, cockpit.capture.extended, cockpit.capture.backpack as b; "
+        "import sys, cockpit.session, cockpit.capture.hooks.extended, cockpit.capture.individual.backpack as b; "
         "assert 'backpack' not in sys.modules; b._batch_grad(); "
         "assert 'backpack' in sys.modules and 'torchvision' not in sys.modules"
     )

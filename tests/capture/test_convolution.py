@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cockpit.capture.convolution import ConvolutionGradients, Geometry, zeros_around
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.individual.convolution import ConvolutionGradients, Geometry, zeros_around
+from cockpit.capture.individual.workspace import Workspace
 
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 SAMPLES = 19

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hessians import full_hessian, looked_at, trained
 from torch import nn
 
-from cockpit.capture.first_convolution import first_convolutions
+from cockpit.capture.second_order.first_convolution import first_convolutions
 
 N = 5
 torch.manual_seed(2)

@@ -18,7 +18,7 @@ from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_no
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
-from cockpit.capture.graph import Graph
+from cockpit.capture.graph.nodes import Graph
 
 N, T, E, C = 5, 4, 6, 3
 

@@ -11,7 +11,7 @@ from capturing import captured
 from test_graph_walk import DROPPING, C, E, N, T, WordsAndPlaces
 from torch import Tensor, nn
 
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 
 STEPS = 6
 

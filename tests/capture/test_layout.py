@@ -10,7 +10,7 @@ from capturing import agree, captured
 from classifier import C, truth_of
 from torch import Tensor, nn
 
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 
 
 def step_of(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[object], None]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from cockpit import Cockpit
 from cockpit.capture.capture import Capture
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 from cockpit.capture.unavailable import Unavailable
 from cockpit.instrument import Instrument
 from cockpit.parameters import ParameterTable

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cockpit import Cockpit, load_run
-from cockpit.capture.calls import tensors_in
-from cockpit.capture.gradients import SampleGradients
-from cockpit.capture.outer_products import OuterProducts
+from cockpit.capture.hooks.calls import tensors_in
+from cockpit.capture.individual.gradients import SampleGradients
+from cockpit.capture.individual.outer_products import OuterProducts
 from cockpit.instruments import Alpha, NormTest
 
 N = 32
@@ -112,7 +112,7 @@ def test_no_tensor_of_all_individual_gradients(make, inputs, tmp_path: Path) -> 
 
 
 def test_pairs_of_positions_are_formed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cockpit.capture.outer_products.DEFAULT_LIMIT", 2 * 8 * 10**2 * 3)
+    monkeypatch.setattr("cockpit.capture.individual.outer_products.DEFAULT_LIMIT", 2 * 8 * 10**2 * 3)
     torch.manual_seed(1)
     inputs, deltas = torch.randn(N, 10, 40).double(), torch.randn(N, 10, 50).double()
     gradients = OuterProducts(inputs, deltas)

@@ -11,12 +11,12 @@ from capturing import agree, captured
 from classifier import C, truth_of
 from torch import Tensor, nn
 
-from cockpit.capture.apart import reached_by_strangers
 from cockpit.capture.batch_axis import BatchAxis, Finding
-from cockpit.capture.graph import Graph
-from cockpit.capture.layout import Layouts
-from cockpit.capture.moved_rows import RowMoves
-from cockpit.capture.single_samples import Arrived
+from cockpit.capture.graph.moved_rows import RowMoves
+from cockpit.capture.graph.nodes import Graph
+from cockpit.capture.samples.apart import reached_by_strangers
+from cockpit.capture.samples.layout import Layouts
+from cockpit.capture.samples.single_samples import Arrived
 
 
 class Words(nn.Module):

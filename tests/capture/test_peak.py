@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit.capture.workspace import DEFAULT_LIMIT
+from cockpit.capture.individual.workspace import DEFAULT_LIMIT
 
 COPIES = 5  # θ(0); θ(t), then s(t); s(t−1); g(t); g(t−1)
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from capturing import SINGLE, TIGHT, agree, captured
 from reference import one_at_a_time
 from torch import Tensor, nn
 
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 
 N, T, C = 5, 6, 4
 

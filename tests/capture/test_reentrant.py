@@ -15,9 +15,9 @@ from reference import by_copies, one_at_a_time, token_losses
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cockpit.capture.assemble import TWICE
+from cockpit.capture.backward.assemble import TWICE
 from cockpit.capture.capture import Capture
-from cockpit.capture.layout import Layouts
+from cockpit.capture.samples.layout import Layouts
 
 N, T, E, C = 5, 4, 6, 7
 

@@ -15,7 +15,7 @@ from reference import Truth, alpha, alpha_without_start, one_at_a_time
 from torch import Tensor, nn
 
 from cockpit import Cockpit, load_run
-from cockpit.capture.convolution import ConvolutionGradients
+from cockpit.capture.individual.convolution import ConvolutionGradients
 from cockpit.instruments import Alpha, Loss
 
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from cockpit.capture.individual.workspace import Workspace
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.backpack_diagonal import BackpackDiagonal, Matrix, Plan
 from cockpit.probes.curvature import Curvature

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.individual.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.curvature import Curvature
 from cockpit.probes.exact_hessian import ExactHessian, HessianRoutes

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cockpit.capture.individual.workspace import Workspace
 from cockpit.capture.unavailable import Unavailable
-from cockpit.capture.workspace import Workspace
 from cockpit.parameters import ParameterTable
 from cockpit.probes.gauss_newton import Routes, gauss_newton
 

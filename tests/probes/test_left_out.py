@@ -12,8 +12,8 @@ from harness import Opaque, logged, record
 from reference import one_at_a_time, token_losses
 from torch import Tensor, nn
 
-from cockpit.capture.convolution import ConvolutionGradients
-from cockpit.capture.workspace import Workspace
+from cockpit.capture.individual.convolution import ConvolutionGradients
+from cockpit.capture.individual.workspace import Workspace
 
 N, C = 6, 3
 

@@ -1,0 +1,1 @@
+"""Individual gradients, each kind of layer by its closed form, and by vectorising where there is none."""

@@ -1,0 +1,1 @@
+"""Loss calls: seen wherever they happen, and taken apart into individual losses."""

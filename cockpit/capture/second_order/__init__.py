@@ -1,0 +1,1 @@
+"""What is taken of a loss while its graph is whole: products with its Hessian, and gradients on the side."""
