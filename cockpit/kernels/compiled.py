@@ -109,6 +109,12 @@ def pair_outer(inputs: Tensor, deltas: Tensor, edges: Tensor, partners: Tensor, 
     return _total(_run("pair_sorted", work, lines, order.astype(np.int32), *_arrays(deltas, edges, partners), bins))
 
 
+def row_sums(rows: Tensor, first: Tensor, second: Tensor, coefficients: Tensor, squares: Tensor) -> Tensor:
+    """Squared norms of rows and inner products with two directions, shape ``[3, n]``; adds to sums by column."""
+    arrays = _arrays(rows, first, second, coefficients, squares)
+    return torch.from_numpy(_run("row_sums", rows.numel(), *arrays).sum(0))
+
+
 def _arrays(*tensors: Tensor) -> Iterator[NDArray[Any]]:
     return (tensor.contiguous().numpy() for tensor in tensors)
 
@@ -127,9 +133,10 @@ def _announce_compilation(loop: Any, cached: Callable[[Any], bool]) -> None:
 
 @cache
 def _kernel(name: str) -> Any:
-    from cockpit.kernels import activity_loops, exponent_loops, loops, pair_loops
+    from cockpit.kernels import activity_loops, exponent_loops, loops, pair_loops, row_sum_loops
 
-    return next(getattr(m, name) for m in (loops, exponent_loops, pair_loops, activity_loops) if hasattr(m, name))
+    modules = (loops, exponent_loops, pair_loops, activity_loops, row_sum_loops)
+    return next(getattr(module, name) for module in modules if hasattr(module, name))
 
 
 def _run(name: str, work: int, *arguments: NDArray[Any] | int) -> NDArray[Any]:

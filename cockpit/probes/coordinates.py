@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.backward.backward_pass import BackwardPass
-from cockpit.capture.individual.gradients import SampleGradients, column_square_sums
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.probes.per_sample_moments import covered
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+from cockpit.probes.row_sums import RowSums
 
 PIECE = 1 << 16
 """Coordinates that are looked at together."""
@@ -87,20 +88,22 @@ class _SpreadReduction(Reduction):
         assert self._gradients is not None
         if self._equal:  # with unequal weights the variance is not a function of the second moment
             self.second_moment = self._gradients.weighted_squares(self._weights * self._factors.square())
+        if self.second_moment is None:
+            self.sums = RowSums(coefficients=self._weights * self._factors.square())
         return self.second_moment is not None
 
     def rows(self, start: int, rows: Tensor) -> None:
-        own = slice(start, start + len(rows))
-        part = column_square_sums(rows, (self._weights * self._factors.square())[own])
-        self.second_moment = part if self.second_moment is None else self.second_moment.add_(part)
         if not self._equal:
+            own = slice(start, start + len(rows))
             deviations = rows * self._factors[own].to(rows.dtype).unsqueeze(1) - self.mean
             self._spread += self._weights[own].to(rows.dtype).square() @ deviations.square()
 
     def finish(self) -> None:
-        self._gradients = None
+        if self.sums is not None:
+            self.second_moment = self.sums.squares
+        self._gradients = self.sums = None
 
-    def sums(self) -> Tensor:
+    def over_coordinates(self) -> Tensor:
         """As :func:`coordinate_sums`."""
         assert self.second_moment is not None
         samples = int((self._weights > 0).sum())
@@ -140,7 +143,7 @@ class CoordinatesCollector(Collector[CoordinateSums]):
         left_out = self._surroundings.left_out
         for index, reduction in self._open.items():
             if index not in left_out:
-                self._sums[index] = reduction.sums()
+                self._sums[index] = reduction.over_coordinates()
                 assert reduction.second_moment is not None
                 for listener in self.listeners:
                     listener(index, reduction.second_moment)

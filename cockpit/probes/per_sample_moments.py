@@ -13,13 +13,14 @@ from torch import Tensor
 
 from cockpit.capture.backward.backward_pass import BackwardPass
 from cockpit.capture.backward.pooled import pooled_shares
-from cockpit.capture.individual.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import sq_norms
 from cockpit.probes.adding_up import Looks, apart, lowest_precision, penalised
 from cockpit.probes.gradient_dots import dot
 from cockpit.probes.gradient_norms import square_of_sum
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings
+from cockpit.probes.row_sums import RowSums
 from cockpit.statistics import mean
 
 MINIMAL_COVERAGE = 0.5
@@ -126,35 +127,31 @@ class MomentsReduction(Reduction):
         self.dots: Tensor | None = None
         self.gap_along_values: Tensor | None = None
         """``Σ ⟨G_n, θ⟩ − ⟨g, θ⟩`` over ``‖θ‖``, where that was asked for."""
-        self._pieces: list[tuple[Tensor, Tensor]] = []
-        self._along: list[Tensor] = []
+        self._along: Tensor | None = None
 
     def closed(self) -> bool:
         """Norms and inner products by closed forms."""
         assert self._gradients is not None
         self.sq_norms = self._gradients.sq_norms()
-        if self.sq_norms is None:
+        if self.sq_norms is not None:
+            self.dots = self._gradients.dots(self.direction)
+        if self.dots is None:
+            self.sums = RowSums([self.direction] if self._values is None else [self.direction, self._values])
             return False
-        self.dots = self._gradients.dots(self.direction)
-        if self._values is not None and (along := self._gradients.dots(self._values)) is not None:
-            self._along.append(along)
-        return self.dots is not None
-
-    def rows(self, start: int, rows: Tensor) -> None:
-        """Norms and inner products of a chunk."""
-        self._pieces.append((row_sq_norms(rows), rows @ self.direction.reshape(-1).to(rows.dtype)))
         if self._values is not None:
-            self._along.append(rows @ self._values.reshape(-1).to(rows.dtype))
+            self._along = self._gradients.dots(self._values)
+        return True
 
     def finish(self) -> None:
-        """Puts the chunks together, and lets go of the gradients."""
-        if self._pieces:
-            self.sq_norms = torch.cat([sq_norms for sq_norms, _ in self._pieces])
-            self.dots = torch.cat([dots for _, dots in self._pieces])
-        if self._values is not None and self._along:
+        """Reads the sums, and lets go of the gradients."""
+        if self.sums is not None:
+            self.sq_norms = self.sums.sq_norms
+            self.dots, *along = self.sums.dots
+            self._along = along[0] if along else None
+        if self._values is not None and self._along is not None:
             there, size = dot(self.direction, self._values), sq_norms([self._values]).sqrt()[0]
-            self.gap_along_values = (torch.cat(self._along).double().sum() - there) / size
-        self._gradients = self._values = None
+            self.gap_along_values = (self._along.double().sum() - there) / size
+        self._gradients = self._values = self.sums = None
 
     def adds_up(self, parameter: Tensor, lowest: torch.dtype) -> bool:
         """Whether the individual gradients add up to the gradient, as far as rounding lets one tell.

@@ -22,6 +22,7 @@ from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.individual.workspace import Workspace
 from cockpit.capture.second_order.loss_graph import LossGraph
 from cockpit.parameters import Displacement, Movement, ParameterTable
+from cockpit.probes.row_sums import RowSums, add_chunk
 
 Result = TypeVar("Result")
 
@@ -122,12 +123,15 @@ class Reduction(ABC):
     only: tuple[int, ...] | None = None
     """Ascending indices of the samples it looks at, if not at all."""
 
+    sums: RowSums | None = None
+    """Sums over the rows that it wants, all samples', once :meth:`closed` has said that it needs rows. They are formed
+    in one pass for all who want some; for other purposes it is given the rows besides."""
+
     @abstractmethod
     def closed(self) -> bool:
         """Reduces without materialising them; ``False`` where the rows are needed."""
 
-    @abstractmethod
-    def rows(self, start: int, rows: Tensor) -> None:
+    def rows(self, start: int, rows: Tensor) -> None:  # noqa: B027 - sums may be all it wants
         """Reduces a chunk of materialised rows, shape ``[n, numel]``, beginning with sample ``start``.
 
         Where it looks at some samples only, it is given those, and ``start`` counts among them.
@@ -218,9 +222,14 @@ def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspac
     selected = None
     if len(wanted) == 1 and (only := next(iter(wanted))) is not None:
         selected = gradients.select(only)  # nobody looks at the others: they need not be formed
+    summing = [place for place in open_ends if reductions[place].sums is not None]
+    sums = [wants for place in summing if (wants := reductions[place].sums) is not None]
     if open_ends:
         for start, rows in (gradients if selected is None else selected).rows(workspace):
             laps.of_all(open_ends)
+            if sums:
+                add_chunk(sums, start, rows)
+                laps.of_all(summing)
             for place in open_ends:
                 if selected is None:
                     _pass_on(reductions[place], start, rows)

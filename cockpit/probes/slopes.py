@@ -19,6 +19,7 @@ from cockpit.probes.adding_up import lowest_precision, penalised
 from cockpit.probes.gradient_dots import dot
 from cockpit.probes.per_sample_moments import looks_of
 from cockpit.probes.probe import Collector, Probe, Reduction, Surroundings, reduce
+from cockpit.probes.row_sums import RowSums
 
 UNCOVERED_STEP = 0.01
 """Share of ``‖s‖²`` that may lie in parameters without individual gradients."""
@@ -80,7 +81,6 @@ class _DotsReduction(Reduction):
         self._gradients: SampleGradients | None = gradients
         self._direction, self._keep = direction, keep
         self._from_rows = rows_are_formed and gradients.materialises
-        self._pieces: list[Tensor] = []
         self.dots: Tensor | None = None
 
     @property
@@ -93,15 +93,14 @@ class _DotsReduction(Reduction):
             return True
         if not self._from_rows:
             self.dots = self.gradients.dots(self._direction)
+        if self.dots is None:
+            self.sums = RowSums([self._direction])
         return self.dots is not None
 
-    def rows(self, start: int, rows: Tensor) -> None:
-        assert self._direction is not None
-        self._pieces.append(rows @ self._direction.reshape(-1).to(rows.dtype))
-
     def finish(self) -> None:
-        if self._pieces:
-            self.dots = torch.cat(self._pieces)
+        if self.sums is not None:
+            (self.dots,) = self.sums.dots
+            self.sums = None
         if not self._keep:
             self.release()
 

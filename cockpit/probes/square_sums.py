@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from cockpit.capture.individual.gradients import SampleGradients, column_square_sums, row_sq_norms
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.individual.workspace import Workspace
 from cockpit.parameters import Parameter, ParameterTable
 from cockpit.probes.probe import Reduction, reduce
+from cockpit.probes.row_sums import RowSums
 
 
 class SquareSums:
@@ -96,7 +97,7 @@ class _Squares(Reduction):
         self._gradients: SampleGradients | None = gradients
         self._elementwise = elementwise
         self.values: Tensor | None = None
-        self._sq_norms: list[Tensor] = []
+        self._by_sample: Tensor | None = None
 
     def closed(self) -> bool:
         assert self._gradients is not None
@@ -104,22 +105,20 @@ class _Squares(Reduction):
         if self._elementwise and sq_norms is not None:
             self.values = self._gradients.weighted_squares(torch.ones(self._gradients.samples))
         if sq_norms is None or (self._elementwise and self.values is None):
+            self.sums = RowSums(coefficients=torch.ones(self._gradients.samples) if self._elementwise else None)
             return False
-        self._sq_norms = [sq_norms]
+        self._by_sample = sq_norms
         return True
 
-    def rows(self, start: int, rows: Tensor) -> None:
-        self._sq_norms.append(row_sq_norms(rows))
-        if self._elementwise:
-            part = column_square_sums(rows, rows.new_ones(len(rows)))
-            self.values = part if self.values is None else self.values.add_(part)
-
     def finish(self) -> None:
-        self._gradients = None
+        if self.sums is not None:
+            self._by_sample, self.values = self.sums.sq_norms, self.sums.squares
+        self._gradients = self.sums = None
 
     def by_sample(self) -> Tensor:
         """``‖J_nᵀ v_n‖²``, float64, shape ``[N]``."""
-        return torch.cat(self._sq_norms)
+        assert self._by_sample is not None
+        return self._by_sample
 
 
 def _error_of_sum(shares: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cockpit.capture.individual.gradients import row_sq_norms
+from cockpit.kernels.row_sums import row_sq_norms
 from cockpit.parameters import sq_norms
 
 LENGTHS = [1, 1000, 1 << 16, (1 << 16) + 1, (1 << 17) + 3, 1_000_003]

@@ -8,8 +8,9 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from cockpit.capture.individual.gradients import SampleGradients, row_sq_norms
+from cockpit.capture.individual.gradients import SampleGradients
 from cockpit.capture.individual.workspace import Workspace
+from cockpit.kernels.row_sums import row_sq_norms
 
 
 class EmbeddingGradients(SampleGradients):

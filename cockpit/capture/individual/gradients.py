@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cockpit.capture.individual.workspace import Workspace
+from cockpit.kernels.row_sums import row_sq_norms
 
 
 class SampleGradients(ABC):
@@ -142,38 +143,6 @@ class SampleGradients(ABC):
 def picked(tensor: Tensor, samples: Sequence[int]) -> Tensor:
     """Entries of the first axis."""
     return tensor[torch.as_tensor(samples, dtype=torch.int64, device=tensor.device)]
-
-
-def row_sq_norms(rows: Tensor) -> Tensor:
-    """Squared norms of rows, shape ``[n, m] -> [n]``, in float64 from sums that do not lose digits to length."""
-    n, m = rows.shape
-    # A norm in half precision has three digits, and may be too large for it.
-    dtype = torch.float32 if rows.dtype in (torch.float16, torch.bfloat16) else None
-    if m <= 1 << 17:
-        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
-        return norms.double().square()
-    # One long running sum in float32 drifts (1e-4 at three million terms): sum pieces, then the pieces in float64.
-    pieces = (torch.linalg.vector_norm(p, dim=1, dtype=dtype) for p in rows.split(1 << 16, dim=1))
-    return sum((piece.double().square() for piece in pieces), rows.new_zeros(n, dtype=torch.float64))
-
-
-def column_square_sums(rows: Tensor, coefficients: Tensor) -> Tensor:
-    """``Σ_n c_n r_nj²`` for every column.
-
-    Args:
-        rows: ``r``, shape ``[n, m]``.
-        coefficients: ``c``, shape ``[n]``.
-
-    Returns:
-        Shape ``[m]``.
-    """
-    if rows.device.type == "cpu" and rows.shape[1] > 1 << 12:
-        # A fresh tensor of the rows' size costs ten times the arithmetic in page faults.
-        sums = rows.new_zeros(rows.shape[1])
-        for row, coefficient in zip(rows, coefficients.tolist(), strict=True):
-            sums.addcmul_(row, row, value=coefficient)
-        return sums
-    return coefficients.to(rows.dtype) @ rows.square()
 
 
 class Rows(SampleGradients):

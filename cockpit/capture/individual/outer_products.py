@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cockpit.capture.individual.gradients import SampleGradients, picked, row_sq_norms
+from cockpit.capture.individual.gradients import SampleGradients, picked
 from cockpit.capture.individual.workspace import DEFAULT_LIMIT, Workspace
+from cockpit.kernels.row_sums import row_sq_norms
 
 
 class OuterProducts(SampleGradients):
