@@ -10,6 +10,7 @@ import pytorch_optimizer
 import schedulefree
 import torch
 import torch.nn.functional as F
+from harness import reasons
 from torch import nn
 
 from cockpit import Cockpit, load_run
@@ -24,12 +25,24 @@ OTHERS = [
 LEARNED = [LURE, MPT_LURE, MetaSGD, ML3, L2OLSTM, Hierarchical]
 EVERY = [c for c in [*SHIPPED, *OTHERS, *LEARNED] if c is not torch.optim.Optimizer]
 SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
+OF_TRIALS = ("tail_index_update", "update_covariance_max_ev")
+INSTRUMENTS = ["full", "rescale_symmetry", "translation_symmetry", "tail_index_grad", *OF_TRIALS]
+UNTRIED = {
+    torch.optim.LBFGS: "evaluates the loss itself",
+    torch.optim.SparseAdam: "cannot be tried on copies of its parameters",
+    pytorch_optimizer.AdaHessian: "cannot be tried on copies of its parameters",
+    pytorch_optimizer.SophiaH: "cannot be tried on copies of its parameters",
+}
+"""Optimizers whose steps with a part of the mini-batch nobody can know, and why."""
 OF_THE_STEP = (
     "alpha",
     "cabs",
     "clip",
     "distance",
     "learning_rate",
+    "rescale_symmetry",
+    "translation_symmetry",
+    *OF_TRIALS,
     "update_grad_cosine",
     "update_size",
     "update_weight_ratio",
@@ -60,7 +73,7 @@ def unlearned(kind, model):
 def make(kind, words):
     """A network without biases, for which Muon has no rule, and its optimizer."""
     torch.manual_seed(0)
-    layered = nn.Linear(8, 6, bias=False), nn.Tanh(), nn.Linear(6, 3, bias=False)
+    layered = nn.Linear(8, 6, bias=False), nn.LeakyReLU(), nn.Linear(6, 3, bias=False)
     model = Words(sparse=kind is torch.optim.SparseAdam) if words else nn.Sequential(*layered)
     learned = {"weights": unlearned(kind, model)} if issubclass(kind, LearnedOptimizer) else {}
     optimizer = kind(model.parameters(), **learned, lr=0.05)
@@ -74,7 +87,7 @@ def train(kind, path, words):
     model, optimizer = make(kind, words)
     generator = torch.Generator().manual_seed(1)
     seen = [[p.detach().clone() for p in model.parameters()]]
-    with Cockpit(model, optimizer, run=path, track=1, instruments="full", enabled=path is not None) as cockpit:
+    with Cockpit(model, optimizer, run=path, track=1, instruments=INSTRUMENTS, enabled=path is not None) as cockpit:
         for _ in range(STEPS):
             x, y = torch.randn(12, 8, generator=generator), torch.randint(3, (12,), generator=generator)
 
@@ -114,8 +127,35 @@ def is_missing_for(kind, key):
     return kind is torch.optim.LBFGS and key.startswith("clip")
 
 
+def median_cosine(before, after):
+    """Of the update and what shifts weight between a unit's two sides, over the units, without its sign."""
+    found = []
+    for j in range(6):
+        weights, update = (
+            torch.cat([into[j], out[:, j]]).double()
+            for into, out in (before, [p - q for p, q in zip(before, after, strict=True)])
+        )
+        lengths = float(update.norm() * weights.norm())
+        weights[8:] *= -1
+        found.append(abs(float(update @ weights)) / lengths)
+    return float(np.median(found))
+
+
+def said_of_trials(run, kind):
+    """What is missing of what comes of trial steps is missing for a reason."""
+    tails, covariance = (run[key].missing for key in OF_TRIALS)
+    if kind in UNTRIED:
+        assert covariance[0]
+        assert UNTRIED[kind] in reasons(run)["update_covariance_max_ev"]
+    else:
+        assert not covariance.any()
+        assert not tails.any() or "no tail" in (why := reasons(run)["tail_index_update"]) or "do not differ" in why
+
+
 @pytest.mark.filterwarnings(
     "ignore:Using backward.. with create_graph",
+    "ignore:.*no reading of (tail_index_update|update_covariance_max_ev)",
+    "ignore:.*no reading of (tail_index_grad|rescale_symmetry|translation_symmetry). .*(sparse|no unit|no layer)",
     "ignore:.*no reading of clip. the optimizer evaluates the loss itself",
     "ignore:.*no reading of hess_max_ev. .* an embedding has sparse=True",
 )
@@ -132,8 +172,12 @@ def test_all_instruments_work_and_training_stays_the_same(kind, plain, tmp_path)
         elif reference[key].values.size:
             ours, theirs = run[key].values[0], reference[key].values[0]
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6, err_msg=key)
+    said_of_trials(run, kind)
     for step, (before, after) in enumerate(itertools.pairwise(alone)):
         sizes = [float((q - p).norm()) for p, q in zip(before, after, strict=True)]
         assert run["update_size"].layers.values[step] == pytest.approx(sizes, rel=1e-4)
+        if not words and max(sizes) > 0:
+            cosine = median_cosine(before, after)
+            assert run["rescale_symmetry"].values[step] == pytest.approx(cosine, rel=1e-3, abs=1e-6)
         if step < STEPS - 1 and max(sizes) > 0:  # the first steps of RAdamScheduleFree go nowhere
             assert not any(run[key].missing[step] for key in ("alpha", "update_grad_cosine", "update_weight_ratio"))

@@ -7,9 +7,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from cockpit import Cockpit, load_run
-from cockpit.optim import DynamicScale, ScaledAdam, ScaledSGD
+from cockpit.optim import DynamicScale, ScaledAdam, ScaledAdamW, ScaledRMSprop, ScaledSGD
 
-PLAIN = {ScaledSGD: torch.optim.SGD, ScaledAdam: torch.optim.Adam}
+PLAIN = {
+    ScaledSGD: torch.optim.SGD,
+    ScaledAdam: torch.optim.Adam,
+    ScaledAdamW: torch.optim.AdamW,
+    ScaledRMSprop: torch.optim.RMSprop,
+}
+INSTRUMENTS = [
+    "full",
+    *("rescale_symmetry", "translation_symmetry"),
+    *("tail_index_grad", "tail_index_update", "update_covariance_max_ev"),
+]
 OF_THE_SCALER = ("amp", "amp.skipped", "amp.smallest", "amp.largest")
 OF_THE_CLOCK = ("time", "cockpit.overhead", "samples_per_second")
 
@@ -20,7 +30,7 @@ def trained(path, kind, *, max_norm=None, steps=4, **options):
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
     optimizer = kind(model.parameters(), lr=0.05, **options)
     generator = torch.Generator().manual_seed(1)
-    with Cockpit(model, optimizer, run=path, track=1, instruments="full") as cockpit:
+    with Cockpit(model, optimizer, run=path, track=1, instruments=INSTRUMENTS) as cockpit:
         for _ in range(steps):
             x, y = torch.randn(12, 4, generator=generator).double(), torch.randint(3, (12,), generator=generator)
             with cockpit.step():
@@ -35,6 +45,7 @@ def trained(path, kind, *, max_norm=None, steps=4, **options):
     return load_run(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*no reading of tail_index_update. .*have no tail")  # Adam's first step is a sign
 @pytest.mark.parametrize("max_norm", [None, 0.4], ids=["", "clipped"])
 @pytest.mark.parametrize(
     ("kind", "scale"),
@@ -44,8 +55,10 @@ def trained(path, kind, *, max_norm=None, steps=4, **options):
         (ScaledAdam, 2.0**12),
         (ScaledAdam, [2.0**12, 2.0**3, 2.0**-4, 2.0]),
         (ScaledAdam, DynamicScale(2.0**10, interval=2)),
+        (ScaledAdamW, 300.0),
+        (ScaledRMSprop, 300.0),
     ],
-    ids=["the learning rate", "SGD", "Adam", "one for each parameter", "dynamic"],
+    ids=["the learning rate", "SGD", "Adam", "one for each parameter", "dynamic", "AdamW", "RMSprop"],
 )
 def test_instruments_report_unscaled_values(tmp_path, kind, scale, max_norm):
     plain = trained(tmp_path / "plain", PLAIN[kind], max_norm=max_norm)

@@ -86,8 +86,9 @@ class LearnedOptimizer(Optimizer):
             loss: The training loss that the gradients are of.
             valid_loss: A validation loss.
         """
-        told = {"loss": loss, "valid_loss": valid_loss}
-        self._told.update({name: value for name, value in told.items() if value is not None})
+        for name, value in {"loss": loss, "valid_loss": valid_loss}.items():
+            if value is not None:
+                self._told[name] = value.detach() if isinstance(value, Tensor) else value
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cockpit.optim.learned.cohort import Cohort, Life
 from cockpit.optim.learned.rule import Tensors
-from cockpit.optim.learned.unroll import Estimate, Estimator, Summary, unroll
+from cockpit.optim.learned.unroll import Estimate, Estimator, Penalty, Summary, unroll
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,30 @@ class PES(Estimator):
         if not self.sigma > 0:
             raise ValueError(f"perturbations have a positive standard deviation; got sigma={self.sigma}")
 
-    def estimate(self, cohort: Cohort, meta: Tensors, summary: Summary, generator: torch.Generator) -> Estimate:
+    def estimate(
+        self,
+        cohort: Cohort,
+        meta: Tensors,
+        summary: Summary,
+        generator: torch.Generator,
+        penalty: Penalty | None = None,
+    ) -> Estimate:
         """One antithetic pair for each problem."""
         noise = {
             name: self.sigma * torch.randn(cohort.copies, *value.shape, generator=generator, dtype=value.dtype)
             for name, value in meta.items()
         }
-        return self.perturbed(cohort, meta, noise, summary, generator)
+        return self.perturbed(cohort, meta, noise, summary, generator, penalty)
 
     @torch.no_grad()
     def perturbed(
-        self, cohort: Cohort, meta: Tensors, noise: Tensors, summary: Summary, generator: torch.Generator
+        self,
+        cohort: Cohort,
+        meta: Tensors,
+        noise: Tensors,
+        summary: Summary,
+        generator: torch.Generator,
+        penalty: Penalty | None = None,
     ) -> Estimate:
         """The estimate from given perturbations.
 
@@ -63,10 +76,11 @@ class PES(Estimator):
             noise: ``ε`` of each problem. Shape ``[copies, …]``.
             summary: Makes the meta-loss of outer losses.
             generator: Source of batches.
+            penalty: Of single updates, if any are to be avoided.
         """
 
         def side(meta: Tensors, life: Life, step: Tensor, batches: list[Tensors]) -> tuple[Tensor, Life]:
-            losses, life = unroll(cohort.rule, cohort.task, cohort.horizon, meta, life, step, batches)
+            losses, life = unroll(cohort.rule, cohort.task, cohort.horizon, meta, life, step, batches, penalty=penalty)
             return summary(losses), life
 
         batches = cohort.batches(self.length, generator)

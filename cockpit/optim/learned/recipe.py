@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from cockpit.optim.learned.rule import Rule
 from cockpit.optim.learned.tasks import Task
-from cockpit.optim.learned.unroll import Estimator, Summary
+from cockpit.optim.learned.unroll import Estimator, Penalty, Summary
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 
@@ -33,6 +33,8 @@ class Recipe:
         optimizer: Makes the optimizer of the meta-parameters.
         clip: Largest norm of a meta-gradient; ``None`` for any.
         summary: From the outer losses of a truncation, shape ``[length]``, to what is minimised.
+        penalty: Added to the outer loss of each step, from the parameters before it and after it: how meta-training is
+            kept from updates of some kind. Trials on ``test`` are without it.
         test: What is learned is tried on new problems of this task now and then; ``None``: on none.
         test_copies: On how many.
 
@@ -50,6 +52,7 @@ class Recipe:
     optimizer: Callable[[list[Tensor]], Optimizer] = ADAM
     clip: float | None = None
     summary: Summary = torch.mean
+    penalty: Penalty | None = None
     test: Task | None = None
     test_copies: int = 16
 
@@ -72,6 +75,7 @@ class Recipe:
             **{name: getattr(self, name) for name in ("copies", "horizon", "iterations", "clip")},
             "optimizer": _words(self.optimizer),
             "summary": _words(self.summary),
+            "penalty": None if self.penalty is None else _words(self.penalty),
             "test": None if self.test is None else _words(self.test),
         }
 

@@ -66,7 +66,7 @@ class MetaTraining:
         """One update of the meta-parameters."""
         meta = self.detached()
         found = [
-            self.recipe.estimator.estimate(cohort, meta, self.recipe.summary, self._generator)
+            self.recipe.estimator.estimate(cohort, meta, self.recipe.summary, self._generator, self.recipe.penalty)
             for cohort in self._cohorts
         ]
         sound = [_sound(estimate) for estimate in found]

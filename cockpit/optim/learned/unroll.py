@@ -18,6 +18,9 @@ from cockpit.optim.learned.tasks import Task
 Summary: TypeAlias = Callable[[Tensor], Tensor]
 """From the outer losses of a truncation, shape ``[length]``, to what is minimised, shape ``[]``."""
 
+Penalty: TypeAlias = Callable[[Tensors, Tensors], Tensor]
+"""From one problem's parameters before an update and after it to what is added to that step's outer loss, ``[]``."""
+
 
 class Estimate(NamedTuple):
     """What a truncation tells of each problem.
@@ -49,7 +52,14 @@ class Estimator(ABC):
             raise ValueError(f"a truncation has at least one step; got length={self.length}")
 
     @abstractmethod
-    def estimate(self, cohort: Cohort, meta: Tensors, summary: Summary, generator: torch.Generator) -> Estimate:
+    def estimate(
+        self,
+        cohort: Cohort,
+        meta: Tensors,
+        summary: Summary,
+        generator: torch.Generator,
+        penalty: Penalty | None = None,
+    ) -> Estimate:
         """Trains all problems for one truncation, and says how to change the meta-parameters.
 
         Args:
@@ -57,6 +67,7 @@ class Estimator(ABC):
             meta: Meta-parameters.
             summary: Makes the meta-loss of outer losses.
             generator: The only source of chance.
+            penalty: Of single updates, if any are to be avoided.
         """
 
 
@@ -74,13 +85,21 @@ class Unrolled(Estimator):
 
     through_gradients: bool = True
 
-    def estimate(self, cohort: Cohort, meta: Tensors, summary: Summary, generator: torch.Generator) -> Estimate:
+    def estimate(
+        self,
+        cohort: Cohort,
+        meta: Tensors,
+        summary: Summary,
+        generator: torch.Generator,
+        penalty: Penalty | None = None,
+    ) -> Estimate:
         """The exact gradient of one truncation, but for what ``through_gradients`` leaves out."""
 
         def objective(meta: Tensors, *problem: Any) -> tuple[Tensor, Life]:
             losses, life = unroll(
-                cohort.rule, cohort.task, cohort.horizon, meta, *problem, through=self.through_gradients
-            )
+                cohort.rule, cohort.task, cohort.horizon, meta, *problem,
+                through=self.through_gradients, penalty=penalty,
+            )  # fmt: skip
             return summary(losses), life
 
         batches = cohort.batches(self.length, generator)
@@ -100,6 +119,7 @@ def unroll(
     batches: Sequence[Tensors],
     *,
     through: bool = True,
+    penalty: Penalty | None = None,
 ) -> tuple[Tensor, Life]:
     """Some steps of one problem's training.
 
@@ -112,9 +132,10 @@ def unroll(
         step: Its number of steps. Shape ``[]``.
         batches: For each step, and one to evaluate the last on.
         through: Whether what the rule is told, gradients and losses, may be differentiated.
+        penalty: Of each update; none if not given.
 
     Returns:
-        The outer loss after each step, shape ``[steps]``, and the training as it is then.
+        The outer loss after each step and the penalty of this step, shape ``[steps]``, and the training as it is then.
     """
     params, state = started(rule, meta, life, step), life.state
     end = torch.full_like(step, float(horizon))
@@ -127,8 +148,10 @@ def unroll(
             told, valid_loss = told.detach(), valid_loss.detach()
             gradients = {name: gradient.detach() for name, gradient in gradients.items()}
         signals = Signals(step + number, end, told, valid_loss)
-        params, state = rule.update(meta, gradients, params, state, signals)
-        losses.append(task.outer_loss(params, following))
+        before = params
+        params, state = rule.update(meta, gradients, before, state, signals)
+        loss = task.outer_loss(params, following)
+        losses.append(loss if penalty is None else loss + penalty(before, params))
     return torch.stack(losses), Life(params, state)
 
 

@@ -1,5 +1,6 @@
 """A learned optimizer among ordinary ones: groups, schedules, and everything that it refuses."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -98,6 +99,19 @@ def test_a_closure_tells_the_loss():
     told.step()
     assert all(torch.equal(p, q) for p, q in zip(values(model), values(other), strict=True))
     assert torch.equal(loss, expected)
+
+
+def test_what_is_told_is_copied_with_the_optimizer_and_keeps_no_graph():
+    model = network()
+    optimizer = Momentum(model.parameters(), weights(MomentumRule()), horizon=9)
+    loss = backward(model)
+    optimizer.tell(loss=loss, valid_loss=loss)
+    twin_model, twin = copy.deepcopy((model, optimizer))
+    for p, q in zip(twin_model.parameters(), model.parameters(), strict=True):
+        p.grad = q.grad.clone()
+    twin.step()
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(values(model), values(twin_model), strict=True))
 
 
 def test_half_precision_parameters_are_trained_in_their_precision():

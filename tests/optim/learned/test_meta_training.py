@@ -106,6 +106,55 @@ def test_the_meta_gradient_is_the_mean_over_all_problems_and_is_clipped(recipe):
         torch.testing.assert_close(training.meta[name].detach(), tensor - mean[name] * 1e-3 / length)
 
 
+@dataclasses.dataclass(frozen=True)
+class Stay:
+    """Of updates that move at all."""
+
+    strength: float = 0.5
+
+    def __call__(self, before, after):
+        return self.strength * sum((after[name] - before[name]).square().sum() for name in before)
+
+
+@pytest.mark.parametrize("estimator", [Unrolled(3), PES(3, 1e-4)], ids=["unrolled", "PES"])
+def test_a_penalty_is_added_to_each_steps_outer_loss_and_differentiated_with_it(estimator):
+    rule, leaf = LURERule(TASK.shapes), 0.05 * torch.rand(len(TASK.shapes), generator=chance(5))
+    meta = dict(zip(rule.tensors, leaf.requires_grad_().unbind(), strict=True))
+    shape = {"copies": 64, "horizon": 8, "length": 3, "sides": estimator.sides}
+    found = estimator.estimate(
+        Cohort(rule, TASK, **shape, generator=chance()),
+        {name: tensor.detach() for name, tensor in meta.items()}, torch.sum, chance(1), Stay(),
+    )  # fmt: skip
+    cohort = Cohort(rule, TASK, **shape, generator=chance())
+    losses = []
+    for problem in range(64):
+        data = {name: tensor[problem] for name, tensor in cohort.data.items()}
+        params, total = {name: p[problem] for name, p in cohort.lives[0].params.items()}, 0.0
+        for _ in range(3):
+            gradients = torch.func.grad(TASK.loss)(params, data)
+            moved = {name: torch.tanh(meta[name] * g) for name, g in gradients.items()}
+            params = {name: p - moved[name] for name, p in params.items()}
+            total = total + TASK.loss(params, data) + 0.5 * sum(step.square().sum() for step in moved.values())
+        losses.append(total)
+    exact = torch.autograd.grad(torch.stack(losses).mean(), leaf)[0]
+    estimate = torch.stack(list(found.gradients.values()), 1)
+    torch.testing.assert_close(found.losses, torch.stack(losses).detach(), rtol=1e-3, atol=1e-4)
+    if estimator.sides == 1:
+        torch.testing.assert_close(estimate.mean(0), exact, rtol=1e-4, atol=1e-5)
+    else:
+        assert ((estimate.mean(0) - exact).abs() < 3 * estimate.std(0) / 8).all()
+
+
+def test_a_penalty_keeps_updates_small_and_is_named_in_weights_and_log(recipe, tmp_path):
+    free = dataclasses.replace(recipe, iterations=1)
+    kept = dataclasses.replace(free, penalty=Stay(100.0))
+    assert MetaTraining(kept).iterate().loss > MetaTraining(free).iterate().loss
+    found = meta_train(kept, run=tmp_path / "run", quiet=True)
+    assert found.provenance["penalty"] == load_run(tmp_path / "run").config["penalty"] == "Stay(strength=100.0)"
+    tried = [load_run(tmp_path / "run")["test/loss"].values[-1]]
+    assert tried[0] < 100
+
+
 def test_problems_are_at_different_stages_and_come_to_their_end():
     cohort = Cohort(MomentumRule(), TASK, copies=4, horizon=8, length=3, sides=1, generator=chance())
     assert cohort.left.tolist() == [3, 6, 9, 9]  # three truncations, the fewest that hold eight steps

@@ -164,6 +164,25 @@ def test_a_parameter_may_get_its_first_gradient_late(kind):
         assert moved == [True, True, number == 2, number == 2]
 
 
+def test_complex_parameters_are_refused_and_sparse_gradients_move_nothing(kind):
+    rule, optimizer_type = kind
+    learned, model = weights(rule), network()
+    odd = [torch.nn.Parameter(p.detach().to(torch.complex128)) for p in model.parameters()]
+    with pytest.raises(ValueError, match=f"{rule.name} has no rule for complex parameters"):
+        optimizer_type(odd, learned, horizon=HORIZON)
+    optimizer = optimizer_type(model.parameters(), learned, horizon=HORIZON)
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    list(model.parameters())[-1].grad = torch.ones(1, dtype=torch.float64).to_sparse()
+    optimizer.tell(loss=1.0, valid_loss=1.0)
+    with pytest.raises(RuntimeError, match="no rule for sparse gradients"):
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert not optimizer.state
+    assert optimizer.steps == 0
+
+
 def test_weights_survive_their_file(kind, tmp_path):
     rule, optimizer_type = kind
     learned = weights(rule)
