@@ -10,7 +10,7 @@ from typing import Any
 from dash import no_update
 from dash.development.base_component import Component
 
-from cockpit.dashboard.layout import TICK, cards, message
+from cockpit.dashboard.layout import cards, message
 from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
 from cockpit.dashboard.redraw import Drawn, behind, redraw, untouched, waiting
 from cockpit.dashboard.source import OUT_OF_REACH, Sources
@@ -18,7 +18,8 @@ from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.store import RunSummary
 
-SOON = 900  # to the look that draws what is below the screen for the first time: what is on it comes first
+TICK = 1000  # milliseconds between looks at a live log
+SOON = 0  # to the look that draws what is below the screen, which the page begins once what is on it is drawn
 LATER = 250  # to the look that draws it anew, unless the reader moves on before
 IDLE = 2 * TICK  # between looks at a live log that has not grown: what happens is seen within two seconds
 WAITING = 5 * TICK  # while the run is over and others are live
@@ -52,14 +53,14 @@ def answer(
     try:
         runs = _listed(sources, shown, anew=anew) if list_runs or not shown.get("run") else None
     except ConnectionError as error:  # a database that is away; the page asks again by itself
-        return _without_run(shown, on_page, None, str(error))
+        return _without_run(choice, shown, on_page, None, str(error))
     try:
         return _shown(sources, choice, shown, on_page, runs, at_leisure)
     except OUT_OF_REACH as error:
-        return _without_run(shown, on_page, runs, explain(error))
+        return _without_run(choice, shown, on_page, runs, explain(error))
     except Exception as error:  # a log may come from anywhere and hold anything
         logging.getLogger(__name__).exception("what was asked for cannot be shown: %r", choice)
-        return _without_run(shown, on_page, runs, f"This cannot be shown: {error!r}")
+        return _without_run(choice, shown, on_page, runs, f"This cannot be shown: {error!r}")
 
 
 def _shown(
@@ -71,7 +72,7 @@ def _shown(
         return _of_view(view, Look(sources, choice, None), shown, on_page, runs)
     name = choice.run or shown.get("run") or choose_run(sources.listing.runs())
     if name is None:
-        return _without_run(shown, on_page, runs, _no_runs(sources))
+        return _without_run(choice, shown, on_page, runs, _no_runs(sources))
     page = look(sources, choice, name)
     if view is not None:
         return _of_view(view, Look(sources, choice, page), shown, on_page, runs)
@@ -133,7 +134,7 @@ def _outputs(
     state["idle"] = 0 if moved else shown.get("idle", 0) + 1
     top: Any = [] if page is None else strip(page) if moved else no_update
     menu = _menu(state["screens"]) if moved or state["screens"] != shown.get("screens") else no_update
-    return [*parts, children, top, _options(runs), menu, menu, state, *_pace(state)]
+    return [*parts, children, top, _options(runs), menu, menu, state | {"next": _pace(state)}]
 
 
 def _state_without_page(at: Look, shown: dict[str, Any], runs: Runs | None) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def _state_without_page(at: Look, shown: dict[str, Any], runs: Runs | None) -> d
     run = at.choice.run or shown.get("run")
     return {
         "serial": shown.get("serial", 0) + 1,
+        "asked": at.choice.serial,
         "run": run,
         "listed": runs.revision if runs else shown.get("listed"),
         "screens": shown.get("screens") or _screens(at, run),
@@ -177,6 +179,7 @@ def _state(page: Page, shown: dict[str, Any], runs: Runs | None, names: Sequence
     )
     return {
         "serial": shown.get("serial", 0) + 1,
+        "asked": page.choice.serial,
         "identity": page.identity(),
         "cursor": page.source.cursor,
         "state": page.source.state,
@@ -206,15 +209,15 @@ def _told(page: Page, names: Sequence[str], drawn: dict[str, Drawn]) -> dict[str
     }
 
 
-def _pace(state: dict[str, Any]) -> tuple[Any, Any]:
-    """Milliseconds to the next look, and how many looks there will be: none once every run is over and drawn."""
+def _pace(state: dict[str, Any]) -> int | None:
+    """Milliseconds to the next look; ``None`` once every run is over and drawn."""
     if state.get("waits"):
-        return (LATER if state["waits"] == "anew" else SOON), -1
+        return LATER if state["waits"] == "anew" else SOON
     if state.get("state") is None:  # of no single run
-        return IDLE, -1
+        return IDLE
     if state["state"] == "running":
-        return IDLE if state["idle"] >= RESTS else TICK, -1
-    return WAITING, -1 if state["others"] else 0
+        return IDLE if state["idle"] >= RESTS else TICK
+    return WAITING if state["others"] else None
 
 
 def _options(runs: Runs | None) -> Any:
@@ -224,14 +227,17 @@ def _options(runs: Runs | None) -> Any:
     return [{"value": run.name, "label": f"{run.name} · {run.state}"} for run in runs.all]
 
 
-def _without_run(shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None, text: str) -> list[Any]:
+def _without_run(
+    choice: Choice, shown: dict[str, Any], on_page: Sequence[str], runs: Runs | None, text: str
+) -> list[Any]:
     """The page where no run can be shown: a sentence, and a look for runs every other second."""
     listed = runs.revision if runs else shown.get("listed")
-    state = {"serial": shown.get("serial", 0) + 1, "identity": ["message", text], "listed": listed}
+    state = {"serial": shown.get("serial", 0) + 1, "asked": choice.serial, "identity": ["message", text]}
+    state |= {"listed": listed, "next": IDLE}
     menu = _menu(())
     same = shown.get("identity") == state["identity"]
     children: Component | Any = no_update if same else message(text)
-    return [*untouched(on_page), children, [], _options(runs), menu, menu, state, IDLE, -1]
+    return [*untouched(on_page), children, [], _options(runs), menu, menu, state]
 
 
 def _no_runs(sources: Sources) -> str:

@@ -12,7 +12,7 @@ from cockpit.dashboard.redraw import PARTS
 from cockpit.dashboard.source import Sources
 from cockpit.dashboard.views import VIEWS
 
-LIST_EVERY = 5  # ticks between looks at the list of runs
+LIST_EVERY = 5  # looks of a page by itself between those at the list of runs
 
 
 def register(app: Dash, sources: Sources) -> None:
@@ -27,24 +27,15 @@ def register(app: Dash, sources: Sources) -> None:
         "shown": "data",
     }
     outputs += [Output(name, prop) for name, prop in single.items()]
-    outputs += [Output("tick", "interval"), Output("tick", "max_intervals")]
 
-    @app.callback(
-        *outputs,
-        Input("tick", "n_intervals"),
-        Input("choice", "data"),
-        Input("again", "n_clicks"),
-        State("shown", "data"),
-        running=[(Output("tick", "disabled"), True, False)],
-        prevent_initial_call=True,
-    )
-    def refresh(ticks: int | None, choice: object, again: int, shown: dict[str, Any] | None) -> list[Any]:
+    @app.callback(*outputs, Input("choice", "data"), State("shown", "data"), prevent_initial_call=True)
+    def refresh(choice: object, shown: dict[str, Any] | None) -> list[Any]:
         on_page = [entry["id"]["panel"] for entry in callback_context.outputs_list[0]]
-        trigger = callback_context.triggered_id
-        ticked, by_hand = trigger == "tick", trigger == "again"
-        list_runs = not ticked or (ticks or 0) % LIST_EVERY == 0
         asked = Choice.from_page(choice)
-        return answer(sources, asked, shown or {}, on_page, list_runs=list_runs, anew=by_hand, at_leisure=ticked)
+        why = choice.get("why") if isinstance(choice, dict) else None
+        ticked = why == "tick"
+        list_runs = not ticked or asked.serial % LIST_EVERY == 0
+        return answer(sources, asked, shown or {}, on_page, list_runs=list_runs, anew=why == "again", at_leisure=ticked)
 
     _register_clientside(app)
     for view in VIEWS.values():
@@ -65,10 +56,11 @@ def _register_clientside(app: Dash) -> None:
         "smoothAsSuits": [Input("smooth-auto", "n_clicks")],
         "noteDrawn": [Input({"drawn": ALL}, "data")],
         "pickMore": [Input(controls, "value"), State(controls, "id")],
-        "follow": [Input("follow", "checked")],
+        "switchFollow": [Input("follow", "checked")],
         "play": [Input("play", "n_clicks"), State("speed", "value")],
         "pace": [Input("speed", "value")],
         "loop": [Input("loop", "checked")],
+        "lookForRuns": [Input("again", "n_clicks")],
         "openKeys": [Input("keys-open", "n_clicks")],
         "toggleScheme": [Input("scheme-toggle", "n_clicks")],
         "switchLog": [Input(logs, "checked"), State(logs, "id")],

@@ -29,7 +29,6 @@ KEYS = (
     ("?", "This list"),
     ("Esc", "Closes what is open"),
 )
-TICK = 1000  # milliseconds between looks at a live log
 THEME = {"primaryColor": "blue", "fontFamily": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"}
 
 
@@ -47,7 +46,6 @@ def skeleton() -> Component:
     """The page before it knows any run."""
     page: Component = dmc.MantineProvider(
         [
-            dcc.Interval(id="tick", interval=TICK),
             dcc.Store(id="choice"),
             dcc.Store(id="shown"),
             dcc.Store(id="more"),

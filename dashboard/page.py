@@ -34,6 +34,7 @@ class Choice:
         manner: How curves are drawn.
         more: What else the address says, for the view to read: ``{"panel": "loss"}``.
         seen: Panels on the screen; ``None``: all are taken for such.
+        serial: The page's number for it, which the answer bears.
     """
 
     run: str | None = None
@@ -45,13 +46,14 @@ class Choice:
     more: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = DEFAULT
     seen: frozenset[str] | None = None
+    serial: int = 0
 
     @classmethod
     def from_page(cls, data: object) -> Choice:
         """From what the browser sends, which may be anything: what does not fit is left to the page."""
         entries = data if isinstance(data, dict) else {}
-        run, view, step, log, zoom, more, seen = (
-            entries.get(name) for name in ("run", "view", "step", "log", "zoom", "more", "seen")
+        run, view, step, log, zoom, more, seen, serial = (
+            entries.get(name) for name in ("run", "view", "step", "log", "zoom", "more", "seen", "serial")
         )
         return cls(
             run if isinstance(run, str) and run else None,
@@ -65,6 +67,7 @@ class Choice:
             else {},
             _manner(entries.get("x"), entries.get("smooth")),
             frozenset(map(str, seen)) if isinstance(seen, list) else None,
+            int(serial) if _is_step(serial) else 0,
         )
 
 

@@ -127,8 +127,9 @@ class Table:
         """What has changed since the page asked last, all of it where it has not asked yet.
 
         Args:
-            ask: From the page: ``known``, what it was told to send with the next question; ``columns``, the names of
-                those that the reader has chosen, as JSON, ``None`` for the usual ones; and ``sort``, their order.
+            ask: From the page: ``table``, which of its tables asks; ``known``, what it was told to send with the next
+                question; ``columns``, the names of those that the reader has chosen, as JSON, ``None`` for the usual
+                ones; and ``sort``, their order.
         """
         asked: Json = ask if isinstance(ask, dict) else {}
         known: Json = found if isinstance(found := asked.get("known"), dict) else {}
@@ -148,6 +149,7 @@ class Table:
         revision = known.get("revision", 0) if same else 0
         changes = self.listing.since(revision if isinstance(revision, int) else 0)
         return {
+            "table": asked.get("table"),
             "trouble": trouble,
             "whole": not same,
             "rows": [row(run, chosen) for run in changes.changed],

@@ -15,7 +15,7 @@ def refreshing(dependencies: list[dict[str, Any]]) -> dict[str, Any]:
 
 def question(callback: dict[str, Any], choice: dict[str, Any], shown: dict[str, Any] | None) -> dict[str, Any]:
     """What the page sends: no panel stands on it."""
-    values = {"tick": 5, "choice": choice, "again": 0, "shown": shown}
+    values = {"choice": choice, "shown": shown}
     ask = {name: [{**part, "value": values[part["id"]]} for part in callback[name]] for name in ("inputs", "state")}
     return {
         "output": callback["output"], "outputs": _outputs(callback["output"]), "changedPropIds": ["choice.data"], **ask

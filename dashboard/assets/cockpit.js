@@ -3,8 +3,9 @@
 (function () {
   "use strict";
 
-  const PATIENCE = 5000; // ms after which an answer counts as lost
+  const PATIENCE = 20000; // ms after which an answer counts as lost
   const FRAME = 40; // ms between an answer and the next frame of a replay
+  const LONGEST = 2000; // ms that is waited for what has been answered but not yet drawn
   const SCHEME = "cockpit-scheme";
 
   const choice = {
@@ -12,11 +13,15 @@
   };
   let shown = null;
   let serial = 0;
-  let busyUntil = 0;
-  let waiting = false;
+  let asking = false; // an answer is on its way
+  let waiting = false; // with another choice
+  let again = false; // and a look for new runs
+  let due; // the timer of the next look
   let replay = null;
+  let since = 0; // the last answer
 
   const set = (id, props) => window.dash_clientside.set_props(id, props);
+  const places = () => window.dash_clientside.places;
 
   /* A control is only set where that changes it: what is being typed or dragged would be lost. */
 
@@ -32,20 +37,52 @@
     return true;
   }
 
-  function commit(update) {
+  /* Whether a control tells what it was set to, not what the reader chose: meanwhile that may be something else. */
+  function isEcho(id, props) {
+    const look = JSON.stringify(props);
+    const echo = painted[id] === look;
+    painted[id] = look;
+    return echo;
+  }
+
+  function commit(update, enters = false) {
     Object.assign(choice, update);
-    if (performance.now() < busyUntil) {
+    places().enter({...choice, run: choice.run || (shown && shown.run)}, update, enters);
+    ask();
+  }
+
+  function ask() {
+    if (asking) {
       waiting = true;
     } else {
-      send();
+      send("choice");
     }
   }
 
-  function send() {
-    waiting = false;
+  /* An answer changes the page as it was when it was asked for: never are two of them on their way. */
+  function send(why) {
+    const {names} = window.dash_clientside.seen;
     serial += 1;
-    busyUntil = performance.now() + PATIENCE;
-    set("choice", {data: {...choice, seen: window.dash_clientside.seen.names(), serial}});
+    set("choice", {data: {...choice, seen: names(), serial, why: again ? "again" : why}});
+    asking = true;
+    waiting = again = false;
+    clearTimeout(due);
+    due = setTimeout(send, PATIENCE, why);
+  }
+
+  /* The page looks by itself once what is on the screen is drawn. */
+  function look() {
+    if (!window.dash_clientside.seen.drawn() && performance.now() - since < LONGEST) {
+      due = setTimeout(look, FRAME);
+    } else {
+      send("tick");
+    }
+  }
+
+  function rest() {
+    if (shown.next !== null) {
+      due = setTimeout(look, shown.next);
+    }
   }
 
   /* What has come into view is shown as it is now. */
@@ -56,79 +93,17 @@
     }
   }
 
-  /* The address: ?run=…&view=…&step=…&x=…&smooth=… opens the same view again; log=… and linear=… name panels whose value axis
-     was switched, zoom=panel:from:to those of which a part is seen. Whatever else it says is the view's own. */
-
-  const COMMON = ["run", "view", "step", "x", "smooth", "log", "linear", "zoom"];
-
-  function zoomed(text) {
-    const [, panel, ...ends] = /^(.*):([^:]+):([^:]+)$/.exec(text) || [];
-    return [panel, ends.map(Number)];
-  }
-
-  function fromAddress() {
-    const query = new URLSearchParams(window.location.search);
-    const step = query.get("step");
-    const smooth = query.get("smooth");
-    return {
-      run: query.get("run"),
-      view: query.get("view"),
-      step: step !== null && /^-?\d+$/.test(step) ? Number(step) : null,
-      x: query.get("x") || "step",
-      smooth: smooth !== null && /^0(\.\d+)?$/.test(smooth) ? Number(smooth) : null,
-      log: Object.fromEntries([
-        ...query.getAll("log").map((panel) => [panel, true]),
-        ...query.getAll("linear").map((panel) => [panel, false]),
-      ]),
-      zoom: Object.fromEntries(
-        query.getAll("zoom").map(zoomed).filter(([panel, ends]) => panel && ends.every(Number.isFinite))
-      ),
-      more: Object.fromEntries([...query].filter(([name]) => !COMMON.includes(name))),
-    };
-  }
-
-  function address({run, view, step, more, x, smooth}) {
-    const query = new URLSearchParams(run ? {run, view} : {view});
-    if (step !== null && step !== undefined) {
-      query.set("step", String(step));
-    }
-    if (x && x !== "step") {
-      query.set("x", x);
-    }
-    if (smooth !== null && smooth !== undefined) {
-      query.set("smooth", String(smooth));
-    }
-    Object.entries(choice.log).forEach(([panel, log]) => query.append(log ? "log" : "linear", panel));
-    Object.entries(choice.zoom).forEach(([panel, ends]) => query.append("zoom", [panel, ...ends].join(":")));
-    Object.entries(more || {}).forEach(([name, value]) => query.set(name, value));
-    return "?" + query.toString();
-  }
-
-  let entering = false; // what is asked for becomes an entry of the history, to which its way back leads
-  let returning; // the step that is kept on the way back
-
-  function writeAddress() {
-    const before = fromAddress();
-    const next = address(shown);
-    const named = ["run", "view"].filter((part) => before[part] !== null); // what was left open is only filled in
-    const elsewhere = entering || named.some((part) => before[part] !== shown[part]);
-    entering = false;
-    if (next === window.location.search) {
-      return;
-    }
-    if (elsewhere) {
-      window.history.pushState({inside: true}, "", next);
-    } else {
-      window.history.replaceState(window.history.state, "", next);
-    }
-  }
-
-  window.addEventListener("popstate", () => {
+  function arrive(place) {
     stopReplay();
-    const kept = returning === undefined ? {} : {step: returning};
-    returning = undefined;
-    commit({...fromAddress(), ...kept});
-  });
+    Object.assign(choice, place);
+    ask();
+  }
+
+  /* The choice as it is shown: what was left open is filled in, and what cannot be is what it became. */
+  function asShown() {
+    const {run, view, step, x, smooth, more} = shown;
+    return {...choice, run, view, step, x, smooth, more};
+  }
 
   /* Links within the page say where they lead in data-view and data-more. One called “back” is taken by Escape too. */
 
@@ -139,17 +114,14 @@
 
   function target(link) {
     const update = JSON.parse(link.dataset.more || "{}");
-    return {view: link.dataset.view, more: withMore(update, link.dataset.view === shown.view ? choice.more : {})};
+    const within = link.dataset.view === shown.view && !places().underWay();
+    return {view: link.dataset.view, more: withMore(update, within ? choice.more : {})};
   }
 
   function visit(link) {
-    if (link.classList.contains("back") && window.history.state && window.history.state.inside) {
-      returning = choice.step;
-      window.history.back();
-      return;
+    if (!link.classList.contains("back") || !places().back(choice.step)) {
+      commit(target(link), Boolean(link.dataset.enters));
     }
-    entering = entering || Boolean(link.dataset.enters);
-    commit(target(link));
   }
 
   document.addEventListener("click", (event) => {
@@ -166,7 +138,7 @@
     document.addEventListener(kind, (event) => {
       const link = event.target.closest("a[data-view]");
       if (link && shown) {
-        link.href = address({...shown, ...target(link)});
+        link.href = places().address({...asShown(), ...target(link)});
       }
     })
   );
@@ -219,10 +191,8 @@
 
   /* Replay: a clock decides which step is due, so that slow drawing drops frames and not speed. */
 
-  const LONGEST = 2000; // ms that a replay waits for a view that draws by itself
   let looping = false; // whether it begins anew at its end
   let drawn = Infinity; // the answer that such a view has drawn last
-  let since = 0;
 
   function advance() {
     if (!replay || waiting) {
@@ -346,9 +316,10 @@
       const above = new ResizeObserver(measureAbove);
       ["header", "#replay"].forEach((part) => above.observe(document.querySelector(part)));
       window.dash_clientside.seen.watch(catchUp);
-      Object.assign(choice, fromAddress());
+      places().watch(arrive);
+      Object.assign(choice, places().here());
       paint(firstScheme());
-      send();
+      ask();
     },
 
     reflect(answer) {
@@ -356,20 +327,26 @@
         return;
       }
       shown = answer;
-      busyUntil = 0;
+      if (answer.asked !== serial) {
+        return; // it was on its way when something else was chosen
+      }
+      asking = false;
+      clearTimeout(due);
       if (waiting) {
-        send();
+        send("choice");
         return;
       }
+      since = performance.now();
+      rest();
       if (!shown.view) {
         document.title = "Cockpit";
+        places().show(null);
         paintControl("replay", {style: {display: "none"}});
         return;
       }
       document.title = (shown.last === undefined ? shown.view : shown.run) + " · Cockpit";
       showControls();
-      writeAddress();
-      since = performance.now();
+      places().show(asShown());
       if (replay) {
         setTimeout(advance, FRAME);
       }
@@ -391,7 +368,7 @@
     },
 
     chooseRun(run) {
-      if (run && shown && run !== (choice.run || shown.run)) {
+      if (!isEcho("run", {value: run}) && run && shown && run !== (choice.run || shown.run)) {
         stopReplay();
         const view = shown.last === undefined ? null : choice.view; // a view of no single run would not change
         commit({run, view, step: null, log: {}, zoom: {}, more: {}});
@@ -399,11 +376,17 @@
     },
 
     chooseView(selected, tabbed) {
-      const now = choice.view || (shown && shown.view);
       const [wire] = window.dash_clientside.callback_context.triggered;
-      const view = wire && wire.prop_id.startsWith("view-tabs") ? tabbed : selected;
-      if (view && shown && view !== now) {
+      const [id, view] = wire && wire.prop_id.startsWith("view-tabs") ? ["view-tabs", tabbed] : ["view-select", selected];
+      if (!isEcho(id, {value: view}) && view && shown && view !== (choice.view || shown.view)) {
         commit({view, more: {}});
+      }
+    },
+
+    lookForRuns(clicks) {
+      if (clicks) {
+        again = true;
+        ask();
       }
     },
 
@@ -435,7 +418,8 @@
 
     chooseMore(update) {
       const kept = withMore(update, choice.more);
-      if (update && JSON.stringify(kept) !== JSON.stringify(choice.more)) {
+      const leaving = places().underWay(); // of what is on the page then, nothing is a choice of the reader's
+      if (update && !leaving && JSON.stringify(kept) !== JSON.stringify(choice.more)) {
         commit({more: kept});
       }
     },
@@ -453,7 +437,7 @@
     },
 
     chooseMeasure(x) {
-      if (x && shown && x !== choice.x) {
+      if (!isEcho("measure", {value: x}) && x && shown && x !== choice.x) {
         commit({x, zoom: {}});
       }
     },
@@ -472,6 +456,12 @@
         stopReplay();
       }
       commit({step: checked ? null : shown.last});
+    },
+
+    switchFollow(checked) {
+      if (!isEcho("follow", {checked})) {
+        functions.follow(checked);
+      }
     },
 
     play(clicks, seconds) {
@@ -521,7 +511,7 @@
           log[id.panel] = checked[index];
         }
       });
-      if (JSON.stringify(log) !== JSON.stringify(choice.log)) {
+      if (!places().underWay() && JSON.stringify(log) !== JSON.stringify(choice.log)) {
         commit({log});
       }
     },
@@ -538,7 +528,7 @@
           delete zoom[panel];
         }
       });
-      if (JSON.stringify(zoom) !== JSON.stringify(choice.zoom)) {
+      if (!places().underWay() && JSON.stringify(zoom) !== JSON.stringify(choice.zoom)) {
         commit({zoom});
       }
     },

@@ -9,6 +9,7 @@
   const own = (part) => ({runs: part, nr: 0});
 
   let grid = null; // the table on the page
+  let tables = 0; // how many there have been: one is made whenever the view is opened
   let known = null; // what the server said last, to be told what has changed since
   let busyUntil = 0;
   let trouble = ""; // why the list could not be read
@@ -123,6 +124,7 @@
 
   function adopt(api) {
     grid = api;
+    tables += 1;
     known = null;
     busyUntil = 0;
     kept.clear();
@@ -147,12 +149,27 @@
     set(own("count"), {children: shown === all ? words : shown.toLocaleString("en") + " of " + words});
   }
 
-  async function table() {
-    const api = await window.dash_ag_grid.getApiAsync(own("grid"));
-    if (api !== grid) {
-      adopt(api);
+  function standing() {
+    try {
+      return window.dash_ag_grid.getApi(own("grid"));
+    } catch (error) {
+      return null; // not yet
     }
-    return api;
+  }
+
+  /* The table on the page, once it stands; null where the view was left before. */
+  async function table() {
+    for (let pause = 1; document.querySelector("section.runs"); pause = Math.min(2 * pause, 200)) {
+      const api = standing();
+      if (api && !api.isDestroyed()) {
+        if (api !== grid) {
+          adopt(api);
+        }
+        return api;
+      }
+      await new Promise((done) => setTimeout(done, pause));
+    }
+    return null;
   }
 
   const names = (rows) => rows.map((row) => row.name);
@@ -160,12 +177,12 @@
   const functions = {
     async askForRuns(shown) {
       const places = window.dash_clientside.callback_context.outputs_list;
-      if (!places.length || !shown || shown.view !== "Runs" || performance.now() < busyUntil) {
+      const there = places.length && shown && shown.view === "Runs" && (await table());
+      if (!there || performance.now() < busyUntil) {
         return places.map(() => window.dash_clientside.no_update);
       }
-      await table();
       busyUntil = performance.now() + PATIENCE;
-      return [{known, columns: shown.more.columns || null, sort: shown.more.sort || null, serial: shown.serial}];
+      return [{table: tables, known, columns: shown.more.columns || null, sort: shown.more.sort || null, serial: shown.serial}];
     },
 
     async showRuns([answer]) {
@@ -173,6 +190,9 @@
         return;
       }
       const api = await table();
+      if (!api || answer.table !== tables) {
+        return; // the view was left, and may have been opened again, while this was on its way
+      }
       busyUntil = 0;
       if (answer.trouble !== trouble) {
         trouble = answer.trouble;

@@ -15,6 +15,13 @@
     return plots.filter((plot) => isSeen(plot.closest(".panel"))).map((plot) => JSON.parse(plot.id).panel);
   }
 
+  /* Whether all that is on the screen has been drawn, or says why there is nothing to draw. */
+  function drawn() {
+    const plots = document.hidden ? [] : [...document.querySelectorAll(PLOTS)];
+    const isDrawn = (plot) => plot.querySelector(".main-svg") || plot.querySelector(".empty")?.textContent;
+    return plots.filter((plot) => isSeen(plot.closest(".panel"))).every(isDrawn);
+  }
+
   /* Tells whenever these may be others: by scrolling, by another size of the window, by other cards. */
   function watch(tell) {
     let told = true;
@@ -32,5 +39,5 @@
     new ResizeObserver(note).observe(document.getElementById("view"));
   }
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, {seen: {names, watch}});
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {seen: {drawn, names, watch}});
 })();

@@ -20,7 +20,7 @@ from cockpit.store import Writer
 def test_no_runs_are_waited_for(tmp_path):
     found = Browser(tmp_path).ask()
     assert "There are no runs in" in words(found["view"])
-    assert (found["interval"], found["max_intervals"]) == (IDLE, -1)
+    assert found["shown"]["next"] == IDLE
 
 
 @pytest.mark.parametrize("view", ["Now", "Compare", "Runs"])

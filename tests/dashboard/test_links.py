@@ -22,7 +22,7 @@ LINKS = (
     {"view": "Runs", "more": {"columns": '["config:lr"]'}},
 )
 UNSHARED: dict[str, Any] = dict.fromkeys(
-    ("serial", "listed", "idle", "drawn", "behind", "waits", "run")
+    ("serial", "asked", "next", "listed", "idle", "drawn", "behind", "waits", "run")
 )  # what an address does not tell
 
 
@@ -31,7 +31,7 @@ def test_a_page_stays_as_it_is_hears_of_other_runs_and_its_address_leads_to_the_
     for name in ("other", "digits"):
         write_run(tmp_path / name, 40)
     browser = Browser(tmp_path)
-    while browser.ask(**link)["interval"] == SOON:
+    while browser.ask(**link)["shown"]["next"] == SOON:
         pass
     before = browser.shown | UNSHARED
     shutil.rmtree(tmp_path / "other")

@@ -7,8 +7,7 @@ from dash import no_update
 from synthetic import Training, header, write_run
 from visitor import Browser, redrawn, words
 
-from cockpit.dashboard.answer import IDLE, LATER, SOON
-from cockpit.dashboard.layout import TICK
+from cockpit.dashboard.answer import IDLE, LATER, SOON, TICK
 from cockpit.reading import Reading
 from cockpit.store import Writer
 
@@ -41,7 +40,7 @@ def test_a_live_run_is_looked_at_every_second_and_less_often_when_it_rests(tmp_p
     with_points = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
     browser = Browser(tmp_path)
     browser.ask()
-    paces = [browser.ask(list_runs=False)["interval"] for _ in range(8)]
+    paces = [browser.ask(list_runs=False)["shown"]["next"] for _ in range(8)]
     with_points.close()
     assert paces[0] == TICK
     assert paces[-1] == IDLE <= 2000
@@ -51,18 +50,18 @@ def test_looking_stops_when_every_run_is_over(tmp_path):
     write_run(tmp_path / "digits", 20)
     browser = Browser(tmp_path)
     browser.ask()
-    assert browser.ask()["max_intervals"] == 0
+    assert browser.ask()["shown"]["next"] is None
 
 
 def test_what_is_below_the_screen_is_drawn_at_once_after_it(tmp_path):
     write_run(tmp_path / "digits", 40)
     browser = Browser(tmp_path)
     found = browser.ask()
-    assert (found["interval"], found["max_intervals"]) == (SOON, -1)
+    assert found["shown"]["next"] == SOON
     found = browser.ask(list_runs=False)
     assert browser.drawn(found) == browser.on_page[browser.on_page.index("time") :]
     assert all(isinstance(figure, dict) for figure in redrawn(found))  # not changes of one that is not there yet
-    assert found["max_intervals"] == 0
+    assert found["shown"]["next"] is None
 
 
 def test_a_panel_whose_card_is_not_there_yet_is_drawn_when_it_is(tmp_path):
@@ -71,7 +70,7 @@ def test_a_panel_whose_card_is_not_there_yet_is_drawn_when_it_is(tmp_path):
     browser.ask()
     cards = browser.on_page
     browser.on_page = cards[: cards.index("time")]
-    assert browser.ask(list_runs=False)["max_intervals"] == -1
+    assert browser.ask(list_runs=False)["shown"]["next"] is not None
     browser.on_page = cards
     found = browser.ask(list_runs=False)
     assert browser.drawn(found) == cards[cards.index("time") :]
@@ -83,7 +82,7 @@ def test_looking_goes_on_for_other_live_runs(tmp_path):
     live = Writer(tmp_path / "live", header("live"), flush_interval=0.05)
     found = Browser(tmp_path).ask(run="digits")
     live.close()
-    assert found["max_intervals"] == -1
+    assert found["shown"]["next"] is not None
 
 
 def test_a_selected_step_moves_every_panel(tmp_path):
@@ -145,10 +144,10 @@ def test_a_live_page_becomes_what_a_new_page_shows_whatever_the_run_gains(tmp_pa
     for gain in gains:
         gain()
         assert writer.flush()
-        while live.ask(view=view)["interval"] == SOON:
+        while live.ask(view=view)["shown"]["next"] == SOON:
             pass
         new = Browser(tmp_path)
-        while new.ask(view=view)["interval"] == SOON:
+        while new.ask(view=view)["shown"]["next"] == SOON:
             pass
         assert live.on_page == new.on_page
         for name in new.on_page:
@@ -169,7 +168,7 @@ def test_what_a_live_run_gains_is_drawn_where_it_is_seen(tmp_path):
     found = browser.ask(seen=["time", "alpha"])
     assert browser.drawn(found) == ["alpha", "time"]
     assert {*found["shown"]["behind"]} == {*browser.on_page} - {"alpha", "time"}
-    assert found["interval"] == TICK
+    assert found["shown"]["next"] == TICK
     found = browser.ask(seen=["performance"], at_leisure=False)  # scrolled into view
     assert browser.drawn(found) == ["performance"]
     new = Browser(tmp_path)
@@ -184,10 +183,10 @@ def test_a_step_is_shown_where_it_is_seen_and_then_everywhere(tmp_path):
     browser.open()
     found = browser.ask(step=100, seen=["alpha"], at_leisure=False)
     assert browser.drawn(found) == ["alpha"]
-    assert (found["interval"], found["max_intervals"]) == (LATER, -1)
+    assert found["shown"]["next"] == LATER
     found = browser.ask(step=100, seen=["alpha"])
     assert {*browser.drawn(found)} == {*browser.on_page} - {"alpha"}
-    assert found["max_intervals"] == 0
+    assert found["shown"]["next"] is None
 
 
 def test_a_tab_that_nobody_sees_is_told_that_the_run_is_over_and_then_drawn(tmp_path):

@@ -15,7 +15,7 @@ from cockpit.dashboard.redraw import PARTS
 from cockpit.dashboard.source import Sources
 from cockpit.store import Store
 
-SINGLES = ("view", "status", "runs", "tabs", "views", "shown", "interval", "max_intervals")
+SINGLES = ("view", "status", "runs", "tabs", "views", "shown")
 
 
 class Browser:
@@ -47,7 +47,7 @@ class Browser:
 
     def open(self) -> None:
         """Asks until everything is drawn."""
-        while self.ask()["interval"] == SOON:
+        while self.ask()["shown"]["next"] == SOON:
             pass
 
 

@@ -1,0 +1,146 @@
+"""The browser's way back and forth, also for who is faster than the server."""
+
+import json
+import re
+from collections import deque
+from contextlib import contextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ANSWERS = re.compile("/_dash-update-component")
+PROMPT = 15_000  # ms; far less than the time after which the page takes an answer for lost
+THE_PAGE, ITS_RUNS = "shown.data", '"answer"'  # in the outputs of the questions
+
+
+class Held:
+    """Questions of one kind that the server does not get to see until they are let go."""
+
+    def __init__(self, page, kind):
+        self._kind, self._kept, self._open = kind, deque(), False
+        page.page.route(ANSWERS, self._take)
+
+    def __len__(self):
+        return len(self._kept)
+
+    def _take(self, route):
+        if not self._open and self._kind in json.loads(route.request.post_data)["output"]:
+            self._kept.append(route)
+        else:
+            route.continue_()
+
+    def let_go(self):
+        self._open = True
+        while self._kept:
+            self._kept.popleft().continue_()
+
+
+@contextmanager
+def held(page, kind):
+    questions = Held(page, kind)
+    yield questions
+    questions.let_go()
+    page.settled()
+    page.page.unroute(ANSWERS)
+
+
+def query(page):
+    return {name: value for name, (value,) in parse_qs(urlsplit(page.page.url).query).items()}
+
+
+def tab(page, name):
+    page.page.locator("#view-tabs").get_by_text(name, exact=True).click()
+
+
+def name_of(page, run):
+    return page.page.locator(f'.ag-row[row-id="{run}"] [col-id="name"] a')
+
+
+def test_the_list_of_runs_is_there_again_although_it_was_left_while_it_waited(server, page, finished):
+    finished("first", "second")
+    page.page.goto(f"{server.url}/?view=Runs")
+    name_of(page, "first").wait_for()
+    with held(page, ITS_RUNS) as asked:
+        page.until(lambda: len(asked) > 0)
+        name_of(page, "first").click()
+        page.page.locator("#view .panel .main-svg").first.wait_for()
+        page.page.go_back()
+        page.page.locator("section.runs").wait_for()
+    name_of(page, "first").wait_for(timeout=PROMPT)
+
+
+def test_who_chooses_while_the_page_looks_by_itself_gets_what_was_chosen(server, page, finished):
+    finished("first", "second")
+    page.page.goto(f"{server.url}/?view=Runs")
+    name_of(page, "first").wait_for()
+    with held(page, THE_PAGE) as asked:
+        page.until(lambda: len(asked) > 0)
+        name_of(page, "first").click()
+        page.until(lambda: query(page) == {"run": "first"})
+        assert len(asked) == 1  # of two answers on their way, either may come last
+    page.page.locator("#view .panel .main-svg").first.wait_for(timeout=PROMPT)
+    assert query(page) == {"run": "first", "view": "Now"}
+    page.page.go_back()
+    name_of(page, "first").wait_for(timeout=PROMPT)
+
+
+def test_back_leads_to_what_is_still_seen_while_the_next_view_is_on_its_way(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Classic").settled()
+    with held(page, THE_PAGE) as asked:
+        tab(page, "Layers")
+        page.until(lambda: len(asked) > 0)
+        assert query(page) == {"run": "digits", "view": "Layers"}
+        page.page.go_back()
+        page.until(lambda: query(page) == {"run": "digits", "view": "Classic"})
+    page.panel("Gradient norm").locator(".main-svg").first.wait_for()
+    assert page.page.locator(".layer-table").count() == 0
+    assert query(page) == {"run": "digits", "view": "Classic"}
+    page.page.go_forward()
+    page.page.locator(".layer-table").wait_for()
+    assert query(page) == {"run": "digits", "view": "Layers"}
+
+
+def test_of_views_that_nobody_waited_for_the_way_back_knows_the_last(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Classic").settled()
+    with held(page, THE_PAGE):
+        for name in ("Layers", "Now", "Layers"):
+            tab(page, name)
+    page.page.locator(".layer-table").wait_for()
+    page.page.go_back()
+    page.panel("Gradient norm").locator(".main-svg").first.wait_for()
+    assert query(page) == {"run": "digits", "view": "Classic"}
+
+
+def test_escape_leads_one_place_back_however_often_it_is_pressed_meanwhile(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Classic").settled()
+    tab(page, "Now")
+    page.panel("Loss").locator(".main-svg").first.wait_for()
+    page.settled()
+    page.panel("Loss").locator("h3 a").click()
+    page.page.locator(".explained").wait_for()
+    page.settled()
+    with held(page, THE_PAGE):
+        for _ in range(3):
+            page.page.keyboard.press("Escape")
+            page.page.wait_for_timeout(100)
+    page.page.locator(".explained").wait_for(state="detached")
+    assert query(page) == {"run": "digits", "view": "Now"}
+
+
+def test_the_way_back_leads_as_far_down_the_page_as_one_was(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Now").settled()
+    last = page.page.locator("#view .panel h3 a").last
+    last.scroll_into_view_if_needed()
+    down = page.page.evaluate("window.scrollY")
+    assert down > 300
+    last.click()
+    page.page.locator(".explained").wait_for()
+    page.until(lambda: page.page.evaluate("window.scrollY") == 0)
+    page.page.go_back()
+    page.until(lambda: page.page.evaluate("window.scrollY") == down)
