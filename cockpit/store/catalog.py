@@ -25,7 +25,7 @@ from cockpit.store.plain import loads
 from cockpit.store.reader import Reader
 from cockpit.store.schema import RunIsLive, UnreadableLog, run
 from cockpit.store.segments import has_segments
-from cockpit.store.sqlite import OF_LOG, File, Glance, file_of, ranks_among, ranks_in
+from cockpit.store.sqlite import OF_LOG, File, file_of, ranks_among, ranks_in
 
 PROCESS = re.compile(r"(.+)/rank(0|[1-9]\d*)", re.DOTALL)
 """Name of one of a run's processes: that of the run, and the process's."""
@@ -200,7 +200,7 @@ class Directory:
     def _log(self, path: Path, files: Iterable[str]) -> File:
         """To be looked at; of segments what was imported before is kept."""
         if not has_segments(path, files):
-            return Glance(path)
+            return File(path)
         return self._appended.setdefault(path, Appended(path))
 
 

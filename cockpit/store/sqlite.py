@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -189,41 +189,32 @@ def ranks_among(names: Iterable[str]) -> set[int]:
     return {int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
 
 
-class Glance(File):
-    """A file that is looked at once, one of many: statements are compiled once for all of them.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.place = self._path = path
-        self.title = path.parent
-
-    def reading_engine(self) -> sa.Engine:
-        """One for all files; a thread looks at one after the other."""
-        _glancing.path = self._path
-        return _GLANCES
-
-
 def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engine:
-    return _engine_of(lambda: _connected(path, mode), begin)
+    def connect() -> Any:  # the driver's type is not SQLAlchemy's
+        return _connected(path, mode)
 
-
-def _engine_of(connect: Callable[[], sqlite3.Connection], begin: str) -> sa.Engine:
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
+    common = _common()
+    pool = sa.NullPool(connect, dialect=common.dialect)
+    engine = sa.Engine(pool, common.dialect, common.url, execution_options={"compiled_cache": _COMPILED})
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+_COMPILED: dict[Any, Any] = {}  # what statements were compiled to, which are the same for all files
+
+
+@cache
+def _common() -> sa.Engine:
+    """What all files share: a statement is looked up by its dialect, and every engine made anew would have its own."""
+    common = sa.create_engine("sqlite://")
+    common.connect().close()  # the dialect asks the driver what it can do
+    return common
 
 
 def _connected(path: Path, mode: Literal["rwc", "rw", "ro"]) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     # isolation_level None: transactions begin where SQLAlchemy begins them, not where the driver guesses.
     return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-
-
-_glancing = threading.local()  # which file this thread looks at
-_GLANCES = _engine_of(lambda: _connected(_glancing.path, "ro"), "BEGIN")
 
 
 def _patiently(cursor: Any, statement: str) -> None:

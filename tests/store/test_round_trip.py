@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pytest
 from backends import Somewhere
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from cockpit.reading import Histogram, Histogram2d, Reading, Value
-from cockpit.store import Column, Header, Reader, Writer
+from cockpit.store import Column, Header, Reader, Store, Writer, sqlite
 
 NAMES = ("conv.weight", "conv.bias", "schön", 'it\'s "quoted"')
 scalars = st.none() | st.floats(width=64)
@@ -177,3 +179,25 @@ def test_counts_take_the_space_of_their_size(tmp_path: Path) -> None:
         sizes.append(writer.path.stat().st_size - empty.path.stat().st_size)
     assert sizes[0] < 2 * 1000 * 100  # a byte each, and the file's pages
     assert sizes[1] > 3 * sizes[0]
+
+
+def test_statements_are_compiled_once_for_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[ClauseElement] = []
+
+    class Counted(SQLiteCompiler):
+        def __init__(self, dialect: Dialect, statement: ClauseElement | None, **kwargs: Any) -> None:
+            compiled.extend([] if statement is None else [statement])  # none: it helps to make the tables
+            super().__init__(dialect, statement, **kwargs)
+
+    def log_and_read(name: str) -> int:
+        before = len(compiled)
+        with closing(Writer(tmp_path / name, Header("run", 0.0))) as writer:
+            writer.scalars(1, 0.0, {"valid/accuracy": 0.5})
+        assert Reader(tmp_path / name).column("valid/accuracy").values.tolist() == [0.5]
+        assert Store(tmp_path).summary(name).state == "finished"
+        return len(compiled) - before
+
+    monkeypatch.setattr(sqlite, "_COMPILED", {})
+    monkeypatch.setattr(sqlite._common().dialect, "statement_compiler", Counted)
+    first, second = log_and_read("a"), log_and_read("b")
+    assert second == 0 < first
