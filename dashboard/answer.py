@@ -16,6 +16,7 @@ from cockpit.dashboard.redraw import Drawn, behind, redraw, untouched, waiting
 from cockpit.dashboard.source import OUT_OF_REACH, Sources
 from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
+from cockpit.drawing.timeline import ahead_of
 from cockpit.store import RunSummary
 
 TICK = 1000  # milliseconds between looks at a live log
@@ -147,6 +148,7 @@ def _state_without_page(at: Look, shown: dict[str, Any], runs: Runs | None) -> d
         "listed": runs.revision if runs else shown.get("listed"),
         "screens": shown.get("screens") or _screens(at, run),
         "scheme": at.choice.scheme,
+        "zone": at.choice.manner.zone,
         "more": dict(at.choice.more),
     }
 
@@ -195,6 +197,7 @@ def _state(page: Page, shown: dict[str, Any], runs: Runs | None, names: Sequence
         "listed": runs.revision if runs else shown.get("listed"),
         "screens": page.views,
         "scheme": page.choice.scheme,
+        "ahead": 1000 * ahead_of(page.choice.manner.zone, page.source.header.created),
         "more": dict(page.choice.more),
     }
 

@@ -19,7 +19,9 @@ from cockpit.dashboard.theme import Drawing, Json, palette
 from cockpit.dashboard.view import Look, View
 
 NAME = "Compare"
-HOW = "Colour tells the run, everywhere on this page; a faint line is the raw reading, a strong one its average."
+HOW = (
+    "Colour and dashes tell the run, everywhere on this page; a faint line is the readings, a strong one their average."
+)
 PARTS = {"legend": "children", "panels": "children", "parting": "children", "settings": "children", "drawn": "data"}
 CONTROLS = {"runs": ("data", "value"), "keys": ("data", "value"), "over": ("value",)}
 
@@ -43,6 +45,7 @@ class Compare:
     def build(self, at: Look) -> list[Component]:
         """The whole view, drawn."""
         shown = {"more": dict(at.choice.more), "run": at.choice.run, "scheme": at.choice.scheme}
+        shown["zone"] = at.choice.manner.zone
         compared = Compared.of(at.sources, shown)
         runs = dmc.MultiSelect(
             id=own("runs"), data=_options(compared.names), value=list(compared.names), label="Runs", size="xs",
@@ -83,7 +86,13 @@ class Compare:
         """What is on the page: what is laid out, and the state of what is drawn. Figures' forms are kept beside it."""
         pairs = [self.rankings.known(pair) for pair in pairs_of(compared)]
         return {
-            "layout": [list(compared.names), sorted(compared.trouble), list(compared.keys), compared.measure],
+            "layout": [
+                list(compared.names),
+                sorted(compared.trouble),
+                list(compared.keys),
+                compared.measure,
+                compared.zone,
+            ],
             "look": [compared.scheme, compared.version()],
             "rankings": [known and known[0] for known in pairs],
             "chosen": {"runs": list(compared.names), "keys": list(compared.keys), "over": compared.measure},
@@ -231,13 +240,13 @@ def _nothing(compared: Compared) -> str:
 
 
 def _legend(compared: Compared) -> list[Component]:
-    """Each run with its colour, or why it cannot be read."""
+    """Each run with a sample of its line, or why it cannot be read."""
     entries = []
     for name in compared.names:
         source = compared.runs.get(name)
         last = source.span() if source else None
         words = compared.trouble.get(name) or f"{source.state if source else ''}{f', step {last[1]:,}' if last else ''}"
-        swatch = html.Span(className="swatch", style={"backgroundColor": compared.colour(name)})
+        swatch = html.Span(className="swatch", style=compared.sample(name))
         entries.append(html.Span([swatch, html.B(name), html.Span(words, className="name")], className="run"))
     advice = [html.Span("Choose another run to compare it with.", className="name")] if len(entries) == 1 else []
     return [*entries, *advice, html.Span(HOW, className="how")] if entries else []

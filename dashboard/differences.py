@@ -95,7 +95,7 @@ def settings_table(compared: Compared) -> list[Component]:
 
 
 def _table(compared: Compared, names: Sequence[str], settings: Sequence[Setting]) -> Component:
-    swatches = [html.Span(className="swatch", style={"backgroundColor": compared.colour(name)}) for name in names]
+    swatches = [html.Span(className="swatch", style=compared.sample(name)) for name in names]
     titles = [html.Th([swatch, shorten(name, 40)]) for swatch, name in zip(swatches, names, strict=True)]
     head = html.Tr([html.Th("section"), html.Th("setting"), *(titles if len(names) > 1 else [html.Th("all runs")])])
     rows = [

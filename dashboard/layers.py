@@ -203,7 +203,7 @@ def _scene(page: Page, data: LayerData, column: LayerColumn, rows: Sequence[Row]
         palette(page.choice.scheme),
         log=column.scale == "log",
         clock=f"{column.title} has no value yet.",
-        timeline=source.timeline(page.choice.manner.measure),
+        timeline=source.timeline(page.choice.manner.measure, page.choice.manner.zone),
     )
 
 

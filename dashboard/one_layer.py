@@ -59,7 +59,7 @@ def drawings_of(page: Page, data: LayerData, settings: Settings) -> dict[str, Dr
         return {}
     key = _histogram(data, settings)
     manner, source = page.choice.manner, page.source
-    timeline, colours = source.timeline(manner.measure), palette(page.choice.scheme)
+    timeline, colours = source.timeline(manner.measure, manner.zone), palette(page.choice.scheme)
     promise = "Appears with the layer's first reading."
     scene = Scene(
         NO_PANEL, (), step=page.step, events=source.happened.ticks, colours=colours, clock=promise, timeline=timeline,

@@ -1,4 +1,4 @@
-"""One quantity of several runs over one axis: colour tells the run."""
+"""One quantity of several runs over one axis: colour and dashes tell the run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Curve:
         x: Where they stand on the axis. Shape ``[n]``.
         events: What happened in the run.
         timeline: Where its steps stand on the axis.
+        dash: How its line is dashed, as plotly names it or in pixels, ``"9px,4px"``.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Curve:
     x: NDArray[np.int64] | NDArray[np.float64]
     events: Sequence[Event] = ()
     timeline: Timeline = STEPS
+    dash: str = "solid"
 
 
 def draw_overlay(
@@ -84,15 +86,15 @@ def _distance(curves: Sequence[Curve]) -> str | int:
 
 
 def _traces(curve: Curve, log: bool) -> Iterator[Json]:
-    """The curve (faint, behind its average, where it is noisy) and the points that a line cannot show."""
+    """The curve (faint and whole, behind its average, where it is noisy) and the points that a line cannot show."""
     values = drawable(curve.column)
     name = plain(shorten(curve.run, 30)).replace("%{", "% {")  # plotly would look up what stands in %{…}
     line: Json = {"type": "scatter", "mode": "lines", "name": name, "x": typed(curve.x), "y": typed(values)}
     noisy = is_noisy(values, log)
-    thin = {"color": curve.colour, "width": 1 if noisy else 1.8}
+    thin = {"color": curve.colour, "width": 1 if noisy else 1.8, "dash": "solid" if noisy else curve.dash}
     yield line | {"line": thin, "opacity": GHOST if noisy else 1, "hovertemplate": f"{name} %{{y:.4~g}}<extra></extra>"}
     if noisy:
-        thick = {"color": curve.colour, "width": 2}
+        thick = {"color": curve.colour, "width": 2, "dash": curve.dash}
         yield line | {"y": typed(moving_average(values, log)), "line": thick, "hoverinfo": "skip"}
     alone, lost = lone(values), broken(curve.column)
     crosses = lost & ~np.concatenate([[False], lost[:-1]])  # one for each stretch: a row of them would hide the others

@@ -65,15 +65,16 @@ class Choice:
             {str(name): value for name, value in more.items() if isinstance(value, str)}
             if isinstance(more, dict)
             else {},
-            _manner(entries.get("x"), entries.get("smooth")),
+            _manner(entries.get("x"), entries.get("smooth"), entries.get("zone")),
             frozenset(map(str, seen)) if isinstance(seen, list) else None,
             int(serial) if _is_step(serial) else 0,
         )
 
 
-def _manner(measure: object, smooth: object) -> Manner:
+def _manner(measure: object, smooth: object, zone: object) -> Manner:
     weight = float(smooth) if _is_step(smooth) and 0 <= smooth < 1 else None
-    return Manner(next((known for known in MEASURES if known == measure), "step"), weight)
+    own = zone if isinstance(zone, str) else ""
+    return Manner(next((known for known in MEASURES if known == measure), "step"), weight, own)
 
 
 def _ranges(zoom: Mapping[object, object]) -> Iterator[tuple[str, tuple[float, float]]]:

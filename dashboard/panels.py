@@ -56,7 +56,7 @@ def draw(
     if panel.kind not in DRAW:
         scene = Scene(panel, keys, colours=colours)
         return Drawing(empty_figure(scene), empty=f"This version of Cockpit cannot draw panels of kind “{panel.kind}”.")
-    timeline = source.timeline(manner.measure) if panel.kind in OVER_STEPS else STEPS
+    timeline = source.timeline(manner.measure, manner.zone) if panel.kind in OVER_STEPS else STEPS
     columns = gather(panel, keys, source, step, timeline.steps_between(*zoom) if zoom else None, log)
     clock = "" if columns else _promise(panel, keys, source)
     events = source.happened.ticks if panel.kind in OVER_STEPS else ()

@@ -52,7 +52,8 @@ def _growth(page: Page) -> list[Any]:
 def _manner(page: Page, name: str) -> list[Any]:
     choice = page.choice
     zoom = choice.zoom.get(name)
-    return [page.step, choice.scheme, page.log(name), zoom and list(zoom), choice.manner.measure, choice.manner.smooth]
+    manner = choice.manner
+    return [page.step, choice.scheme, page.log(name), zoom and list(zoom), manner.measure, manner.smooth, manner.zone]
 
 
 def behind(page: Page, names: Collection[str], drawn: Mapping[str, Drawn]) -> list[str]:

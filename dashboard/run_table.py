@@ -98,6 +98,7 @@ _FIRST: list[Json] = [
      "tooltipField": NAME, **_TEXT},
     {"field": STATE, "headerName": "State", "cellRenderer": "CockpitState", "width": 140, **_TEXT},
     {"field": "created", "headerName": "Started", "width": 150, "filter": "agDateColumnFilter",
+     "headerTooltip": "By this browser's clock",
      "filterParams": {"comparator": {"function": "cockpitDay"}},
      "valueFormatter": {"function": "cockpitTime(params.value)"}},
     {"field": "elapsed", "headerName": "Duration", "width": 115,

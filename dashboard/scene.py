@@ -23,10 +23,12 @@ class Manner:
     Args:
         measure: What axes of steps or time show.
         smooth: Weight of the past in averages; ``None``: noisy curves are averaged as suits them.
+        zone: Name of the reader's time zone; empty where it is not known.
     """
 
     measure: Measure = "step"
     smooth: float | None = None
+    zone: str = ""
 
 
 @dataclass(frozen=True)

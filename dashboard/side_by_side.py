@@ -16,13 +16,14 @@ from cockpit.comparing.comparison import Ranking, of_training, rank
 from cockpit.dashboard.overlay import Curve
 from cockpit.dashboard.page import explain
 from cockpit.dashboard.source import MOST_RUNS, OUT_OF_REACH, Source, Sources
-from cockpit.drawing.timeline import Measure, Timeline
+from cockpit.drawing.timeline import Measure, Timeline, ahead_of
 from cockpit.store import Column
 
 RUNS = {
     "light": ("#0060a8", "#b34700", "#627660", "#bb01ff", "#400600", "#130060"),
     "dark": ("#62b5f0", "#f2a65a", "#adffa1", "#d06396", "#ea5f02", "#29fffb"),
 }  # by a run's place among those compared; each stands out from the paper, for colour-blind readers from the others too
+DASHES = ((), (9, 4), (2, 3), (10, 3, 2, 3), (18, 4), (14, 3, 2, 3, 2, 3))  # the same by pixels of line and gap
 MEASURES: dict[Measure, str] = {
     "step": "Step",
     "log": "Log step",
@@ -48,6 +49,7 @@ class Compared:
         available: Keys that all of them have.
         measure: One of :data:`MEASURES`.
         scheme: ``"dark"`` or ``"light"``.
+        zone: Name of the reader's time zone; empty where it is not known.
     """
 
     names: tuple[str, ...]
@@ -57,6 +59,7 @@ class Compared:
     available: tuple[str, ...]
     measure: Measure
     scheme: str
+    zone: str = ""
 
     @classmethod
     def of(cls, sources: Sources, shown: Mapping[str, Any]) -> Compared:
@@ -78,11 +81,24 @@ class Compared:
         keys = tuple(key for key in asked if key in available) or available[:FIRST_KEYS]
         measure: Measure = next((known for known in MEASURES if known == more.get("over")), "step")
         scheme = "dark" if shown.get("scheme") == "dark" else "light"
-        return cls(names, runs, trouble, keys, available, measure, scheme)
+        return cls(names, runs, trouble, keys, available, measure, scheme, str(shown.get("zone") or ""))
 
     def colour(self, name: str) -> str:
         """The run's colour, the same everywhere in the view."""
         return RUNS[self.scheme][self.names.index(name)]
+
+    def dash(self, name: str) -> str:
+        """How the run's lines are dashed, the same everywhere in the view."""
+        return ",".join(f"{length}px" for length in DASHES[self.names.index(name)]) or "solid"
+
+    def sample(self, name: str) -> dict[str, str]:
+        """The style of a sample of the run's line."""
+        colour, places = self.colour(name), np.cumsum((0, *DASHES[self.names.index(name)])).tolist()
+        if len(places) == 1:
+            return {"backgroundColor": colour}
+        stretches = itertools.pairwise(places)
+        stops = [f"{(colour, 'transparent')[at % 2]} {start}px {end}px" for at, (start, end) in enumerate(stretches)]
+        return {"backgroundImage": f"repeating-linear-gradient(90deg, {', '.join(stops)})"}
 
     def version(self) -> list[Any]:
         """Differs when anything that is drawn does; JSON."""
@@ -93,7 +109,8 @@ class Compared:
         began = min((source.header.created for source in self.runs.values()), default=0.0)
         of_day = self.measure == "wall"
         ends = (_duration(source) + of_day * (source.header.created - began) for source in self.runs.values())
-        return Timeline(self.measure, created=began, longest=max(ends, default=0.0))
+        ahead = ahead_of(self.zone, began)
+        return Timeline(self.measure, created=began, longest=max(ends, default=0.0), ahead=ahead)
 
     def curves(self, key: str) -> list[Curve]:
         """The runs' readings of ``key``; a run that does not know where they stand on the axis is left out."""
@@ -102,7 +119,9 @@ class Compared:
             column, sizes = column_of(source, key), _sizes(source) if self.measure == "samples" else None
             if column is not None and len(column.steps) and (sizes is not None or self.measure != "samples"):
                 own = replace(across, created=source.header.created, sizes=sizes)
-                found.append(Curve(name, self.colour(name), column, own.of(column), source.happened.ticks, own))
+                found.append(
+                    Curve(name, self.colour(name), column, own.of(column), source.happened.ticks, own, self.dash(name))
+                )
         return found
 
     def log(self, key: str) -> bool:

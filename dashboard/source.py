@@ -18,7 +18,7 @@ from cockpit.drawing.cells import columns_for
 from cockpit.drawing.columns import rows_of, value_at
 from cockpit.drawing.histories import LayerCurves
 from cockpit.drawing.stretches import Stretched, Stretches
-from cockpit.drawing.timeline import Measure, Timeline
+from cockpit.drawing.timeline import Measure, Timeline, ahead_of
 from cockpit.forward_order import FORWARD, in_forward_order
 from cockpit.layers import owners_of
 from cockpit.store import Column, Event, Header, Reader, Series, Store, UnreadableLog
@@ -227,14 +227,18 @@ class Source:
         """Names of layers in the order of the forward pass; as the log has them where that is not known."""
         return in_forward_order(layers, owners_of(self.header.model), self.called)
 
-    def timeline(self, measure: Measure) -> Timeline:
-        """What an axis of steps or time shows; the time of a step is that of the longest curve there."""
+    def timeline(self, measure: Measure, zone: str = "") -> Timeline:
+        """What an axis of steps or time shows; the time of a step is that of the longest curve there.
+
+        Times of day are those in ``zone`` when the run began.
+        """
         scalars = [entry for entry in self.series.values() if entry.kind == "scalar"]
         longest = max(scalars, key=lambda entry: entry.points, default=None)
         column = self.scalars(longest.key) if longest is not None and measure != "step" else None
         if column is None:
             return Timeline(measure, created=self.header.created)
-        return Timeline(measure, column.steps.astype(np.float64), column.times, self.header.created)
+        created, steps = self.header.created, column.steps.astype(np.float64)
+        return Timeline(measure, steps, column.times, created, ahead=ahead_of(zone, created))
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""

@@ -11,6 +11,7 @@ from cockpit.cli import UsageError
 from cockpit.run import Run
 
 _TEXT, _SINKS = ("csv", "json"), ("tensorboard", "wandb")
+_WHOLE = (*_TEXT, "parquet")  # what has room for all processes of a run
 
 
 def export(run: Run, options: argparse.Namespace) -> None:
@@ -20,7 +21,8 @@ def export(run: Run, options: argparse.Namespace) -> None:
         UsageError: If what it says cannot be done.
         ImportError: Without the extra that a format needs; names it.
     """
-    _tell_whose(run, options)
+    if options.to not in _WHOLE:
+        _tell_whose(run, options)
     if options.to in _SINKS:
         _pass_on(run, options)
     elif options.to in _TEXT:
@@ -30,7 +32,7 @@ def export(run: Run, options: argparse.Namespace) -> None:
 
 
 def _tell_whose(run: Run, options: argparse.Namespace) -> None:
-    """Of several processes each has points of its own."""
+    """A picture shows one process's points, and so do other tools."""
     from cockpit.store.address import without_passwords
 
     own = run.reader.number

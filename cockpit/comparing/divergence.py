@@ -3,8 +3,9 @@
 Both runs' readings are paired by step. Whether their difference is more than chance is told by its likelihood, see
 :mod:`cockpit.comparing.chance`; so is whether one of them has come to fluctuate more than the other. What leaves no
 doubt needs no likelihood, see :mod:`cockpit.comparing.effect`: runs that have settled far apart, that were each
-other's copy up to a step, or of which one does not move at all. From where on is told by the level of the difference,
-see :mod:`cockpit.comparing.level`, or by where a change makes it most likely, if the level hardly leaves the noise.
+other's copy up to a step, or of which one does not move, or no longer. From where on is told by the level of the
+difference, see :mod:`cockpit.comparing.level`, or by where a change makes it most likely, if the level hardly leaves
+the noise. What is so or not has no level, but a share: :mod:`cockpit.comparing.shares`.
 
 What has no noise, because it is set and not measured, is apart wherever it differs. Nothing depends on the unit of a
 quantity, on which run comes first, or on the length of a step. :file:`docs/dashboard.md` says how often pairs of runs
@@ -24,6 +25,7 @@ from cockpit.comparing.effect import departure, far, fork, leap, stands
 from cockpit.comparing.level import KEPT, PATIENCE, Parting, located, spread, summed_up
 from cockpit.comparing.pairing import Pairs, pair
 from cockpit.comparing.pairing import Points as Points
+from cockpit.comparing.shares import chance_of_shares, flags, flickers, since
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -31,9 +33,11 @@ UNLIKELY = 0.02  # chance above which two runs are not apart
 OF_LEVELS = 0.8  # of that, which is shared between levels and fluctuations
 FEWEST = 8  # shared readings below which nothing is told
 MOST_TESTED = 400  # and to tell how likely their difference is
+SEEN = 2.0  # times the scatter of single readings that a level is apart that hardly leaves the noise of levels
+STANDING = 12  # one of so many parts of a run at least, the last, is without a move where a run has stopped
 TURNS = 0.05  # of its steps, of a curve that is a sum
 SMOOTH = 0.02  # of a curve's steps, for their bends: those of a schedule, which has no noise
-RESOLUTION = 2.0**-23  # of float32, in which trainings compute: smaller differences are none
+RESOLUTION = 2.0**-20  # eight times that of float32, in which trainings compute: smaller differences are none
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def _lost(pairs: Pairs) -> int:
 
 def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting | None, float, bool]:
     """Where finite readings part, if they do; how likely that is by chance; and whether by how much they fluctuate."""
+    if not exact and flickers(a, b):
+        return _of_shares(a, b)
     u, v, resolution, log = _comparable(a, b)
     differences = np.where(np.abs(u - v) <= resolution, 0.0, u - v)
     if exact or not differences.any():
@@ -107,26 +113,40 @@ def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting 
     if all(smooth):
         chance = 0.0 if log or not _stands_still(differences) else jumps(differences)
         return located(u, v, resolution) if chance <= UNLIKELY else None, chance, False
-    parting, chance = _of_levels(a, b, u, v, differences, resolution)
+    grow = _grows(a) and _grows(b)  # sums, whose increments are what is alike
+    if _stands_still(a - b if grow else differences):
+        chance = jumps(a - b if grow else differences) / OF_LEVELS
+        parting = located(u, v, resolution) if chance <= UNLIKELY else None
+    else:
+        parting, chance = _of_levels(u, v, differences, resolution, a - b if grow else None)
     if parting is not None or not as_read or any(smooth):  # means of two scatter less
         return parting, min(1.0, chance), False
     fluctuation, of_spread = _of_fluctuation(u, v)
     return (None, min(1.0, chance), False) if fluctuation is None else (fluctuation, of_spread, True)
 
 
+def _of_shares(a: Floats, b: Floats) -> tuple[Parting | None, float, bool]:
+    """The same of readings that are one of two values, by how often they are the larger one."""
+    above = flags(a, b)
+    chance = chance_of_shares(*above)
+    if chance > UNLIKELY:
+        return None, chance, False
+    at, share = since(*above)
+    scatter = float(np.hypot(*(each[at:].std() for each in above)))
+    return Parting(at, at, share / scatter if scatter else np.inf), chance, False
+
+
 def _of_levels(
-    a: Floats, b: Floats, u: Floats, v: Floats, differences: Floats, resolution: float
+    u: Floats, v: Floats, differences: Floats, resolution: float, sums: Floats | None = None
 ) -> tuple[Parting | None, float]:
-    """Where levels part, and how likely they come as far apart by chance."""
-    grow = _grows(a) and _grows(b)  # sums, whose increments are what is alike
-    tested = a - b if grow else differences
-    still = _stands_still(tested)
-    of_change, at = (jumps(tested), None) if still else _change(tested)
+    """Where levels part, and how likely they come as far apart by chance; ``sums``: the difference of such."""
+    tested = differences if sums is None else sums
+    of_change, at = _change(tested)
     of_change /= OF_LEVELS
-    of_leap, there = (1.0, None) if still or grow else leap(differences)
-    chance = of_change if still or grow else min(of_change, of_leap, far(u, v))
+    of_leap, there = leap(differences) if sums is None else (1.0, None)
+    chance = min(of_change, of_leap, far(u, v)) if sums is None else of_change
     parting = located(u, v, resolution) if chance <= UNLIKELY else None
-    if parting is None and at is not None and of_change <= UNLIKELY / 2:
+    if parting is None and of_change <= UNLIKELY / 2:
         parting = _changed(tested, at)
     if parting is None and there is not None and of_leap <= UNLIKELY:
         parting = _changed(differences, there)
@@ -150,9 +170,23 @@ def _of_fluctuation(u: Floats, v: Floats) -> tuple[Parting | None, float]:
 def _sure(u: Floats, v: Floats, differences: Floats, as_read: bool) -> Parting | None:
     """Where one run ceases to be the other's copy, or leaves the value at which that one stands."""
     index = fork(u, v, differences) if as_read else None
-    if index is None and stands(u) != stands(v) and not _stands_still(differences):
-        index = departure(differences, PATIENCE)
+    if index is None:
+        index = _stopped(u, v, differences)
     return None if index is None else Parting(index, index, _apart(u[index:], v[index:]))
+
+
+def _stopped(u: Floats, v: Floats, differences: Floats) -> int | None:
+    """From which reading on one run stands still to the end, and the other moves on one side of it.
+
+    It did so from the first reading on, or was different at each of them: what is counted may stand still by chance.
+    """
+    (first, of), (last, _) = sorted(((stands(each), at) for at, each in enumerate((u, v))))
+    if first == last or len(u) - first < max(FEWEST, len(u) // STANDING) or _stands_still(differences[first:]):
+        return None
+    if len(np.unique((u, v)[of][:first])) < first / 2:
+        return None
+    index = departure(differences[first:], PATIENCE)
+    return None if index is None else first + index
 
 
 def _apart(u: Floats, v: Floats) -> float:
@@ -187,7 +221,7 @@ def _changed(differences: Floats, at: int) -> Parting | None:
     later = differences[at:]
     level, end = (float(np.median(values)) for values in (later, differences[-max(PATIENCE, len(later) // 3) :]))
     noise = spread(differences, 1)
-    if abs(level) <= noise or noise == 0 or end / level < 0.5:
+    if abs(level) <= SEEN * noise or noise == 0 or end / level < 0.5:
         return None
     return Parting(at, at, abs(level) / noise)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ class Timeline:
         created: When the run began, in seconds since 1970.
         sizes: Batch sizes, at least one of them known, for an axis of samples.
         longest: Seconds that the axis reaches over, where several runs stand on it; the unit of time suits the longest.
+        ahead: Seconds by which the reader's clock is ahead of universal time, see :func:`ahead_of`.
     """
 
     measure: Measure = "step"
@@ -43,6 +45,7 @@ class Timeline:
     created: float = 0.0
     sizes: Column | None = None
     longest: float = 0.0
+    ahead: float = 0.0
 
     @property
     def length(self) -> float:
@@ -58,7 +61,7 @@ class Timeline:
     @property
     def title(self) -> str:
         """The axis' name."""
-        day = f"{self._day}, UTC" if self.length < DAY else "time of day, UTC"
+        day = f"{self._day if self.length < DAY else 'time of day'}, {self._zone}"
         names: dict[Measure, str] = {
             "step": "step",
             "log": "step",
@@ -72,9 +75,14 @@ class Timeline:
     def _day(self) -> str:
         """When the run began, if its machine's clock said what the calendar has."""
         try:
-            return f"{datetime.fromtimestamp(self.created, timezone.utc):%Y-%m-%d}"
+            return f"{datetime.fromtimestamp(self.created + self.ahead, timezone.utc):%Y-%m-%d}"
         except (ValueError, OverflowError, OSError):
             return "time of day"
+
+    @property
+    def _zone(self) -> str:
+        """``UTC+05:30``."""
+        return str(timezone(timedelta(seconds=self.ahead)))
 
     @property
     def logarithmic(self) -> bool:
@@ -97,7 +105,7 @@ class Timeline:
         if self.measure == "log":
             return np.maximum(steps.astype(np.float64), FIRST)
         if self.measure == "wall":
-            return 1000 * (self.created + times)  # as browsers count
+            return 1000 * (self.created + self.ahead + times)  # as browsers count
         if self.measure == "samples":
             assert self.sizes is not None, "an axis of samples needs batch sizes"
             return samples_at(steps, self.sizes)
@@ -121,17 +129,20 @@ class Timeline:
         return max(start, last) + max(least, VEIL_BEYOND * (last - first))
 
     def ends(self, low: float, high: float) -> list[float] | list[str]:
-        """A stretch of the axis as a figure's range says it: times of day as texts, if the calendar has them."""
+        """A stretch of the axis as a figure's range says it: times of day as texts, if the calendar has them.
+
+        Of times of day milliseconds since 1970 are given, wherever the reader is.
+        """
         if self.measure != "wall":
             return [low, high]
         try:
-            moments = [datetime.fromtimestamp(end / 1000, timezone.utc) for end in (low, high)]
+            moments = [datetime.fromtimestamp(end / 1000 + self.ahead, timezone.utc) for end in (low, high)]
         except (ValueError, OverflowError, OSError):
             return [low, high]
         return [f"{moment:%Y-%m-%d %H:%M:%S.%f}" for moment in moments]
 
     def steps_between(self, low: float, high: float) -> tuple[int, int]:
-        """First and last step of a stretch of the axis, as the axis states its own range."""
+        """First and last step of a stretch of the axis, as the axis states its own range; of time see :meth:`ends`."""
         if self.measure == "log":
             low, high = (10 ** min(end, 18.0) for end in (low, high))
         elif self.measure != "step" and len(self.steps):
@@ -139,6 +150,20 @@ class Timeline:
             origin = self.created if self.measure == "wall" else 0.0
             low, high = (float(np.interp(end / unit - origin, self.times, self.steps)) for end in (low, high))
         return int(np.floor(low)), int(np.ceil(high))
+
+
+def ahead_of(zone: str, moment: float) -> float:
+    """By how many seconds clocks of a time zone were ahead of universal time; 0 where nothing is known of the zone.
+
+    Args:
+        zone: Its name, ``"Europe/Berlin"``, from wherever.
+        moment: Seconds since 1970.
+    """
+    try:
+        offset = datetime.fromtimestamp(moment, ZoneInfo(zone)).utcoffset() if zone else None
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
+        return 0.0
+    return offset.total_seconds() if offset else 0.0
 
 
 def samples_at(steps: NDArray[np.int64], sizes: Column) -> NDArray[np.float64]:

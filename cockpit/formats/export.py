@@ -23,23 +23,38 @@ NUMBERS = 1 << 18
 def to_csv(run: Run, file: TextIO) -> None:
     """Write one line per step and one column per scalar quantity, in order of appearance.
 
+    Of several processes each has lines of its own, one process after the other, with its rank in the first column.
+
     A cell is empty where a quantity has no value at that step; what is not finite is ``nan``, ``inf`` or ``-inf``.
     Values per layer and histograms are left out: :func:`to_json` has them. Arrays are left out, see :func:`arrays_of`.
     However long the run is, a stretch of it is held at a time.
+
+    Raises:
+        UnreadableLog: If a process's log cannot be read; names it.
     """
-    scalars = {entry.key: entry.points for entry in run.reader.series() if entry.kind == "scalar"}
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["step", *scalars])
-    if scalars:
-        longest = max(scalars, key=lambda key: scalars[key])
-        for steps in run.reader.stretches(longest, "scalar", max(1, NUMBERS // len(scalars))):
-            writer.writerows(_lines([run.reader.column(key, "scalar", steps=steps) for key in scalars]))
+    readers = [run.reader.rank(rank) for rank in run.ranks]
+    scalars = [{entry.key: entry.points for entry in each.series() if entry.kind == "scalar"} for each in readers]
+    keys = list(dict.fromkeys(key for each in scalars for key in each))
+    writer, several = csv.writer(file, lineterminator="\n"), len(readers) > 1
+    writer.writerow([*(["rank"] if several else []), "step", *keys])
+    for reader, points in zip(readers, scalars, strict=True):
+        if not points:
+            continue
+        whose = [reader.number] if several else []
+        longest = max(points, key=lambda key: points[key])
+        for steps in reader.stretches(longest, "scalar", max(1, NUMBERS // len(keys))):
+            columns = [reader.column(key, "scalar", steps=steps) if key in points else None for key in keys]
+            writer.writerows([*whose, *line] for line in _lines(columns))
 
 
 def to_json(run: Run, file: TextIO) -> None:
     """Write everything that a run's log holds as one JSON object, arrays excepted, see :func:`arrays_of`.
 
-    Missing values are ``null``; values that are not finite are the strings ``NaN``, ``Infinity``, ``-Infinity``.
+    Missing values are ``null``; values that are not finite are the strings ``NaN``, ``Infinity``, ``-Infinity``. Of
+    several processes the first one's are ``series``, and those of each other one are in ``ranks``, by its rank.
+
+    Raises:
+        UnreadableLog: If a process's log cannot be read; names it.
     """
     content = {
         "name": run.name,
@@ -47,8 +62,11 @@ def to_json(run: Run, file: TextIO) -> None:
         "created": run.header.created,
         "config": dict(run.config),
         "tags": list(run.tags),
-        "series": {key: _quantity(run[key]) for key in run.keys()},  # noqa: SIM118, not a dict
+        "series": _series(run),
     }
+    others = [rank for rank in run.ranks if rank != run.reader.number]
+    if others:
+        content["ranks"] = {rank: {"series": _series(run.rank(rank))} for rank in others}
     json.dump(content, file, allow_nan=False)
     file.write("\n")
 
@@ -67,16 +85,22 @@ def to_picture(run: Run, file: IO[bytes], kind: str) -> None:
     write(figure, file, format=kind)
 
 
-def _lines(columns: Sequence[Column]) -> list[list[float | str]]:
-    """For each step of any of the columns itself and a cell for each of them."""
-    steps = np.unique(np.concatenate([column.steps for column in columns]))
+def _lines(columns: Sequence[Column | None]) -> list[list[float | str]]:
+    """For each step of any of the columns itself and a cell for each of them; ``None`` has no values."""
+    steps = np.unique(np.concatenate([column.steps for column in columns if column is not None]))
     lines: list[list[float | str]] = [[step, *([""] * len(columns))] for step in steps.tolist()]
     for place, column in enumerate(columns, 1):
+        if column is None:
+            continue
         known = ~column.missing
         rows = np.searchsorted(steps, column.steps[known]).tolist()
         for row, value in zip(rows, column.values[known].tolist(), strict=True):
             lines[row][place] = value
     return lines
+
+
+def _series(run: Run) -> dict[str, Any]:
+    return {key: _quantity(run[key]) for key in run.keys()}  # noqa: SIM118, not a dict
 
 
 def _quantity(quantity: Quantity) -> dict[str, Any]:

@@ -29,6 +29,7 @@ NUMBERS = 1 << 19
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _FIELDS: dict[str, Any] = {
+    "rank": pa.int32(),
     "key": _WORD,
     "kind": _WORD,
     "origin": _WORD,
@@ -50,6 +51,7 @@ def to_parquet(run: Run, file: str | Path | IO[bytes]) -> None:
 
     A row is one value of one series at one step, of layer-wise series one for each layer:
 
+    - ``rank``: of the process that read it, 0 where there is but one; one comes after the other;
     - ``key``, ``kind`` (see :class:`cockpit.store.Column`), ``origin`` (``instrument`` or ``user``);
     - ``layer``: its name; null for what is the network's. Of arrays the name;
     - ``step``, and ``time`` in seconds since the run began;
@@ -64,6 +66,9 @@ def to_parquet(run: Run, file: str | Path | IO[bytes]) -> None:
     Args:
         run: The run.
         file: Where to write; of a file that is open it need be nothing but writable.
+
+    Raises:
+        UnreadableLog: If a process's log cannot be read; names it.
     """
     about = {"name": run.name, "state": run.state, "created": run.header.created, "config": run.config}
     about |= {"tags": run.tags, "notes": run.notes}
@@ -71,15 +76,22 @@ def to_parquet(run: Run, file: str | Path | IO[bytes]) -> None:
     with ParquetWriter(file, schema, compression="zstd") as writer:
         group: list[Any] = []
         held = 0
-        for entry in run.reader.series():
-            for cells in _blocks(run.reader, entry):
-                group.append(_batch(entry, cells, schema))
-                held += group[-1].nbytes // 8
-                if held >= NUMBERS:
-                    writer.write_table(pa.Table.from_batches(group))
-                    group, held = [], 0
+        for batch in _batches([run.reader.rank(rank) for rank in run.ranks], schema):
+            group.append(batch)
+            held += batch.nbytes // 8
+            if held >= NUMBERS:
+                writer.write_table(pa.Table.from_batches(group))
+                group, held = [], 0
         if group:
             writer.write_table(pa.Table.from_batches(group))
+
+
+def _batches(readers: Sequence[Reader], schema: Any) -> Iterator[Any]:
+    """All rows, as many at a time as are read at a time."""
+    for reader in readers:
+        for entry in reader.series():
+            for cells in _blocks(reader, entry):
+                yield _batch(entry, cells | {"rank": np.full(len(cells["step"]), reader.number, np.int32)}, schema)
 
 
 def _blocks(reader: Reader, entry: Series) -> Iterator[Cells]:

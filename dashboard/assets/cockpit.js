@@ -10,6 +10,7 @@
 
   const choice = {
     run: null, view: null, step: null, scheme: "light", log: {}, zoom: {}, more: {}, x: "step", smooth: null,
+    zone: Intl.DateTimeFormat().resolvedOptions().timeZone || "",
   };
   let shown = null;
   let serial = 0;
@@ -268,9 +269,10 @@
     paintControl("step", {children: words});
   }
 
-  /* Plotly tells the end of a time axis as text, in universal time. */
+  /* Plotly tells the end of a time axis as text, by the reader's clock; kept are milliseconds of universal time, so that an
+     address shows the same stretch everywhere. */
   function plainNumber(end) {
-    return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") : end;
+    return typeof end === "string" ? Date.parse(end.replace(" ", "T") + "Z") - (shown.ahead || 0) : end;
   }
 
   /* The stretch that a figure was moved to, told to a ten thousandth of its length; none where all of it is shown. */

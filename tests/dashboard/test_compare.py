@@ -8,7 +8,7 @@ from test_theme import luminance
 
 from cockpit.dashboard.compare import Compare, pairs_of
 from cockpit.dashboard.page import Choice
-from cockpit.dashboard.side_by_side import RUNS, Compared, split
+from cockpit.dashboard.side_by_side import DASHES, RUNS, Compared, split
 from cockpit.dashboard.source import MOST_RUNS, Sources
 from cockpit.dashboard.theme import DARK, LIGHT
 from cockpit.dashboard.view import Look
@@ -84,8 +84,19 @@ def test_a_run_keeps_its_colour_when_another_cannot_be_read(sources):
     assert [curve.colour for curve in compared.curves("loss")] == [RUNS["light"][0], RUNS["light"][2]]
 
 
-def test_there_are_as_many_colours_as_runs_may_be_compared():
+def test_there_are_as_many_colours_and_dashes_as_runs_may_be_compared():
     assert {len(colours) for colours in RUNS.values()} == {MOST_RUNS}
+    assert len(set(DASHES)) == MOST_RUNS
+
+
+def test_lines_and_their_samples_are_dashed_alike(sources):
+    compared = Compared.of(sources, {"more": {"runs": "healthy|faulty"}})
+    assert [curve.dash for curve in compared.curves("loss")] == ["solid", "9px,4px"]
+    solid, dashed = (compared.sample(name) for name in compared.names)
+    colours = RUNS["light"]
+    assert solid == {"backgroundColor": colours[0]}
+    stops = f"{colours[1]} 0px 9px, transparent 9px 13px"
+    assert dashed == {"backgroundImage": f"repeating-linear-gradient(90deg, {stops})"}
 
 
 @pytest.mark.parametrize(("scheme", "palette"), [("light", LIGHT), ("dark", DARK)])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -34,6 +35,14 @@ def test_each_run_has_its_colour_and_its_name_under_the_pointer():
         ("#0060a8", "a %{y:.4~g}<extra></extra>"),
         ("#b34700", "b %{y:.4~g}<extra></extra>"),
     ]
+
+
+def test_each_run_has_its_dashes_and_readings_behind_their_average_have_none():
+    random = np.random.default_rng(0)
+    figure = drawn(replace(curve("a", random.normal(size=200)), dash="9px,4px")).figure
+    assert [line["line"]["dash"] for line in curves(figure)] == ["solid", "9px,4px"]
+    (line,) = curves(drawn(replace(curve("a", [3.0, 2.0]), dash="2px,3px")).figure)
+    assert line["line"]["dash"] == "2px,3px"
 
 
 def test_the_names_of_runs_are_no_markup():

@@ -1,12 +1,12 @@
 """A run that several processes write, on the page and in what is taken from it."""
 
-import csv
 import io
 
 import pytest
 from synthetic import header
 
 from cockpit.cli import main
+from cockpit.dashboard import create_app
 from cockpit.dashboard.page import Choice, look
 from cockpit.dashboard.report import write_report
 from cockpit.dashboard.source import Source, Sources
@@ -68,10 +68,27 @@ def test_the_report_tells_whose_readings_it_shows_how_each_process_ended_and_wha
     assert "<td>rank 1: said by 1</td>" in text
 
 
-@pytest.mark.parametrize(("run", "loss"), [("run", "0.0"), ("run/rank1", "1.0")])
-def test_an_export_has_the_points_of_one_process_and_says_so(tmp_path, writers, capsys, run, loss):
+@pytest.mark.parametrize(
+    ("run", "lines"), [("run", ["rank,step,loss", "0,3,0.0", "1,3,1.0"]), ("run/rank1", ["step,loss", "3,1.0"])]
+)
+def test_numbers_of_all_processes_are_exported_and_downloaded(tmp_path, writers, capsys, run, lines):
     assert main(["export", str(tmp_path / run), "--to", "csv"]) == 0
     told = capsys.readouterr()
-    assert list(csv.DictReader(io.StringIO(told.out))) == [{"step": "3", "loss": loss}]
+    assert (told.out.splitlines(), told.err) == (lines, "")
+    client = create_app(Store(tmp_path)).server.test_client()
+    assert client.get("/download/csv", query_string={"run": run}, buffered=True).text.splitlines() == lines
+
+
+def test_a_process_whose_log_is_damaged_is_named_and_the_others_can_be_exported_alone(tmp_path, writers, capsys):
+    for writer in writers:
+        writer.close()
+    (tmp_path / "run" / "rank1.db").write_bytes(b"no database at all" * 99)
+    assert main(["export", str(tmp_path / "run"), "--to", "csv"]) != 0
+    assert "rank1.db" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "run" / "rank0"), "--to", "csv"]) == 0
+
+
+def test_a_picture_shows_one_process_and_says_so(tmp_path, writers, capsys):
+    assert main(["export", str(tmp_path / "run"), "--to", "tensorboard", "--output", str(tmp_path / "logs")]) == 0
     said = f"cockpit: these are the points of rank 0 of 2; see {tmp_path / 'run'}/rank1\n"
-    assert told.err == (said if run == "run" else "")
+    assert capsys.readouterr().err.startswith(said)

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cockpit.drawing.timeline import MEASURES, Timeline, samples_at
+from cockpit.drawing.timeline import MEASURES, Timeline, ahead_of, samples_at
 from cockpit.store import Column
 
 STEPS = np.array([0, 10, 20, 50], np.int64)
@@ -29,6 +31,28 @@ def test_a_logarithmic_axis_has_a_place_for_step_zero():
 
 def test_the_time_of_day_counts_milliseconds_since_1970():
     assert timeline("wall").of(column()).tolist() == [1e6, 1.06e6, 1.12e6, 1.6e6]
+
+
+SUMMER, WINTER = 1_782_000_000.0, 1_798_000_000.0  # of 2026
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "hours"),
+    [
+        ("Europe/Berlin", SUMMER, 2), ("Europe/Berlin", WINTER, 1), ("America/New_York", SUMMER, -4),
+        ("Asia/Kolkata", WINTER, 5.5), ("UTC", SUMMER, 0), ("", SUMMER, 0), ("Nowhere/Atlantis", SUMMER, 0),
+        ("../../etc/passwd", SUMMER, 0), ("Europe/Berlin", 1e30, 0), ("Europe/Berlin", float("nan"), 0),
+    ],
+)  # fmt: skip
+def test_a_zone_is_ahead_as_it_was_at_that_moment_and_not_at_all_where_nothing_is_known(zone, moment, hours):
+    assert ahead_of(zone, moment) == 3600 * hours
+
+
+def test_times_of_day_are_those_of_the_readers_clock():
+    here, there = timeline("wall"), replace(timeline("wall"), ahead=7200.0)
+    np.testing.assert_array_equal(there.of(column()) - here.of(column()), 7200e3)
+    assert there.ends(1e6, 1.6e6) == ["1970-01-01 02:16:40.000000", "1970-01-01 02:26:40.000000"]
+    assert there.steps_between(1e6, 1.6e6) == here.steps_between(1e6, 1.6e6) == (0, 50)
 
 
 def test_time_since_the_beginning_has_a_unit_that_suits_it():
@@ -67,6 +91,7 @@ def test_what_lies_beyond_the_last_step_lies_right_of_it(measure, step):
 
 def test_the_time_of_day_is_that_of_a_named_day():
     assert timeline("wall").title == "1970-01-01, UTC"
+    assert replace(timeline("wall"), ahead=-19800.0).title == "1969-12-31, UTC-05:30"
     assert Timeline("wall", STEPS.astype(float), TIMES * 1000).title == "time of day, UTC"
 
 

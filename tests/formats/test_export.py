@@ -29,6 +29,41 @@ def run(tmp_path):
     return load_run(tmp_path / "run")
 
 
+@pytest.fixture
+def of_two(tmp_path):
+    """Two processes, which do not log the same."""
+    header = Header("both", 12.0)
+    writers = [Writer(tmp_path / "both", header, rank=rank) for rank in (0, 1)]
+    for rank, writer in enumerate(writers):
+        writer.put(3, 0.5, {"loss": Reading(float(rank), layers={"a": 0.5 + rank})})
+    writers[0].put(4, 1.0, {"loss": Reading(4.0)})
+    writers[1].scalars(3, 0.5, {"own": 7.0})
+    for writer in writers:
+        writer.close()
+    return tmp_path / "both"
+
+
+def test_csv_of_several_processes_has_the_lines_of_each_with_its_rank(of_two):
+    file = io.StringIO()
+    to_csv(load_run(of_two), file)
+    assert file.getvalue() == "rank,step,loss,own\n0,3,0.0,\n0,4,4.0,\n1,3,1.0,7.0\n"
+
+
+def test_csv_of_one_of_several_processes_is_that_of_a_run_of_one(of_two):
+    file = io.StringIO()
+    to_csv(load_run(of_two / "rank1"), file)
+    assert file.getvalue() == "step,loss,own\n3,1.0,7.0\n"
+
+
+def test_json_of_several_processes_has_the_others_by_their_rank(of_two):
+    file = io.StringIO()
+    to_json(load_run(of_two), file)
+    content = json.loads(file.getvalue())
+    assert content["series"]["loss"]["values"] == [0.0, 4.0]
+    assert content["ranks"].keys() == {"1"}
+    assert content["ranks"]["1"]["series"]["loss"]["layers"]["values"] == [[1.5]]
+
+
 def test_csv_has_a_line_per_step_and_a_column_per_scalar_quantity(run):
     file = io.StringIO()
     to_csv(run, file)

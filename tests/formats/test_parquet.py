@@ -49,7 +49,7 @@ def test_a_number_is_a_row_a_gap_has_no_value_and_nan_has_one():
     values = [1.5, None, nan, inf, -inf]
     with written([(step, {"loss": Reading(value)}) for step, value in enumerate(values)]) as run:
         rows = rows_of(run)
-    same = {"key": "loss", "kind": "scalar", "origin": "instrument"}
+    same = {"rank": 0, "key": "loss", "kind": "scalar", "origin": "instrument"}
     assert [{**same, "step": step, "time": step / 4} for step in range(5)] == [
         {name: cell for name, cell in row.items() if name != "value"} for row in rows
     ]
@@ -100,6 +100,17 @@ def test_overtaken_steps_are_left_out(tmp_path):
         writer.close()
     rows = rows_of(load_run(tmp_path / "run"))
     assert [(row["step"], row["value"]) for row in rows] == [(step, 1.0 + (step >= 5)) for step in range(10)]
+
+
+def test_rows_of_several_processes_have_their_ranks(tmp_path):
+    for rank in (0, 1):
+        writer = Writer(tmp_path / "run", Header("run", 0.0), rank=rank)
+        writer.put(3, 0.5, {"loss": Reading(float(rank), layers={"a": 2.0 + rank})})
+        writer.close()
+    rows = [(row["rank"], row.get("layer"), row["value"]) for row in rows_of(load_run(tmp_path / "run"))]
+    assert rows == [(0, None, 0.0), (0, "a", 2.0), (1, None, 1.0), (1, "a", 3.0)]
+    (row,) = [row for row in rows_of(load_run(tmp_path / "run" / "rank1")) if "layer" not in row]
+    assert (row["rank"], row["value"]) == (1, 1.0)
 
 
 def test_the_file_says_what_run_it_is(tmp_path):
