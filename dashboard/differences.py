@@ -56,7 +56,7 @@ def _ranking(compared: Compared, ranking: Ranking) -> list[Component]:
 
 
 def _partings(rows: Sequence[Component]) -> Component:
-    head = html.Tr([html.Th(name) for name in ("from step", "quantity", "layer", "times the noise")])
+    head = html.Tr([html.Th(name) for name in ("from step", "quantity", "layer", "times the noise", "by chance")])
     table = html.Table([html.Thead(head), html.Tbody(list(rows))], className="partings")
     return html.Div(table, className="scrolling")
 
@@ -70,7 +70,8 @@ def _row(compared: Compared, finding: Finding) -> Component:
     noises = finding.verdict.noises
     far = number(noises) if math.isfinite(noises) and noises < MOST_NOISES else f"over {MOST_NOISES:,.0f}"
     first = html.Span(" the first", className="name") if finding.verdict.from_start else ""
-    return html.Tr([html.Td([f"{finding.step:,}", first]), html.Td(name), html.Td(finding.layer), html.Td(far)])
+    cells = [[f"{finding.step:,}", first], name, finding.layer, far, finding.odds]
+    return html.Tr([html.Td(cell) for cell in cells])
 
 
 def settings_table(compared: Compared) -> list[Component]:

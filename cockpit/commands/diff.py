@@ -108,7 +108,7 @@ def _findings(ranking: Ranking, top: int, room: int | None) -> Iterator[str]:
         return
     shown = ranking.apart[:top] if top else ranking.apart
     yield f"Apart for good from step … on ({apart}):"
-    yield from table([["STEP", "QUANTITY", "LAYER", "TIMES THE NOISE"], *map(_row, shown)], room)
+    yield from table([["STEP", "QUANTITY", "LAYER", "TIMES THE NOISE", "BY CHANCE"], *map(_row, shown)], room)
     if len(shown) < len(ranking.apart):
         yield f"… and {len(ranking.apart) - len(shown)} more; --top 0 shows all."
 
@@ -117,7 +117,7 @@ def _row(finding: Finding) -> list[str]:
     verdict = finding.verdict
     far = f"{verdict.noises:.3g}" if verdict.noises < MOST_NOISES else f"over {MOST_NOISES:.0f}"
     first = " (the first)" if verdict.from_start else ""
-    return [f"{finding.step}{first}", finding.name, finding.layer, far]
+    return [f"{finding.step}{first}", finding.name, finding.layer, far, finding.odds]
 
 
 def _wrapped(text: str, room: int | None) -> list[str]:

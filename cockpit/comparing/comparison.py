@@ -15,6 +15,7 @@ from cockpit.store import Column, Header, Reader, UnreadableLog
 
 MOST_READ = 2000  # points of a layer-wise quantity or histogram, evenly over the steps that both runs have
 QUANTILES = (0.05, 0.5, 0.95)  # by which a histogram is compared
+CERTAIN = 1e-6  # chance below which there is no doubt
 FALSE = 0.05  # of the divergences that are listed
 SETTINGS = ("learning_rate", "batch_size")  # keys of what is set and not measured
 OF_THE_MACHINE = ("time",)  # keys that tell of the computer and not of the training
@@ -65,6 +66,14 @@ class Finding:
     def name(self) -> str:
         """What it is that differs, in words."""
         return f"{self.key} (fluctuation)" if self.verdict.spread else self.key
+
+    @property
+    def odds(self) -> str:
+        """How likely chance alone takes two runs as far apart, about, in words: ``1 in 2,300``, ``no``."""
+        chance = self.verdict.chance
+        if chance < CERTAIN:
+            return "no"
+        return f"1 in {float(f'{1 / chance:.2g}'):,.0f}"
 
     @property
     def step(self) -> int:

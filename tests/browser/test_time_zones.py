@@ -39,7 +39,7 @@ def test_axes_tables_and_comparisons_tell_the_readers_time_and_say_which_that_is
 
 def test_a_stretch_of_time_is_kept_as_the_same_moments_wherever_the_address_is_opened(there, server, new_page):
     there.open(f"{server.url}?run=one&x=wall").settled()
-    ends = [1000 * (BEGAN + AHEAD + seconds) for seconds in (0.2, 0.8)]
+    ends = [f"{local('%Y-%m-%d %H:%M:%S')}.{tenths}" for tenths in (2, 8)]  # as plotly tells what the pointer did
     there.plot("Loss", f"Plotly.relayout(graph, {{'xaxis.range': {ends}}}) && 0")
     there.until(lambda: "zoom=" in there.page.url)
     kept = there.page.url.partition("zoom=")[2].split("&")[0].replace("%3A", ":").split(":")[1:]

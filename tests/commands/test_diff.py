@@ -38,10 +38,10 @@ def test_diff_tells_what_was_set_differently_and_ranks_what_parts(pair, capsys):
         ["B", "faulty", "finished", "last", "step", "199"],
     ]
     assert ["config", "lr", "0.1", "0.2"] in lines
-    ranking = lines[lines.index(["STEP", "QUANTITY", "LAYER", "TIMES", "THE", "NOISE"]) + 1 :]
+    ranking = lines[lines.index(["STEP", "QUANTITY", "LAYER", "TIMES", "THE", "NOISE", "BY", "CHANCE"]) + 1 :]
     assert int(ranking[0][0]) == pytest.approx(112, abs=6)
     assert ranking[0][1:3] == ["dead", "fc1"]
-    assert ranking[1] == ["170", "loss", "over", "1000"]
+    assert ranking[1] == ["170", "loss", "over", "1000", "no"]
 
 
 def test_diff_as_json_holds_the_same(pair, capsys):

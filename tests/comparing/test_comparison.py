@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cockpit.comparing.comparison import QUANTILES, quantiles, rank, settings_of
+from cockpit.comparing.comparison import QUANTILES, Finding, quantiles, rank, settings_of
+from cockpit.comparing.divergence import Verdict
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Header, Reader, Writer
 
@@ -137,3 +138,8 @@ def test_settings_that_differ_come_first_and_are_told_by_name():
         ("model", "parameters fc1.weight type", ("Linear", "Linear")),
         ("environment", "torch", ("2.6", "2.6")),
     ]
+
+
+@pytest.mark.parametrize(("chance", "words"), [(0.0, "no"), (1e-9, "no"), (0.02, "1 in 50"), (0.00043, "1 in 2,300")])
+def test_how_likely_chance_does_the_same_is_told_in_words(chance, words):
+    assert Finding("loss", "", Verdict(3, False, 5.0, 9, chance)).odds == words
