@@ -8,8 +8,8 @@ from cockpit.instrument import Instrument, register
 from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.sampled_elements import SampledElements
 from cockpit.reading import Reading
+from cockpit.readings.tail import tail_reading
 from cockpit.step import Step
-from cockpit.tail_reading import tail_reading
 
 
 @register

@@ -8,9 +8,9 @@ from cockpit.instrument import Instrument, register
 from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.trial_steps import PARTS, TrialSteps
 from cockpit.reading import Reading
+from cockpit.readings.tail import tail_reading
 from cockpit.schedule import Schedule
 from cockpit.step import Step
-from cockpit.tail_reading import tail_reading
 
 
 @register

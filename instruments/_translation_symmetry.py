@@ -10,8 +10,8 @@ from cockpit.layers import Combine
 from cockpit.panel import LayerColumn, Panel
 from cockpit.probes.unit_symmetry import TranslationDeviations
 from cockpit.reading import Reading
+from cockpit.readings.symmetry import reading
 from cockpit.step import Step
-from cockpit.symmetry_reading import reading
 
 
 @register

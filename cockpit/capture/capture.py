@@ -32,7 +32,8 @@ from cockpit.capture.hooks.tensor_hooks import move, on_gradient
 from cockpit.capture.hooks.undisturbed import undisturbed, without_tensor_hooks
 from cockpit.capture.individual.forms import may_be_repeated
 from cockpit.capture.losses.afterwards import SeenLoss
-from cockpit.capture.losses.loss_call import LossCall, beside, registered, take_apart
+from cockpit.capture.losses.loss_call import LossCall
+from cockpit.capture.losses.taking_apart import beside, registered, take_apart
 from cockpit.capture.losses.watch import LossWatch
 from cockpit.capture.receiver import Receiver
 from cockpit.capture.samples.known_layout import Layout, place_again

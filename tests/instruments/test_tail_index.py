@@ -13,7 +13,7 @@ from harness import by_layer, logged, reasons, record
 from torch import Tensor, nn
 
 from cockpit.instruments import TailIndexUpdate
-from cockpit.tail_index import gaussian_twin, symmetrised, tail_sums
+from cockpit.readings.tail_index import gaussian_twin, symmetrised, tail_sums
 
 GRAD, UPDATE = "tail_index_grad", "tail_index_update"
 ROWS, COORDINATES = 64, 15_625  # a million values

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from cockpit.capture.hooks.extended import is_extended, last_call
-from cockpit.capture.losses.loss_call import LOSS_FUNCTIONS
+from cockpit.capture.losses.taking_apart import LOSS_FUNCTIONS
 
 SeenLoss: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Tensor]"
 """A function of ``torch.nn.functional``, its arguments, keyword arguments, and what it returned."""

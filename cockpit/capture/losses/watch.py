@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cockpit.capture.losses.loss_call import LOSS_FUNCTIONS
+from cockpit.capture.losses.taking_apart import LOSS_FUNCTIONS
 
 # Both accumulate gradients; torch.autograd.grad hands them over.
 _BACKWARD = (torch.Tensor.backward, torch.autograd.backward)

@@ -63,6 +63,7 @@ class _End:
 
 
 _Ends: TypeAlias = "list[_End] | str"
+_Tied: TypeAlias = "tuple[tuple[UnitWeights, ...], ...]"
 _IsEnd: TypeAlias = Callable[[Use, UnitAxis], bool]
 
 
@@ -110,18 +111,14 @@ def scaled(graph: Graph, table: ParameterTable) -> Symmetric:
         graph: The loss's.
         table: The watched parameters.
     """
-    layers, left_out = layers_of(graph, table)
-    found: list[Units] = []
-    for layer in layers.values():
-        ends = _ends(graph, layer, HOMOGENEOUS, _normalises)
-        if isinstance(ends, str):
-            continue  # not before batch normalisation, or not only
+
+    def tied(layer: Layer, ends: list[_End]) -> _Tied | str:
         direct = all(end.moved_only for end in ends)
         if not direct and layer.incomplete:
-            left_out[layer.name] = layer.incomplete
-            continue
-        found.append(Units(layer.name, (layer.incoming[:1] if direct else layer.incoming,)))
-    return _in_order(found, left_out, table)
+            return layer.incomplete
+        return (layer.incoming[:1] if direct else layer.incoming,)
+
+    return _of_layers(graph, table, HOMOGENEOUS, _normalises, tied)
 
 
 def _normalises(use: Use, units: UnitAxis) -> bool:
@@ -136,18 +133,13 @@ def shifted(graph: Graph, table: ParameterTable) -> Symmetric:
         graph: The loss's.
         table: The watched parameters.
     """
-    layers, left_out = layers_of(graph, table)
-    found: list[Units] = []
-    for layer in layers.values():
-        ends = _ends(graph, layer, MOVING, _exponentiates)
-        if isinstance(ends, str):
-            continue
+
+    def tied(layer: Layer, ends: list[_End]) -> _Tied | str:
         if layer.columns is None:
-            left_out[layer.name] = "not every score depends on every input"
-            continue
-        biases = [(UnitWeights(bias.index, (1, *bias.shape)),) for bias in layer.incoming[1:]]
-        found.append(Units(layer.name, ((layer.columns,), *biases)))
-    return _in_order(found, left_out, table)
+            return "not every score depends on every input"
+        return ((layer.columns,), *((UnitWeights(bias.index, (1, *bias.shape)),) for bias in layer.incoming[1:]))
+
+    return _of_layers(graph, table, MOVING, _exponentiates, tied)
 
 
 def _exponentiates(use: Use, units: UnitAxis) -> bool:
@@ -155,6 +147,36 @@ def _exponentiates(use: Use, units: UnitAxis) -> bool:
         return False
     shape = shape_of(use.node)
     return axis_of(use.node._saved_dim, len(shape)) == units.axis and shape[units.axis] == units.units
+
+
+def _of_layers(
+    graph: Graph,
+    table: ParameterTable,
+    through: frozenset[str],
+    is_end: _IsEnd,
+    tied: Callable[[Layer, list[_End]], _Tied | str],
+) -> Symmetric:
+    """A symmetry that a layer has by what follows it. Where not all ways lead to an end, nobody expects it.
+
+    Args:
+        graph: The loss's.
+        table: The watched parameters.
+        through: As of :func:`_ends`.
+        is_end: As of :func:`_ends`.
+        tied: Layer, ends -> which of its weights belong together, or in words why they do not.
+    """
+    layers, left_out = layers_of(graph, table)
+    found: list[Units] = []
+    for layer in layers.values():
+        ends = _ends(graph, layer, through, is_end)
+        if isinstance(ends, str):
+            continue
+        together = tied(layer, ends)
+        if isinstance(together, str):
+            left_out[layer.name] = together
+        else:
+            found.append(Units(layer.name, together))
+    return _in_order(found, left_out, table)
 
 
 def _ends(graph: Graph, layer: Layer, through: frozenset[str], is_end: _IsEnd) -> _Ends:

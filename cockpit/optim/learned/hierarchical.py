@@ -78,7 +78,8 @@ class HierarchicalRule(Rule):
     def init(self, params: Tensors) -> State:
         """Of each tensor: ``momenta`` and ``squares``, shape ``[decays, coordinates]``, and the LSTM's ``hidden`` and
         ``cell``, shape ``[memory]``. Of all: averages of the two losses."""
-        state: State = {}
+        device = next(iter(params.values())).device
+        state: State = {SHARED: {part: torch.zeros(2, device=device) for part in ("weight", "mean", "variance")}}
         for name, p in params.items():
             sizes = {
                 "momenta": (len(self.decays), p.numel()),
@@ -87,7 +88,6 @@ class HierarchicalRule(Rule):
                 "cell": (self.memory,),
             }
             state[name] = {part: torch.zeros(size, device=p.device) for part, size in sizes.items()}
-            state[SHARED] = {part: torch.zeros(2, device=p.device) for part in ("weight", "mean", "variance")}
         return state
 
     def update(

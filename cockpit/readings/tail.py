@@ -6,7 +6,7 @@ import torch
 
 from cockpit.probes.sampled_elements import Elements
 from cockpit.reading import Reading
-from cockpit.tail_index import gaussian_twin, symmetrised, tail_sums
+from cockpit.readings.tail_index import gaussian_twin, symmetrised, tail_sums
 
 
 def tail_reading(samples: Elements, seed: int, what: str) -> Reading:

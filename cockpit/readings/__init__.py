@@ -1,0 +1,1 @@
+"""What several instruments make of what probes found: computed in one way, read in one way."""
