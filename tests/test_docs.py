@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cockpit import Cockpit, instrument
-from cockpit.cli import parser
+from cockpit.commands.options import parser
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "images"

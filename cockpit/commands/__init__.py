@@ -1,1 +1,1 @@
-"""What commands do; which there are, and their options, is :mod:`cockpit.cli`'s."""
+"""The commands of :mod:`cockpit.cli`: their options, and what stands behind them."""

@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import IO
 
-from cockpit.cli import UsageError
+from cockpit.commands.options import UsageError
 from cockpit.run import Run
 
 _TEXT, _SINKS = ("csv", "json"), ("tensorboard", "wandb")
