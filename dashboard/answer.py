@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from cockpit.dashboard.layout import cards, message
 from cockpit.dashboard.page import Choice, Page, choose_run, explain, look
 from cockpit.dashboard.redraw import Drawn, behind, redraw, untouched, waiting
-from cockpit.dashboard.source import OUT_OF_REACH, Sources
+from cockpit.dashboard.sources import OUT_OF_REACH, Sources
 from cockpit.dashboard.status import strip
 from cockpit.dashboard.views import VIEWS, Look, View
 from cockpit.drawing.timeline import ahead_of

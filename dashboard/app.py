@@ -10,7 +10,7 @@ from cockpit.dashboard import downloads
 from cockpit.dashboard.callbacks import register
 from cockpit.dashboard.guard import THIS_MACHINE, Access, protect
 from cockpit.dashboard.layout import skeleton
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.store import Store
 
 _ICON = (

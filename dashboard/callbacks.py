@@ -9,7 +9,7 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, callback_c
 from cockpit.dashboard.answer import answer
 from cockpit.dashboard.page import Choice
 from cockpit.dashboard.redraw import PARTS
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.dashboard.views import VIEWS
 
 LIST_EVERY = 5  # looks of a page by itself between those at the list of runs

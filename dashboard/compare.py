@@ -14,7 +14,7 @@ from cockpit.dashboard.differences import card, parting_table, settings_table
 from cockpit.dashboard.layout import graph_config, plot_style
 from cockpit.dashboard.overlay import draw_overlay
 from cockpit.dashboard.side_by_side import MEASURES, Compared, Rankings
-from cockpit.dashboard.source import MOST_RUNS, Sources
+from cockpit.dashboard.sources import MOST_RUNS, Sources
 from cockpit.dashboard.theme import Drawing, Json, palette
 from cockpit.dashboard.view import Look, View
 

@@ -17,7 +17,7 @@ from flask import Response, request, send_file
 from cockpit.dashboard.guard import asked_from_elsewhere, refusal
 from cockpit.dashboard.layout import file_name
 from cockpit.dashboard.page import Page, explain
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.run import Run
 from cockpit.store import UnreadableLog
 

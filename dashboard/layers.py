@@ -18,7 +18,7 @@ from cockpit.dashboard.layout import labelled, plot_style
 from cockpit.dashboard.one_layer import drawings_of, one_layer
 from cockpit.dashboard.page import Choice, Page, look
 from cockpit.dashboard.scene import Scene
-from cockpit.dashboard.source import OUT_OF_REACH, Sources
+from cockpit.dashboard.sources import OUT_OF_REACH, Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.dashboard.view import Look, View
 from cockpit.drawing.cells import AT

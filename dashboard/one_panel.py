@@ -13,7 +13,7 @@ from cockpit.dashboard.facts import events_of, keys_of_panel, last_reading, sett
 from cockpit.dashboard.layout import IN_FULL, card, labelled, message
 from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Choice, Page, look
-from cockpit.dashboard.source import OUT_OF_REACH, Sources
+from cockpit.dashboard.sources import OUT_OF_REACH, Sources
 from cockpit.dashboard.view import Look, View
 from cockpit.drawing.explanation import Words, words_of_panel
 from cockpit.drawing.formula import equations, is_tex

@@ -10,7 +10,8 @@ from typing import Any, TypeGuard
 from cockpit.dashboard.lines import empty_figure
 from cockpit.dashboard.panels import DEFAULT, draw
 from cockpit.dashboard.scene import Manner, Scene
-from cockpit.dashboard.source import Source, Sources
+from cockpit.dashboard.source import Source
+from cockpit.dashboard.sources import Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.drawing.arrange import Arrangement, arrange, expected, keys_of
 from cockpit.drawing.timeline import MEASURES

@@ -16,7 +16,7 @@ from dash.development.base_component import Component
 from cockpit.dashboard.layout import labelled
 from cockpit.dashboard.listing import Listing
 from cockpit.dashboard.run_table import NOTES, TAGS, Columns, row, tags_of
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.dashboard.theme import Json, shorten
 from cockpit.dashboard.view import Look, View
 from cockpit.store import RunIsLive, UnreadableLog

@@ -15,7 +15,8 @@ import numpy as np
 from cockpit.comparing.comparison import Ranking, of_training, rank
 from cockpit.dashboard.overlay import Curve
 from cockpit.dashboard.page import explain
-from cockpit.dashboard.source import MOST_RUNS, OUT_OF_REACH, Source, Sources
+from cockpit.dashboard.source import Source
+from cockpit.dashboard.sources import MOST_RUNS, OUT_OF_REACH, Sources
 from cockpit.drawing.timeline import Measure, Timeline, ahead_of
 from cockpit.store import Column
 

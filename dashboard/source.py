@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 from cockpit.dashboard.columns import Columns, joined, sample
 from cockpit.dashboard.events import Events
 from cockpit.dashboard.folds import F, Folds, Of
-from cockpit.dashboard.listing import Listing
 from cockpit.drawing.cells import columns_for
 from cockpit.drawing.columns import rows_of, value_at
 from cockpit.drawing.histories import LayerCurves
@@ -21,15 +19,11 @@ from cockpit.drawing.stretches import Stretched, Stretches
 from cockpit.drawing.timeline import Measure, Timeline, ahead_of
 from cockpit.forward_order import FORWARD, in_forward_order
 from cockpit.layers import owners_of
-from cockpit.store import Column, Event, Header, Reader, Series, Store, UnreadableLog
-
-OUT_OF_REACH = (KeyError, UnreadableLog, ConnectionError)
-"""What asking for a run may raise: there is none of that name, or it cannot be read, or its database is away."""
+from cockpit.store import Column, Event, Header, Reader, Series
 
 MOST_POINTS = 1000  # of a curve; a panel is seldom wider in pixels
 MOST_READINGS = 240  # of a layer-wise series, each of which is one number for every layer
 MOST_SAMPLED = 20_000  # of what is counted: shares are then right to a percent
-MOST_RUNS = 6  # kept open
 
 
 class Source:
@@ -280,38 +274,3 @@ class Source:
         """Let go of the log."""
         with self._lock:
             self._reader.close()
-
-
-class Sources:
-    """The runs of a store that are being looked at, the most recent few of them kept open.
-
-    Args:
-        store: The runs.
-
-    Attributes:
-        listing: All of them.
-    """
-
-    def __init__(self, store: Store):
-        self.store = store
-        self.listing = Listing(store)
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, Source] = OrderedDict()
-
-    def get(self, name: str) -> Source:
-        """The run called ``name``, as its log is now.
-
-        Raises:
-            KeyError: If there is no such run.
-            UnreadableLog: If it cannot be read.
-            ConnectionError: If its database is away.
-        """
-        with self._lock:
-            source = self._open.pop(name, None)
-            if source is None:
-                source = Source(self.store.open(name))
-            self._open[name] = source
-            while len(self._open) > MOST_RUNS:
-                self._open.popitem(last=False)[1].close()
-        source.refresh()
-        return source

@@ -15,7 +15,7 @@ from dash import Dash
 from dash.development.base_component import Component
 
 from cockpit.dashboard.page import Choice, Page
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 
 
 @dataclass(frozen=True)

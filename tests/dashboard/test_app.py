@@ -27,7 +27,7 @@ import sys
 from cockpit.dashboard import create_app
 from cockpit.dashboard.answer import answer
 from cockpit.dashboard.page import Choice
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.store import Store
 store = Store({str(tmp_path)!r})
 create_app(store)

@@ -9,7 +9,7 @@ from test_theme import luminance
 from cockpit.dashboard.compare import Compare, pairs_of
 from cockpit.dashboard.page import Choice
 from cockpit.dashboard.side_by_side import DASHES, RUNS, Compared, split
-from cockpit.dashboard.source import MOST_RUNS, Sources
+from cockpit.dashboard.sources import MOST_RUNS, Sources
 from cockpit.dashboard.theme import DARK, LIGHT
 from cockpit.dashboard.view import Look
 from cockpit.reading import Reading

@@ -5,7 +5,8 @@ import pytest
 from layered import BLOCKS, FROZEN, MODULES, PANELS, header, readings, write_layered
 
 from cockpit.dashboard.layer_data import WHOLE, LayerData
-from cockpit.dashboard.source import MOST_READINGS, Source, Sources
+from cockpit.dashboard.source import MOST_READINGS, Source
+from cockpit.dashboard.sources import Sources
 from cockpit.panel import LayerColumn
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Header, Reader, Store, Writer

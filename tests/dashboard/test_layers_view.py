@@ -14,7 +14,7 @@ from cockpit.dashboard.layers import _drawings, fresh
 from cockpit.dashboard.marks import EVENTS_HEIGHT
 from cockpit.dashboard.one_layer import drawings_of
 from cockpit.dashboard.page import Choice, look
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.drawing.timeline import MEASURES
 from cockpit.panel import Panel
 from cockpit.reading import Reading

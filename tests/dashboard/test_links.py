@@ -9,7 +9,7 @@ from synthetic import write_run
 from visitor import Browser, redrawn
 
 from cockpit.dashboard.answer import SOON
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.store import Store
 
 LINKS = (

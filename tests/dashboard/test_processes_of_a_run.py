@@ -9,7 +9,8 @@ from cockpit.cli import main
 from cockpit.dashboard import create_app
 from cockpit.dashboard.page import Choice, look
 from cockpit.dashboard.report import write_report
-from cockpit.dashboard.source import Source, Sources
+from cockpit.dashboard.source import Source
+from cockpit.dashboard.sources import Sources
 from cockpit.dashboard.status import strip
 from cockpit.reading import Reading
 from cockpit.store import Store, Writer

@@ -3,7 +3,8 @@ import pytest
 from synthetic import header, write_run
 
 from cockpit.dashboard import source as source_module
-from cockpit.dashboard.source import MOST_POINTS, Source, Sources
+from cockpit.dashboard.source import MOST_POINTS, Source
+from cockpit.dashboard.sources import Sources
 from cockpit.reading import Reading
 from cockpit.store import Store, Writer
 

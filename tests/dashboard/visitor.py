@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from cockpit.dashboard.answer import SOON, answer
 from cockpit.dashboard.page import Choice
 from cockpit.dashboard.redraw import PARTS
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.store import Store
 
 SINGLES = ("view", "status", "runs", "tabs", "views", "shown")

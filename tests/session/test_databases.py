@@ -13,7 +13,7 @@ from cockpit import Cockpit, list_runs, load_run
 from cockpit.cli import main
 from cockpit.dashboard.answer import answer
 from cockpit.dashboard.page import Choice
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.plotter import CockpitPlotter
 from cockpit.store import RunIsLive, Store
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cockpit.dashboard.page import Choice, look
-from cockpit.dashboard.source import Sources
+from cockpit.dashboard.sources import Sources
 from cockpit.dashboard.status import strip
 from cockpit.reading import Reading
 from cockpit.store import Reader, RunIsLive, Store, Writer, drain
