@@ -206,7 +206,7 @@ def bars(axes: Axes, title: str, timings: list[Timing]) -> None:
         heights = [getattr(t, half) * EPOCH / t.batch for t in timings]
         axes.bar([i + shift for i in range(len(timings))], heights, 0.4, label=label)
     axes.set_xticks(range(len(timings)), [f"{t.model}\n{t.batch}" for t in timings])
-    axes.set(title=title, yscale="log", ylabel="seconds an epoch")
+    axes.set(title=title, yscale="log", xlabel="model, batch size", ylabel="seconds an epoch")
     axes.legend(fontsize=8)
 
 
@@ -223,7 +223,9 @@ def circles(axes: Axes, title: str, timings: list[Timing]) -> None:
             if half == "plain":
                 axes.annotate(f" {name}", ("128", epochs[-1]), xytext=(12, 0), textcoords="offset points")
     axes.set(title=title, yscale="log", xlabel="batch size", ylabel="seconds an epoch")
-    axes.legend(fontsize=8)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, 6 * high)  # above the largest circle there is room for the legend
+    axes.legend(loc="upper center", ncols=2, fontsize=8)
 
 
 def ratios(axes: Axes, found: dict[str, list[Timing]]) -> None:
@@ -237,8 +239,8 @@ def ratios(axes: Axes, found: dict[str, list[Timing]]) -> None:
             axes.hlines(median(values), i + shift - 0.1, i + shift + 0.1, color=colour)
     axes.axhline(1, color="black", linewidth=0.6)
     axes.set_xticks(range(len(names)), names)
-    axes.set(title="Time with scaled loss over plain time")
-    axes.legend(fontsize=8)
+    axes.set(title="Time with scaled loss over plain time", ylabel="ratio")
+    axes.legend(loc="lower right", fontsize=8)
 
 
 def draw(found: dict[str, list[Timing]], far: dict[str, list[float]], picture: Path) -> None:
@@ -249,7 +251,7 @@ def draw(found: dict[str, list[Timing]], far: dict[str, list[float]], picture: P
     ratios(rows[0, 2], found)
     for (name, values), style in zip(far.items(), ["-", "--", "-.", ":", "-"], strict=True):
         rows[1, 2].plot(range(1, len(values) + 1), [max(value, 1e-9) for value in values], style, label=name)
-    rows[1, 2].set(title="Distance from torch.optim.Adam, model C", xlabel="step", yscale="log")
+    rows[1, 2].set(title="Distance from torch.optim.Adam", xlabel="step of model C", ylabel="relative", yscale="log")
     rows[1, 2].legend(fontsize=8)
     figure.savefig(picture, dpi=70)
     plt.close(figure)

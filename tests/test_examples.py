@@ -87,6 +87,28 @@ def test_the_half_precision_rule_is_learned_watched_and_compared(tmp_path):
     assert (tmp_path / "half_precision_rule.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_learned_updates_break_the_symmetries_that_gradient_descent_keeps(tmp_path):
+    printed = run_example("learned_dynamics.py", "--steps", "11", "--seeds", "1", cwd=tmp_path).splitlines()[-9:-1]
+    far = {line.split(":")[0]: float(line.split("deviation ")[1].split()[0]) for line in printed}
+    for network in ("leaky_relu", "norm_relu"):
+        assert far[f"{network}, SGD"] < 1e-4
+        assert far[f"{network}, L2O"] > 0.01
+    assert (tmp_path / "learned_dynamics.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_penalty_on_broken_symmetries_goes_into_meta_training(tmp_path):
+    arguments = ("--iterations", "2", "--steps", "4", "--seeds", "1")
+    printed = run_example("symmetry_penalty.py", *arguments, cwd=tmp_path).splitlines()
+    assert [line.split(":")[0] for line in printed if "deviation" in line] == [
+        f"{network}, β = {strength}" for network in ("leaky_relu", "norm_relu") for strength in ("0", "0.1", "1")
+    ]
+    config = load_run(tmp_path / "runs" / "penalty-meta-norm_relu-1-0").config
+    assert config["penalty"] == "ScalePenalty(strength=1.0)"
+    assert (tmp_path / "symmetry_penalty.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_each_example_keeps_a_small_picture_of_what_it_shows(script):
     picture = EXAMPLES / script.replace(".py", ".png")
