@@ -18,6 +18,7 @@ from cockpit.dashboard.layer_data import LayerData, Quantity
 from cockpit.dashboard.layer_parts import DEPTH, EVERY, LAYERS, SCORE, Settings
 from cockpit.dashboard.links import link
 from cockpit.dashboard.page import Page
+from cockpit.dashboard.panels import interval_of
 from cockpit.dashboard.theme import number, shorten
 from cockpit.drawing.layer_table import (
     Cell,
@@ -201,9 +202,14 @@ def _hover(shown: Shown, row: Row, found: Cell) -> str:
 
 def _promise(page: Page) -> str:
     """Why there is no table, and when there will be one."""
-    if page.source.state == "running":
-        return (
-            "A row for each layer appears with the first layer-wise reading, such as the size of an update over that "
-            "of the weights."
-        )
-    return "Nothing was logged layer by layer in this run."
+    source, waited = page.source, dict[str, list[str]]()
+    if source.state != "running":
+        return "Nothing was logged layer by layer in this run."
+    for panel in source.header.panels.values():
+        for column in panel.layers:
+            if when := interval_of(column.key, source):
+                waited.setdefault(when, []).append(column.title)
+    if not waited:
+        return "No instrument of this run reads layer by layer; a row for each layer appears where the script logs so."
+    readings = "; ".join(f"{', '.join(dict.fromkeys(titles))} ({when})" for when, titles in waited.items())
+    return f"A row for each layer appears with the first of these readings: {readings}."

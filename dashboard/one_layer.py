@@ -60,7 +60,8 @@ def drawings_of(page: Page, data: LayerData, settings: Settings) -> dict[str, Dr
     key = _histogram(data, settings)
     manner, source = page.choice.manner, page.source
     timeline, colours = source.timeline(manner.measure, manner.zone), palette(page.choice.scheme)
-    promise = "Appears with the layer's first reading."
+    live = source.state == "running"
+    promise = "Appears with the layer's first reading." if live else "Nothing was logged of this layer."
     scene = Scene(
         NO_PANEL, (), step=page.step, events=source.happened.ticks, colours=colours, clock=promise, timeline=timeline,
         smooth=manner.smooth,

@@ -101,12 +101,12 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     reported = f" The run reports: {errors[-1]}" if errors else ""
     if source.state != "running":
         return f"Nothing was logged as {', '.join(keys)}.{reported}"
-    when = [interval for key in keys if (interval := _interval(key, source))]
+    when = [interval for key in keys if (interval := interval_of(key, source))]
     measured = f", measured {when[0]}" if when else ""
     return f"Appears with the first reading of {', '.join(keys)}{measured}.{reported}"
 
 
-def _interval(key: str, source: Source) -> str:
+def interval_of(key: str, source: Source) -> str:
     """How often the instrument of ``key`` reads, in the run's own words."""
     settings = source.header.instruments.get(key.split(".", 1)[0])
     return str(settings.get("interval", "")) if isinstance(settings, Mapping) else ""

@@ -103,8 +103,8 @@ _FIRST: list[Json] = [
      "valueFormatter": {"function": "cockpitTime(params.value)"}},
     {"field": "elapsed", "headerName": "Duration", "width": 115,
      **_NUMBER, "valueFormatter": {"function": "cockpitDuration(params.value)"}},
-    {"field": "step", "headerName": "Last step", "width": 110, **_NUMBER},
-    {"field": "loss", "headerName": "Last loss", "width": 110, **_NUMBER},
+    {"field": "step", "headerName": "Last step", "width": 122, **_NUMBER},
+    {"field": "loss", "headerName": "Last loss", "width": 122, **_NUMBER},
 ]  # fmt: skip
 _LAST: list[Json] = [
     {"field": TAGS, "headerName": "Tags", "headerTooltip": "Separated by commas", "editable": True, "width": 150,

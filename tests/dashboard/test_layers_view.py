@@ -16,7 +16,7 @@ from cockpit.dashboard.one_layer import drawings_of
 from cockpit.dashboard.page import Choice, look
 from cockpit.dashboard.sources import Sources
 from cockpit.drawing.timeline import MEASURES
-from cockpit.panel import Panel
+from cockpit.panel import LayerColumn, Panel
 from cockpit.reading import Reading
 from cockpit.store import Header, Store, Writer
 
@@ -125,6 +125,21 @@ def test_a_run_without_layers_says_so(tmp_path):
     writer.put(0, 0.0, {"loss": Reading(1.0)})
     writer.close()
     assert "Nothing was logged layer by layer" in words(Browser(tmp_path).ask(view="Layers")["view"])
+
+
+def test_a_table_that_waits_says_for_what(tmp_path):
+    ratios = LayerColumn("Update over weight", "ratio", how_to_read="")
+    dead = LayerColumn("Dead", "dead", how_to_read="")
+    panels = {
+        "ratio": Panel("Ratio", "lines", "", layers=(ratios,)),
+        "dead": Panel("Dead", "lines", "", layers=(dead,)),
+    }
+    header = Header("live", 0.0, panels=panels, instruments={"ratio": {"interval": "every 5th step"}})
+    writer = Writer(tmp_path / "live", header, flush_interval=0.05)
+    waits = words(Browser(tmp_path).ask(view="Layers")["view"])
+    writer.close()
+    assert "with the first of these readings: Update over weight (every 5th step)." in waits
+    assert "Dead" not in waits  # its instrument is off
 
 
 def test_a_run_of_an_earlier_version_shows_all_its_layers_quantities(tmp_path):
