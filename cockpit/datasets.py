@@ -65,6 +65,25 @@ class Images:
         """Number of classes, one more than the largest label."""
         return int(max(self.y_train.max(), self.y_valid.max())) + 1
 
+    def shrunk(self, factor: int) -> Images:
+        """Smaller images: means over squares of pixels, rounded.
+
+        Args:
+            factor: Width of a square.
+
+        Raises:
+            DataError: If images cannot be cut into such squares.
+        """
+        if factor < 1 or any(size % factor for size in self.shape[1:]):
+            raise DataError(f"{self.name}: images of {self.shape[1:]} pixels cannot be cut into squares of {factor}")
+
+        def means(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            channels, height, width = self.shape
+            cut = pixels.reshape(-1, channels, height // factor, factor, width // factor, factor)
+            return np.rint(cut.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+
+        return Images(self.name, means(self.x_train), self.y_train, means(self.x_valid), self.y_valid)
+
     @staticmethod
     def scaled(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pixels as the numbers in [0, 1] that usual learning rates expect. Any shape."""

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import importlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from cockpit.datasets import digits
+from cockpit.optim.learned import Classification
+from cockpit.optim.learned.rule import Signals
 from cockpit.store import Reader, Writer, encoder, upkeep
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -197,3 +201,56 @@ def test_a_first_look_is_timed_until_every_panel_is_drawn(tmp_path, benchmark):
         answers, memory = apart.submit(look).result()
     assert max(answer["bytes"] for answer in answers) > 10_000
     assert memory > 10 << 20
+
+
+@pytest.mark.parametrize("name", ["TunedSGD", "TunedAdamW"])
+@pytest.mark.parametrize("schedule", ["constant", "warm-up + cosine"])
+def test_rules_with_a_learning_rate_are_those_of_torch(benchmark, name, schedule):
+    kind = getattr(benchmark("tuned_rules"), name)
+    rule, rate, total = kind(schedule=schedule), 0.05, 40
+    theirs = {"TunedSGD": torch.optim.SGD, "TunedAdamW": torch.optim.AdamW}[name]
+    parameter = torch.nn.Parameter(torch.linspace(-1, 1, 5, dtype=torch.float64))
+    optimizer = theirs([parameter], lr=rate, **({"momentum": 0.9} if name == "TunedSGD" else {}))
+    rates = [rate * min(1, (t + 1) / 2) * (1 + np.cos(np.pi * t / total)) / 2 for t in range(total)]
+    params = {"p": parameter.detach().clone()}
+    state = rule.init(params)
+    for step in range(total):
+        parameter.grad = torch.cos(3 * parameter.detach() + step)
+        optimizer.param_groups[0]["lr"] = rate if schedule == "constant" else rates[step]
+        optimizer.step()
+        gradients = {"p": torch.cos(3 * params["p"] + step)}
+        signals = Signals(*torch.tensor([step, total, 0, 0], dtype=torch.float64))
+        params, state = rule.update({"lr": torch.tensor(rate).double()}, gradients, params, state, signals)
+    torch.testing.assert_close(params["p"], parameter.detach(), rtol=1e-7, atol=1e-9)  # the rate was float32
+
+
+def test_interquartile_means_leave_out_a_quarter_on_either_side(benchmark):
+    table = benchmark("learned_adam_table")
+    values = np.array([9.0, 1.0, np.inf, 2.0, 3.0, 4.0, 5.0, 6.0, -50.0, 7.0])
+    assert table.interquartile_mean(values) == pytest.approx((0.5 * 2 + 3 + 4 + 5 + 6 + 0.5 * 7) / 5)
+    low, high = table.interval(np.arange(10.0))
+    assert low < 4.5 < high
+
+
+@pytest.mark.slow
+def test_trainings_of_learned_and_tuned_rules_start_alike_and_what_is_there_is_not_measured_again(
+    benchmark, capsys, monkeypatch, tmp_path
+):
+    learned, tasks = benchmark("learned_adam"), benchmark("learned_tasks")
+    small = {
+        name: dataclasses.replace(tasks.CELLS["data"], name=name, steps=1, task=lambda _: Classification(digits()))
+        for name in ("one", "other")
+    }
+    monkeypatch.setattr(learned, "CELLS", small)
+    monkeypatch.setattr(learned, "COPIES", {"tuning": 1, "trial": 2})
+    learned.main(["--data", str(tmp_path), "--out", str(tmp_path)])
+    assert "| other | 1 |" in capsys.readouterr().out
+    written = (tmp_path / "learned_adam.csv").read_text()
+    rows = list(csv.DictReader(written.splitlines()))
+    tuning = [row for row in rows if row["part"] == "tuning"]
+    assert len(tuning) == 2 * 2 * 2 * 9
+    assert {row["optimizer"] for row in rows if row["part"] == "trial"} == {"LearnedAdam", "SGD", "AdamW"}
+    slow = [float(row["mean_loss"]) for row in tuning if row["cell"] == "one" and float(row["rate"]) <= 3e-3]
+    assert max(slow) - min(slow) < 0.05
+    learned.main(["--data", str(tmp_path), "--out", str(tmp_path)])
+    assert (tmp_path / "learned_adam.csv").read_text() == written

@@ -40,6 +40,16 @@ def test_scaled_pixels_lie_between_zero_and_one_and_raw_ones_do_not():
     assert Images.scaled(pixels).dtype == Images.raw(pixels).dtype == np.float32
 
 
+def test_shrunk_images_are_means_over_squares():
+    pixels = np.array([0, 4, 250, 250, 8, 12, 250, 252], dtype=np.uint8).reshape(1, 1, 2, 4)
+    images = Images("few", pixels, np.zeros(1, np.int64), pixels, np.zeros(1, np.int64)).shrunk(2)
+    assert images.x_train.tolist() == images.x_valid.tolist() == [[[[6, 250]]]]
+    assert images.x_train.dtype == np.uint8
+    for factor in (0, 3):
+        with pytest.raises(DataError, match=f"few: images of .1, 2. pixels cannot be cut into squares of {factor}"):
+            images.shrunk(factor)
+
+
 def test_idx_is_read_compressed_and_plain(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     (tmp_path / "plain").write_bytes(idx(array))

@@ -14,7 +14,17 @@ from harness import reasons
 from torch import nn
 
 from cockpit import Cockpit, load_run
-from cockpit.optim.learned import L2OLSTM, LURE, ML3, MPT_LURE, Hierarchical, LearnedOptimizer, MetaSGD, Weights
+from cockpit.optim.learned import (
+    L2OLSTM,
+    LURE,
+    ML3,
+    MPT_LURE,
+    Hierarchical,
+    LearnedAdam,
+    LearnedOptimizer,
+    MetaSGD,
+    Weights,
+)
 
 STEPS = 3
 SHIPPED = [c for c in vars(torch.optim).values() if inspect.isclass(c) and issubclass(c, torch.optim.Optimizer)]
@@ -22,7 +32,7 @@ OTHERS = [
     *(schedulefree.SGDScheduleFree, schedulefree.AdamWScheduleFree, schedulefree.RAdamScheduleFree),
     *(pytorch_optimizer.Lion, pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH),
 ]
-LEARNED = [LURE, MPT_LURE, MetaSGD, ML3, L2OLSTM, Hierarchical]
+LEARNED = [LURE, MPT_LURE, MetaSGD, ML3, L2OLSTM, Hierarchical, LearnedAdam]
 EVERY = [c for c in [*SHIPPED, *OTHERS, *LEARNED] if c is not torch.optim.Optimizer]
 SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
 OF_TRIALS = ("tail_index_update", "update_covariance_max_ev")
@@ -76,6 +86,8 @@ def make(kind, words):
     layered = nn.Linear(8, 6, bias=False), nn.LeakyReLU(), nn.Linear(6, 3, bias=False)
     model = Words(sparse=kind is torch.optim.SparseAdam) if words else nn.Sequential(*layered)
     learned = {"weights": unlearned(kind, model)} if issubclass(kind, LearnedOptimizer) else {}
+    if kind is LearnedAdam:
+        learned = {"total_steps": STEPS}
     optimizer = kind(model.parameters(), **learned, lr=0.05)
     if hasattr(optimizer, "train"):  # as those without a schedule ask for
         optimizer.train()

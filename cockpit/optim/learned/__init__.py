@@ -9,6 +9,8 @@ from cockpit.optim.learned.hierarchical import Hierarchical as Hierarchical
 from cockpit.optim.learned.hierarchical import HierarchicalRule as HierarchicalRule
 from cockpit.optim.learned.l2o_lstm import L2OLSTM as L2OLSTM
 from cockpit.optim.learned.l2o_lstm import L2OLSTMRule as L2OLSTMRule
+from cockpit.optim.learned.learned_adam import LearnedAdam as LearnedAdam
+from cockpit.optim.learned.learned_adam import LearnedAdamRule as LearnedAdamRule
 from cockpit.optim.learned.lure import LURE as LURE
 from cockpit.optim.learned.lure import LURERule as LURERule
 from cockpit.optim.learned.meta_sgd import MetaSGD as MetaSGD

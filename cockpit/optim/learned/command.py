@@ -64,5 +64,5 @@ def learn(
 
 def _on_mnist(name: str, data_dir: Path) -> Recipe:
     if name not in OF_IMAGES:
-        raise ValueError(f"{name} does not learn on images; --data-dir is for {' and '.join(OF_IMAGES)}")
+        raise ValueError(f"{name} does not learn on images; --data-dir is for {', '.join(OF_IMAGES)}")
     return OF_IMAGES[name](mnist(data_dir))

@@ -56,10 +56,10 @@ class MetaTraining:
         self._generator = torch.Generator().manual_seed(seed)
         self.meta = {name: t.requires_grad_() for name, t in recipe.rule.meta_parameters(self._generator).items()}
         self.optimizer = recipe.optimizer(list(self.meta.values()))
-        shape = {"copies": recipe.copies, "horizon": recipe.horizon, "length": recipe.estimator.length}
+        shape = {"copies": recipe.copies, "length": recipe.estimator.length, "sides": recipe.estimator.sides}
         self._cohorts = [
-            Cohort(recipe.rule, task, **shape, sides=recipe.estimator.sides, generator=self._generator)
-            for task in recipe.tasks
+            Cohort(recipe.rule, task, **shape, horizon=horizon, generator=self._generator)
+            for task, horizon in zip(recipe.tasks, recipe.horizons, strict=True)
         ]
 
     def iterate(self) -> Progress:
@@ -228,7 +228,7 @@ def _tried(training: MetaTraining) -> float:
     chance = torch.Generator().manual_seed(training.seed + 1)
     losses = trained(
         recipe.rule, training.detached(), recipe.test,
-        copies=recipe.test_copies, steps=recipe.horizon, generator=chance,
+        copies=recipe.test_copies, steps=max(recipe.horizons), generator=chance,
     )  # fmt: skip
     return float(losses[:, -1].mean())
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,11 +54,18 @@ class Weights:
     def save(self, path: str | Path) -> None:
         """Writes a file that :meth:`load` reads. It holds tensors, numbers and texts, and no code.
 
+        Args:
+            path: The file; where it ends in ``.json`` all is written as text, of the same numbers to the last bit.
+
         Raises:
             OSError: If it cannot be written.
         """
-        meta = {name: tensor.detach().cpu().clone() for name, tensor in self.meta.items()}
-        save_as(path, FORMAT, {**_identity(self.rule), "meta": meta, "provenance": dict(self.provenance)})
+        content = {**_identity(self.rule), "provenance": dict(self.provenance)}
+        if Path(path).suffix == ".json":
+            meta = {name: {"dtype": str(t.dtype)[6:], "values": t.tolist()} for name, t in self.meta.items()}
+            _write_text(Path(path), {"format": FORMAT, "format_version": FORMAT_VERSION, **content, "meta": meta})
+        else:
+            save_as(path, FORMAT, {**content, "meta": {n: t.detach().cpu().clone() for n, t in self.meta.items()}})
 
     @classmethod
     def load(cls, path: str | Path, rule: type[Rule]) -> Weights:
@@ -70,7 +79,7 @@ class Weights:
             FileNotFoundError: If there is none.
             ValueError: If it is no file of weights, or of another rule, version or shape.
         """
-        content = load_as(path, FORMAT)
+        content = _read_text(Path(path)) if Path(path).suffix == ".json" else load_as(path, FORMAT)
         if content.get("rule") != rule.name:
             raise ValueError(f"{path} holds weights of {content.get('rule')!r}; weights of {rule.name!r} were expected")
         if content.get("version") != rule.version:
@@ -95,15 +104,8 @@ def save_as(path: str | Path, kind: str, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            torch.save({"format": kind, "format_version": FORMAT_VERSION, **content}, file)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
+        torch.save({"format": kind, "format_version": FORMAT_VERSION, **content}, file)
 
 
 def load_as(path: str | Path, kind: str) -> dict[str, Any]:
@@ -118,6 +120,10 @@ def load_as(path: str | Path, kind: str) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} is no file of a {kind}: {str(error).partition(chr(10))[0]}") from error
+    return _checked(path, content, kind)
+
+
+def _checked(path: str | Path, content: Any, kind: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != kind:
         raise ValueError(f"{path} is no file of a {kind}")
     if content.get("format_version") != FORMAT_VERSION:
@@ -126,6 +132,42 @@ def load_as(path: str | Path, kind: str) -> dict[str, Any]:
             "this release reads: upgrade Cockpit"
         )
     return content
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of another once all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, content: Mapping[str, Any]) -> None:
+    with _replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_text(path: Path) -> dict[str, Any]:
+    """What :func:`_write_text` wrote, its lists as tuples, as settings of rules are."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no file of a {FORMAT}: {error}") from error
+    content = _checked(path, content, FORMAT)
+    try:
+        settings = {name: _tuples(value) for name, value in content["settings"].items()}
+        meta = {n: torch.tensor(t["values"], dtype=getattr(torch, t["dtype"])) for n, t in content["meta"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} holds no weights: {error}") from error
+    return {**content, "settings": settings, "meta": meta}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _identity(rule: Rule) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from cockpit.optim.learned import (
     Hierarchical,
     HierarchicalRule,
     L2OLSTMRule,
+    LearnedAdam,
+    LearnedAdamRule,
     LearnedOptimizer,
     LURERule,
     MetaSGD,
@@ -61,6 +63,13 @@ class Momentum(LearnedOptimizer):
     rule_type = MomentumRule
 
 
+class LearnedAdamWithHorizon(LearnedAdam):
+    """Made as all the others are."""
+
+    def __init__(self, params, weights, *, horizon: int) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(params, weights, total_steps=horizon)
+
+
 OPTIMIZERS: dict[str, tuple[Rule, type[LearnedOptimizer]]] = {
     "LURE": (LURERule(TASK.shapes, gain=0.1), LURE),
     "MPT_LURE": (MPTLURERule(TASK.shapes, gain=0.1, precision="float64"), MPT_LURE),
@@ -70,6 +79,7 @@ OPTIMIZERS: dict[str, tuple[Rule, type[LearnedOptimizer]]] = {
     "ML3": (ML3Rule(learning_rate=0.5, hidden=(6, 4)), ML3),
     "L2O-LSTM": (L2OLSTMRule(hidden=3, p=3.0), L2OLSTM),
     "hierarchical": (HierarchicalRule(memory=3, context=2, hidden=4), Hierarchical),
+    "LearnedAdam": (LearnedAdamRule(), LearnedAdamWithHorizon),
 }
 
 

@@ -251,6 +251,26 @@ def test_weights_of_another_rule_version_or_format_are_refused(tmp_path, monkeyp
         LURE(model.parameters(), tmp_path / "none.pt")
 
 
+def test_spoilt_texts_of_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.json"
+    LEARNED.save(path)
+    text = path.read_text()
+    for spoilt, words in (
+        (text[:200], "is no file of a cockpit learned optimizer"),
+        ("[]", "is no file of a cockpit learned optimizer"),
+        (text.replace('"format_version": 1', '"format_version": 99'), "in version 99 of its format.* upgrade Cockpit"),
+        (text.replace("float64", "save"), "holds no weights"),
+        (text.replace('"values"', '"numbers"'), "holds no weights"),
+        (
+            text.replace('"rule": "LURE"', '"rule": "other"'),
+            "holds weights of 'other'; weights of 'LURE' were expected",
+        ),
+    ):
+        path.write_text(spoilt)
+        with pytest.raises(ValueError, match=words):
+            Weights.load(path, LURERule)
+
+
 def test_a_file_of_weights_runs_no_code(tmp_path):
     path = tmp_path / "evil.pt"
 

@@ -22,6 +22,7 @@ from cockpit.optim.learned import (
     meta_train,
 )
 from cockpit.optim.learned.cohort import Cohort
+from cockpit.optim.learned.recipe import AnnealedAdam
 from cockpit.testing import check_panel
 
 ESTIMATORS = {"unrolled": Unrolled(3), "PES": PES(3, 0.01)}
@@ -166,6 +167,28 @@ def test_problems_are_at_different_stages_and_come_to_their_end():
     assert cohort.step.tolist() == [6, 3, 0, 0]
 
 
+def test_each_task_may_have_a_horizon_of_its_own(recipe):
+    training = MetaTraining(dataclasses.replace(recipe, horizon=(6, 12)))
+    left = [float(cohort.left.max()) for cohort in training._cohorts]
+    assert left == [6, 12]
+    assert training.weights().provenance["horizon"] == [6, 12]
+
+
+def test_an_annealed_rate_falls_to_zero_along_a_cosine_and_resumes():
+    meta = torch.ones(1, requires_grad=True)
+    optimizer = AnnealedAdam([meta], lr=0.1, steps=4)
+    places = [1.0]
+    for _ in range(6):
+        meta.grad = torch.ones(1)
+        optimizer.step()
+        resumed = AnnealedAdam([meta], lr=0.1, steps=4)
+        resumed.load_state_dict(optimizer.state_dict())
+        optimizer = resumed
+        places.append(float(meta.detach()))
+    rates = [(1 + np.cos(np.pi * t / 4)) / 20 for t in range(4)] + [0, 0]
+    np.testing.assert_allclose(-np.diff(places), rates, atol=1e-6)
+
+
 def test_problems_that_diverge_are_left_out_and_replaced(recipe):
     training = MetaTraining(recipe)
     cohort = training._cohorts[0]
@@ -253,6 +276,8 @@ def test_a_resume_needs_a_checkpoint(recipe, tmp_path):
     ({"tasks": ()}, "no task to learn from"),
     ({"copies": 0}, "needs positive numbers; got {'copies': 0}"),
     ({"clip": 0.0}, "positive norm; got clip=0.0"),
+    ({"horizon": (8, 0)}, "needs positive numbers; got {'horizon': 0}"),
+    ({"horizon": (8,)}, "has 2 tasks and 1 horizons"),
 ])  # fmt: skip
 def test_what_is_no_recipe_is_refused(recipe, change, words):
     with pytest.raises(ValueError, match=words):

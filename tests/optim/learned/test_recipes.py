@@ -27,6 +27,6 @@ def test_a_recipe_of_images_learns_on_those_that_are_given(few_images, tmp_path)
 
 
 def test_images_are_refused_where_none_are_learned_on(few_images, tmp_path):
-    with pytest.raises(ValueError, match="ml3 does not learn on images; --data-dir is for l2o_lstm and hierarchical"):
+    with pytest.raises(ValueError, match="ml3 does not learn on images; --data-dir is for l2o_lstm, hier"):
         learn("ml3", out=tmp_path / "w.pt", data_dir=few_images)
     assert not (tmp_path / "w.pt").exists()

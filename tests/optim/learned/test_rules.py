@@ -183,17 +183,18 @@ def test_complex_parameters_are_refused_and_sparse_gradients_move_nothing(kind):
     assert optimizer.steps == 0
 
 
-def test_weights_survive_their_file(kind, tmp_path):
+@pytest.mark.parametrize("name", ["weights.pt", "weights.json"])
+def test_weights_survive_their_file(kind, name, tmp_path):
     rule, optimizer_type = kind
     learned = weights(rule)
-    learned.save(tmp_path / "deep" / "weights.pt")
-    found = Weights.load(tmp_path / "deep" / "weights.pt", optimizer_type.rule_type)
+    learned.save(tmp_path / "deep" / name)
+    found = Weights.load(tmp_path / "deep" / name, optimizer_type.rule_type)
     assert found.rule == rule
     assert found.provenance == {"recipe": "by hand"}
-    assert all(torch.equal(found.meta[name], tensor) for name, tensor in learned.meta.items())
+    assert all(torch.equal(found.meta[part], tensor) for part, tensor in learned.meta.items())
     assert found.fingerprint() == learned.fingerprint()
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["weights.pt"]
-    optimizer_type(network().parameters(), tmp_path / "deep" / "weights.pt", horizon=3)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
+    optimizer_type(network().parameters(), tmp_path / "deep" / name, horizon=3)
 
 
 def test_trials_return_the_losses_of_whole_trainings(rule):
