@@ -80,7 +80,8 @@ class Images:
         def means(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
             channels, height, width = self.shape
             cut = pixels.reshape(-1, channels, height // factor, factor, width // factor, factor)
-            return np.rint(cut.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+            found: NDArray[np.uint8] = np.rint(cut.mean((3, 5), dtype=np.float32)).astype(np.uint8)
+            return found
 
         return Images(self.name, means(self.x_train), self.y_train, means(self.x_valid), self.y_valid)
 
