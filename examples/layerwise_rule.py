@@ -3,10 +3,10 @@
 Figure 6.3 of N. Alosily, Loss Scaling and Step Size in Deep Learning Optimization (2023). Both rules are meta-trained
 on waves of one phase; every so often what they have learned so far trains new networks for 110 steps, on waves of any
 phase. Left: these trainings' losses, over all of meta-training. Right: the losses they end with. Medians, in which a
-training that diverged counts as infinitely bad.
+training that diverged counts as infinitely bad; bands reach from the best to the worst meta-training of several seeds.
 
-python examples/layerwise_rule.py                     # ten thousand episodes each, as the source: minutes
-python examples/layerwise_rule.py --episodes 500
+python examples/layerwise_rule.py                     # ten thousand episodes each, as the source: minutes for a seed
+python examples/layerwise_rule.py --episodes 500 --seeds 1
 """
 
 import argparse
@@ -53,17 +53,24 @@ def learn(name: str, recipe: Recipe, episodes: int, seed: int) -> tuple[np.ndarr
 
 
 def draw(found: dict[str, tuple[np.ndarray, np.ndarray]], picture: Path) -> None:
-    """Trainings on the left, how they end on the right."""
+    """Trainings on the left, how they end on the right. Curves have shape ``[seeds, trials, problems, steps + 1]``."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for name, (episodes, curves) in found.items():
-        left.plot(np.median(curves, (0, 1)), label=name)
-        right.plot(episodes, np.median(curves[:, :, -1], 1), label=name, linewidth=0.8)
+        draw_band(left, np.arange(curves.shape[-1]), np.median(curves, (1, 2)), name)
+        draw_band(right, episodes, np.median(curves[..., -1], 2), name)
     finish(left, "training step", "training loss, over all of meta-training")
     finish(right, "episode of meta-training", "loss after the last step")
     for axes in (left, right):
         axes.set_ylim(1e-2, 5)  # beyond it trainings diverge, and where most did there is a gap
     figure.savefig(picture, dpi=90)
     plt.close(figure)
+
+
+def draw_band(axes: Axes, x: np.ndarray, runs: np.ndarray, label: str) -> None:
+    """The median over seeds, and the range between the smallest and the largest."""
+    (line,) = axes.plot(x, np.median(runs, axis=0), label=label, linewidth=1.2)
+    worst = np.minimum(runs.max(0), 1e6)  # what diverged leaves the picture, not the band
+    axes.fill_between(x, runs.min(0), worst, color=line.get_color(), alpha=0.12, linewidth=0)
 
 
 def finish(axes: Axes, x: str, y: str) -> None:
@@ -75,16 +82,19 @@ def finish(axes: Axes, x: str, y: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--picture", type=Path, default=Path("layerwise_rule.png"))
     options = parser.parse_args()
-    found = {name: learn(name, recipe, options.episodes, options.seed) for name, recipe in recipes().items()}
+    found = {}
+    for name, recipe in recipes().items():
+        learned = [learn(name, recipe, options.episodes, seed) for seed in range(options.seeds)]
+        found[name] = learned[0][0], np.stack([curves for _, curves in learned])
     draw(found, options.picture)
     for name, (_, curves) in found.items():
-        last = curves[-max(1, len(curves) // 10) :]
+        last = curves[:, -max(1, curves.shape[1] // 10) :]
         print(
-            f"{name}: loss {np.median(last[:, :, 0]):.3f} before a training, {np.median(last[:, :, -1]):.4f} after it, "
-            f"{np.isinf(last[:, :, -1]).mean():.1%} diverged, in the last tenth of episodes"
+            f"{name}: loss {np.median(last[..., 0]):.3f} before a training, {np.median(last[..., -1]):.4f} after it, "
+            f"{np.isinf(last[..., -1]).mean():.1%} diverged, in the last tenth of episodes"
         )
     print(f"drawn in {options.picture}")
 
