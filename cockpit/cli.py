@@ -35,9 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (OSError, UsageError) as error:
-        print(f"cockpit: {printable(str(error))}", file=sys.stderr)
+        print(f"cockpit: {printable(_told(error))}", file=sys.stderr)
         return 2
     return 0
+
+
+def _told(error: OSError | UsageError) -> str:
+    """What the system says of a file, or our own words."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _demo(options: argparse.Namespace) -> None:

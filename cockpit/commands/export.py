@@ -72,6 +72,12 @@ def _write_bytes(run: Run, options: argparse.Namespace) -> None:
         with _opened(options) as file:
             to_parquet(run, file)
         return
+    if options.to == "html":
+        from cockpit.dashboard.report import write_report
+
+        with _opened(options) as file:
+            write_report(run.reader, file)
+        return
     from cockpit.formats.export import to_picture
 
     with _opened(options) as file:
@@ -83,5 +89,5 @@ def _opened(options: argparse.Namespace) -> AbstractContextManager[IO[bytes]]:
         opened: AbstractContextManager[IO[bytes]] = options.output.open("wb")
         return opened
     if sys.stdout.isatty():
-        raise UsageError(f"this is no text for a terminal: name a file with --output FILE.{options.to}")
+        raise UsageError(f"this is nothing to read in a terminal: name a file with --output FILE.{options.to}")
     return nullcontext(sys.stdout.buffer)

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     _add_runs(commands.add_parser("runs", help="list the runs below a directory"))
     _add_diff(commands.add_parser("diff", help="what two runs were set to, and from which step on they are apart"))
     _add_tail(commands.add_parser("tail", help="follow a run as text"))
-    _add_export(commands.add_parser("export", help="write a run as CSV, Parquet, JSON or a picture, or pass it on"))
+    _add_export(commands.add_parser("export", help="write a run as a table, a report or a picture, or pass it on"))
     _add_report(commands.add_parser("report", help="write a run as one page of HTML that opens anywhere"))
     _add_import(commands.add_parser("import", help="make a run of a log that f-dangel/cockpit has written"))
     _add_meta_train(commands.add_parser("meta-train", help="learn the weights of a learned optimizer"))
@@ -87,9 +87,9 @@ def _add_tail(command: argparse.ArgumentParser) -> None:
 
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", help="directory of a run, runs/mnist-sgd, or its address in a database")
-    formats = ["csv", "parquet", "json", "png", "pdf", "tensorboard", "wandb"]
+    formats = ["csv", "parquet", "json", "html", "png", "svg", "pdf", "tensorboard", "wandb"]
     command.add_argument("--to", "--format", choices=formats, required=True, help="format")
-    command.add_argument("--output", type=Path, metavar="FILE", help="where to write (standard output)")
+    command.add_argument("--output", "-o", type=Path, metavar="FILE", help="where to write (standard output)")
     command.add_argument("--project", metavar="NAME", help="project of Weights & Biases")
 
 

@@ -77,7 +77,7 @@ def arrays_of(run: Run) -> list[str]:
 
 
 def to_picture(run: Run, file: IO[bytes], kind: str) -> None:
-    """Write the static screen as ``png`` or ``pdf``."""
+    """Write the static screen as ``png``, ``svg`` or ``pdf``."""
     from cockpit.plotter import CockpitPlotter, write
 
     figure = CockpitPlotter().plot(run, show_plot=False)

@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from synthetic import write_run
 
+pytestmark = pytest.mark.browser
+
 BEGAN = 1_782_000_000.0  # in the summer of 2026
 ZONE, AHEAD = "Asia/Kolkata", 5.5 * 3600
 

@@ -116,6 +116,20 @@ def test_export_writes_json_to_a_file(logdir, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(("kind", "start"), [("html", b"<!doctype html>"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_export_writes_reports_and_pictures_to_files(logdir, capsys, kind, start):
+    target = logdir / f"first.{kind}"
+    assert main(["export", str(logdir / "first"), "--to", kind, "-o", str(target)]) == 0
+    assert target.read_bytes()[: len(start)].lower() == start.lower()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_written_is_named_before_the_reason(logdir, capsys):
+    target = logdir / "nowhere" / "file"
+    assert main(["export", str(logdir / "first"), "--to", "csv", "-o", str(target)]) == 2
+    assert capsys.readouterr().err == f"cockpit: {target}: No such file or directory\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
