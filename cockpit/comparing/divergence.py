@@ -25,7 +25,7 @@ from cockpit.comparing.effect import departure, far, fork, leap, stands
 from cockpit.comparing.level import KEPT, PATIENCE, Parting, located, spread, summed_up
 from cockpit.comparing.pairing import Pairs, pair
 from cockpit.comparing.pairing import Points as Points
-from cockpit.comparing.shares import chance_of_shares, flags, flickers, since
+from cockpit.comparing.shares import are_shares, chance_of_shares, flags, flickers, since
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Verdict:
 
     Args:
         step: The first reading of those from which on they stay apart; ``None`` where they do not.
-        from_start: Whether that holds from the first reading that they share.
+        from_start: Whether that holds from the first few readings that they share.
         noises: How many times the noise they are apart from there on, at the median; ``inf`` where one of the runs is
             no longer finite or there is no noise; 0 where they do not stay apart.
         until: The last step that both have a reading of.
@@ -89,7 +89,8 @@ def first_divergence(a: Points, b: Points, *, exact: bool = False) -> Verdict | 
     if parting is None or index is None:
         return Verdict(None, False, 0.0, until, chance)
     chance = 0.0 if lost < len(pairs) else chance  # that they are apart later on is sure
-    return Verdict(int(pairs.steps[index]), parting.start == 0, parting.noises, until, chance, spread)
+    from_start = parting.start == 0 and parting.index < PATIENCE
+    return Verdict(int(pairs.steps[index]), from_start, parting.noises, until, chance, spread)
 
 
 def _lost(pairs: Pairs) -> int:
@@ -101,22 +102,22 @@ def _lost(pairs: Pairs) -> int:
 def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting | None, float, bool]:
     """Where finite readings part, if they do; how likely that is by chance; and whether by how much they fluctuate."""
     if not exact and flickers(a, b):
-        return _of_shares(a, b)
+        return *_of_shares(*flags(a, b)), False
     u, v, resolution, log = _comparable(a, b)
     differences = np.where(np.abs(u - v) <= resolution, 0.0, u - v)
     if exact or not differences.any():
         return located(u, v, resolution), 0.0 if exact else 1.0, False
-    sure = _sure(u, v, differences, as_read)
+    sure = _sure(u, v, differences, resolution, as_read)
     if sure is not None:
         return sure, 0.0, False
     smooth = _is_smooth(u), _is_smooth(v)
+    if all(smooth) and (log or not _stands_still(differences)):
+        return located(u, v, resolution), 0.0, False
     if all(smooth):
-        chance = 0.0 if log or not _stands_still(differences) else jumps(differences)
-        return located(u, v, resolution) if chance <= UNLIKELY else None, chance, False
+        return *_of_jumps(a, b, u, v, differences, resolution), False
     grow = _grows(a) and _grows(b)  # sums, whose increments are what is alike
     if _stands_still(a - b if grow else differences):
-        chance = jumps(a - b if grow else differences) / OF_LEVELS
-        parting = located(u, v, resolution) if chance <= UNLIKELY else None
+        parting, chance = _of_jumps(a, b, u, v, a - b if grow else differences, resolution)
     else:
         parting, chance = _of_levels(u, v, differences, resolution, a - b if grow else None)
     if parting is not None or not as_read or any(smooth):  # means of two scatter less
@@ -125,15 +126,23 @@ def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting 
     return (None, min(1.0, chance), False) if fluctuation is None else (fluctuation, of_spread, True)
 
 
-def _of_shares(a: Floats, b: Floats) -> tuple[Parting | None, float, bool]:
-    """The same of readings that are one of two values, by how often they are the larger one."""
-    above = flags(a, b)
-    chance = chance_of_shares(*above)
+def _of_shares(a: Floats, b: Floats) -> tuple[Parting | None, float]:
+    """Where shares part, or what is so (1) or not (0), and how likely they come as far apart by chance."""
+    chance = chance_of_shares(a, b)
     if chance > UNLIKELY:
-        return None, chance, False
-    at, share = since(*above)
-    scatter = float(np.hypot(*(each[at:].std() for each in above)))
-    return Parting(at, at, share / scatter if scatter else np.inf), chance, False
+        return None, chance
+    at, share = since(a, b)
+    scatter = float(np.hypot(a[at:].std(), b[at:].std()))
+    return Parting(at, at, share / scatter if scatter else np.inf), chance
+
+
+def _of_jumps(
+    a: Floats, b: Floats, u: Floats, v: Floats, tested: Floats, resolution: float
+) -> tuple[Parting | None, float]:
+    """The same of what stands still most of the time: by its jumps, and of shares as such."""
+    chance = jumps(tested) / OF_LEVELS
+    parting = located(u, v, resolution) if chance <= UNLIKELY else None
+    return _of_shares(a, b) if parting is None and are_shares(a, b) else (parting, chance)
 
 
 def _of_levels(
@@ -167,20 +176,20 @@ def _of_fluctuation(u: Floats, v: Floats) -> tuple[Parting | None, float]:
     return replace(parting, start=parting.start * length, index=parting.index * length), chance
 
 
-def _sure(u: Floats, v: Floats, differences: Floats, as_read: bool) -> Parting | None:
+def _sure(u: Floats, v: Floats, differences: Floats, resolution: float, as_read: bool) -> Parting | None:
     """Where one run ceases to be the other's copy, or leaves the value at which that one stands."""
     index = fork(u, v, differences) if as_read else None
     if index is None:
-        index = _stopped(u, v, differences)
+        index = _stopped(u, v, differences, resolution)
     return None if index is None else Parting(index, index, _apart(u[index:], v[index:]))
 
 
-def _stopped(u: Floats, v: Floats, differences: Floats) -> int | None:
+def _stopped(u: Floats, v: Floats, differences: Floats, resolution: float) -> int | None:
     """From which reading on one run stands still to the end, and the other moves on one side of it.
 
     It did so from the first reading on, or was different at each of them: what is counted may stand still by chance.
     """
-    (first, of), (last, _) = sorted(((stands(each), at) for at, each in enumerate((u, v))))
+    (first, of), (last, _) = sorted(((stands(each, resolution), at) for at, each in enumerate((u, v))))
     if first == last or len(u) - first < max(FEWEST, len(u) // STANDING) or _stands_still(differences[first:]):
         return None
     if len(np.unique((u, v)[of][:first])) < first / 2:

@@ -81,10 +81,10 @@ def leap(differences: Floats) -> tuple[float, int | None]:
     return (second / float(steps.max())) ** 4, at
 
 
-def stands(values: Floats) -> int:
+def stands(values: Floats, resolution: float) -> int:
     """From which reading on a run does not move any more, as what is frozen; the last one's index where it does."""
-    moves = np.flatnonzero(np.diff(values))
-    return int(moves[-1]) + 1 if len(moves) else 0
+    others = np.flatnonzero(np.abs(values - values[-1]) > resolution)
+    return int(others[-1]) + 1 if len(others) else 0
 
 
 def fork(u: Floats, v: Floats, differences: Floats) -> int | None:

@@ -90,3 +90,27 @@ def test_constants_that_differ_by_rounding_alone_are_together():
     a, b = (np.float32(2) * (1 + random.integers(-2, 3, 200) * np.float64(2.0**-23)) for _ in range(2))
     b[150:] = 2 * (1 + 3 * 2.0**-23)
     assert verdict_of(a, b).step is None
+
+
+def test_shares_that_stand_still_far_apart_are_found():
+    """As how often gradients are clipped of a run in which none is, and of one in which all are."""
+    random = np.random.default_rng(0)
+    some, all_of_them = random.choice([0.0, 0.0, 0.15, 0.3], 60), np.ones(60)
+    some[25:], all_of_them[:5] = 0, 0
+    verdict = verdict_of(some, all_of_them)
+    assert verdict.step == pytest.approx(5, abs=2)
+    assert verdict.chance < 1e-4
+
+
+def test_shares_of_few_units_that_stand_still_a_unit_or_two_apart_are_together():
+    a, b = np.full(60, 2 / 32), np.full(60, 4 / 32)
+    a[:10], a[10:20], b[:15], b[15:25] = 0, 1 / 32, 2 / 32, 3 / 32
+    assert verdict_of(a, b).step is None
+
+
+def test_a_run_that_stands_but_for_rounding_is_apart_from_one_that_moves_below():
+    random = np.random.default_rng(0)
+    capped = 2 * (1 - 2.0**-23 * random.integers(0, 4, 60))
+    capped[:6] = random.uniform(0.1, 0.5, 6)
+    verdict = verdict_of(capped, random.uniform(0.3, 1.6, 60))
+    assert (verdict.step, verdict.chance) == (6, 0)
