@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.util import LRUCache
 
 from cockpit.store import remarks
 from cockpit.store.database import NOT_ONE_ROW, OWN, Database, Row, Snapshot
@@ -200,7 +201,7 @@ def _engine(path: Path, mode: Literal["rwc", "rw", "ro"], begin: str) -> sa.Engi
     return engine
 
 
-_COMPILED: dict[Any, Any] = {}  # what statements were compiled to, which are the same for all files
+_COMPILED: LRUCache[Any, Any] = LRUCache(500)  # what statements were compiled to: the same for all files
 
 
 @cache
