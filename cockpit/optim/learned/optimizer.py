@@ -162,12 +162,15 @@ class LearnedOptimizer(Optimizer):
         return Signals(*(_scalar(value, dtype, like.device) for value in found))
 
     def _names(self) -> dict[str, Tensor]:
-        """All parameters by the names that the rule has for them: its own, the user's, or numbers."""
+        """All parameters by the names that the rule has for them: its own, the user's, or numbers. Where the user's
+        repeat, all have a number before them."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         if self.rule.tensors is not None:
             names = list(self.rule.tensors)
         elif all("param_names" in group for group in self.param_groups):
             names = [name for group in self.param_groups for name in group["param_names"]]
+            if len(set(names)) < len(names):  # of several networks
+                names = [f"{number}.{name}" for number, name in enumerate(names)]
         else:
             names = [str(number) for number in range(len(parameters))]
         return dict(zip(names, parameters, strict=False))  # the rule's may be more while groups are still added

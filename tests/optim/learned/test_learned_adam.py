@@ -121,6 +121,13 @@ def test_a_model_tells_its_tables_of_embeddings():
     assert LearnedAdam(model.parameters(), total_steps=3).param_groups[0]["kinds"][1] == "hidden"
 
 
+def test_kinds_are_found_in_networks_whose_parameters_have_the_same_names():
+    parts = [nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)) for _ in range(2)]
+    optimizer = LearnedAdam([{"params": part.named_parameters()} for part in parts], total_steps=3)
+    found = [group["kinds"] for group in optimizer.param_groups]
+    assert found == [["input", "bias", "norm", "bias"], ["output", "bias", "norm", "bias"]]
+
+
 def test_groups_may_say_their_kinds_and_later_ones_are_inside():
     model, head = network(), nn.Linear(2, 2).double()
     groups = [{"params": model[:5].parameters()}, {"params": model[5].parameters(), "kinds": ["hidden", "norm"]}]

@@ -84,6 +84,26 @@ def test_groups_may_be_added_to_a_rule_for_any_parameters():
     assert all(step.any() for step in steps_of(optimizer, model))
 
 
+@pytest.mark.parametrize("grouped", [True, False], ids=["two groups", "one group"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_networks_whose_parameters_have_the_same_names_are_trained_as_without_names(name, grouped):
+    rule, optimizer_type = OPTIMIZERS[name]
+    found = []
+    for named in (True, False):
+        model = network()
+        parts = [list(part.named_parameters() if named else part.parameters()) for part in (model[0], model[2])]
+        groups = [{"params": part} for part in parts] if grouped else parts[0] + parts[1]
+        optimizer = optimizer_type(groups, weights(rule), horizon=9)
+        before = values(model)
+        for _ in range(2):
+            optimizer.zero_grad()
+            optimizer.tell(loss=backward(model), valid_loss=1.0)
+            optimizer.step()
+        found.append(values(model))
+        assert not any(torch.equal(p, q) for p, q in zip(found[-1], before, strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+
+
 def test_a_closure_tells_the_loss():
     model, other = network(), network()
     optimizer, told = (Momentum(m.parameters(), weights(MomentumRule()), horizon=9) for m in (model, other))
