@@ -43,9 +43,9 @@ class LearnedAdamRule(Rule):
         \qquad s(\tau) = e^{a + b(\tau)} \left(\frac{n}{64}\right)^p \left(\frac{L}{3}\right)^r
         \left(\frac{T}{200}\right)^q
 
-    where :math:`n` is the number of inputs of a weight, 64 for biases and gains, :math:`L` the number of weights,
-    :math:`b` is linear between knots, and :math:`c` is linear. All but the averages are learned, for each of
-    :data:`~cockpit.optim.learned.kinds.KINDS`; after :math:`T` steps training goes on as at its end.
+    where :math:`n` is the number of inputs of a weight, 64 for biases and gains, :math:`L` the number of weights
+    in the network, :math:`b` is linear between knots, and :math:`c` is linear. All but the averages are learned, for
+    each of :data:`~cockpit.optim.learned.kinds.KINDS`; after :math:`T` steps training goes on as at its end.
 
     Args:
         decays: Of the two averages of the gradient.
@@ -94,14 +94,14 @@ class LearnedAdamRule(Rule):
         Args:
             meta: Meta-parameters.
             params: In order.
-            signals: The time.
+            signals: The time, and how many weights the network has.
         """
         time = (signals.step / signals.horizon).clamp(0, 1)
         knots = torch.tensor(self.knots, dtype=time.dtype, device=time.device)
         passed = ((time - knots[:-1]) / knots.diff()).clamp(0, 1)
         schedule = meta["schedule"][:, 0] + (meta["schedule"].diff(dim=1) * passed).sum(1)
         length = meta["length"] * (signals.horizon / _USUAL_HORIZON).log()
-        weights = sum(p.ndim > 1 for p in params.values())
+        weights = sum(p.ndim > 1 for p in params.values()) if signals.weights is None else signals.weights
         depth = meta["depth"] * math.log(max(1, weights) / _USUAL_DEPTH)
         start, end = meta["mix"].unbind(1)
         of_kinds = (meta["log_step"] + schedule + depth + length).exp()[:, None] * start.lerp(end, time)

@@ -156,10 +156,10 @@ class LearnedOptimizer(Optimizer):
         return {**state, SHARED: self._shared} if self._shared else state
 
     def _signals(self, like: Tensor) -> Signals:
-        values = {"step": self.steps, "horizon": self.horizon, **self._told}
-        found = [values.get(name) for name in Signals._fields]
+        values = {"loss": None, "valid_loss": None, **self._told, "step": self.steps, "horizon": self.horizon}
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-        return Signals(*(_scalar(value, dtype, like.device) for value in found))
+        weights = sum(p.ndim > 1 for group in self.param_groups for p in group["params"])
+        return Signals(**{name: _scalar(v, dtype, like.device) for name, v in values.items()}, weights=weights)
 
     def _names(self) -> dict[str, Tensor]:
         """All parameters by the names that the rule has for them: its own, the user's, or numbers. Where the user's

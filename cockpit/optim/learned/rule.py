@@ -27,19 +27,22 @@ SHARED = ""
 
 
 class Signals(NamedTuple):
-    """What a rule is told beside gradients. Shape ``[]`` each; float32, or float64 where the parameters are.
+    """What a rule is told beside gradients. Tensors of shape ``[]``; float32, or float64 where the parameters are.
 
     Args:
         step: Number of updates so far.
         horizon: How many there will be; NaN where nobody said.
         loss: The training loss where the gradients were taken; NaN where nobody said.
         valid_loss: The validation loss there, or at an earlier step; NaN where nobody said.
+        weights: Number of tensors with two axes and more in the network, whether they have a gradient or not; ``None``
+            where all of its parameters are updated.
     """
 
     step: Tensor
     horizon: Tensor
     loss: Tensor
     valid_loss: Tensor
+    weights: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from cockpit.optim.learned.ml3 import learned_losses
 from cockpit.optim.learned.rule import SHARED, Signals, State
 
 TASK = Sines(points=5, widths=(1, 3, 1))
-NOBODY_SAID = Signals(*(torch.tensor(float("nan")) for _ in Signals._fields))
 
 
 @dataclass(frozen=True)

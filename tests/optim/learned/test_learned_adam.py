@@ -93,6 +93,22 @@ def test_steps_are_those_of_the_formula_number_by_number(steps):
         np.testing.assert_allclose(found[name], expected, rtol=1e-12)
 
 
+def test_layers_without_gradients_leave_the_steps_of_the_others_as_they_are():
+    learned, history = random_weights(), gradients(network(), 3)
+    found = []
+    for frozen in (True, False):
+        model = network()
+        optimizer = LearnedAdam(model.named_parameters(), learned, total_steps=7)
+        if frozen:
+            model[0].requires_grad_(False)
+        for step in history:
+            for name, p in model.named_parameters():
+                p.grad = torch.as_tensor(step[name]) if p.requires_grad else None
+            optimizer.step()
+        found.append([p.detach().clone() for p in model[3:].parameters()])
+    assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+
+
 def test_before_anything_is_learned_it_is_adam_with_warm_up_and_cosine():
     rule = LearnedAdamRule()
     meta = rule.meta_parameters(torch.Generator())
