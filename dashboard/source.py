@@ -229,10 +229,11 @@ class Source:
         scalars = [entry for entry in self.series.values() if entry.kind == "scalar"]
         longest = max(scalars, key=lambda entry: entry.points, default=None)
         column = self.scalars(longest.key) if longest is not None and measure != "step" else None
+        created = self.header.created
+        ahead = ahead_of(zone, created)
         if column is None:
-            return Timeline(measure, created=self.header.created)
-        created, steps = self.header.created, column.steps.astype(np.float64)
-        return Timeline(measure, steps, column.times, created, ahead=ahead_of(zone, created))
+            return Timeline(measure, created=created, ahead=ahead)
+        return Timeline(measure, column.steps.astype(np.float64), column.times, created, ahead=ahead)
 
     def scalar_at(self, key: str, step: int | None) -> float | None:
         """The last scalar of ``key`` at or before ``step``; ``None`` if there is none or it is missing."""

@@ -168,3 +168,12 @@ def test_few_runs_are_kept_open(tmp_path):
 def test_an_unknown_run_is_named(tmp_path):
     with pytest.raises(KeyError, match="no run 'nothing'"):
         Sources(Store(tmp_path)).get("nothing")
+
+
+@pytest.mark.parametrize("logged", [(), ("loss",)])
+def test_times_of_day_are_the_readers_whether_or_not_a_run_has_curves(tmp_path, writer, logged):
+    for key in logged:
+        put(writer, range(5), key)
+    timeline = Source(Store(tmp_path).open("run")).timeline("wall", "Asia/Kolkata")
+    assert timeline.ahead == 5.5 * 3600
+    assert timeline.title.endswith("UTC+05:30")
