@@ -27,9 +27,11 @@ def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Where 95 % of interquartile means of resampled values lie (percentile bootstrap)."""
+    """Where 95 % of interquartile means of resampled values lie (percentile bootstrap); not finite where too many
+    diverged."""
     drawn = np.random.default_rng(0).integers(len(values), size=(SAMPLES, len(values)))
-    low, high = np.quantile(interquartile_mean(values[drawn]), [0.025, 0.975])
+    with np.errstate(invalid="ignore"):  # between two infinities
+        low, high = np.quantile(interquartile_mean(values[drawn]), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -49,12 +51,13 @@ def losses_of(rows: Sequence[Row], way: tuple[str, str], rate: float, loss: str)
         r for r in rows if r["part"] == "trial" and (r["optimizer"], r["schedule"]) == way and float(r["rate"]) == rate
     ]
     found = {int(row["number"]): float(row[loss]) for row in some}
-    return np.nan_to_num(np.array([found[number] for number in sorted(found)]), nan=np.inf)
+    return np.nan_to_num(np.array([found[number] for number in sorted(found)]), nan=np.inf, posinf=np.inf)
 
 
 def lines(rows: Sequence[Row], loss: str) -> list[list[str]]:
     """One line of cells for each task: interquartile means of the trials, with their intervals, and of paired
-    differences to the tuned way that was the best on the trainings for tuning."""
+    differences to the tuned way that was the best on the trainings for tuning, ``"diverged"`` where their interval is
+    not finite."""
     ways = list(dict.fromkeys((row["optimizer"], row["schedule"]) for row in rows if row["optimizer"] != LEARNED[0]))
     head = ["task", "steps", LEARNED[0], *(f"{name}, {schedule}" for name, schedule in ways)]
     found = [[*head, "difference to the best", "to the best rate of the first task"]]
@@ -118,9 +121,12 @@ def _mean(values: NDArray[np.float64]) -> str:
 
 
 def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> str:
-    low, high = interval(ours - theirs)
-    verdict = "ahead" if high < 0 else "behind" if low > 0 else "equal"
-    return f"{interquartile_mean(ours - theirs):+.3f} [{low:+.3f}, {high:+.3f}], {verdict}"
+    with np.errstate(invalid="ignore"):  # where both diverged there is none
+        difference = ours - theirs
+    low, high = interval(difference)
+    finite = math.isfinite(low) and math.isfinite(high)
+    verdict = "diverged" if not finite else "ahead" if high < 0 else "behind" if low > 0 else "equal"
+    return f"{interquartile_mean(difference):+.3f} [{low:+.3f}, {high:+.3f}], {verdict}"
 
 
 if __name__ == "__main__":

@@ -232,6 +232,19 @@ def test_interquartile_means_leave_out_a_quarter_on_either_side(benchmark):
     assert low < 4.5 < high
 
 
+@pytest.mark.parametrize(("ours", "theirs", "verdict"), [
+    (0.1, 0.5, "ahead"), (0.5, 0.1, "behind"), (0.5, 0.5, "equal"),
+    (np.nan, np.nan, "diverged"), (np.inf, 0.5, "diverged"), (0.5, np.inf, "diverged"),
+])  # fmt: skip
+def test_no_learned_rule_that_diverged_counts_as_equal_to_a_tuned_one(benchmark, ours, theirs, verdict):
+    shared = {"cell": "data", "steps": "9", "valid_loss": theirs, "optimizer": "SGD", "schedule": "cosine", "rate": 0.1}
+    rows = [{**shared, "part": part, "number": n} for part in ("tuning", "trial") for n in range(4)]
+    learned = {"optimizer": "LearnedAdam", "schedule": "learned", "rate": 1.0, "valid_loss": ours}
+    rows += [{**row, **learned} for row in rows if row["part"] == "trial"]
+    _, cells = benchmark("learned_adam_table").lines(rows, "valid_loss")
+    assert [cell.rpartition(", ")[2] for cell in cells[-2:]] == [verdict, verdict]
+
+
 @pytest.mark.slow
 def test_trainings_of_learned_and_tuned_rules_start_alike_and_what_is_there_is_not_measured_again(
     benchmark, capsys, monkeypatch, tmp_path
