@@ -38,7 +38,7 @@ def learn(
 
     Raises:
         ValueError: If there is no such recipe, the weights are there already, the checkpoint is of another recipe,
-            or there are images for a recipe without.
+            there are more episodes than an annealed learning rate has, or images for a recipe without.
         OSError: If a file or the log cannot be read or written.
     """
     if name not in RECIPES:

@@ -26,7 +26,7 @@ class AnnealedAdam(torch.optim.Adam):
     Args:
         params: As for any optimizer.
         lr: At first.
-        steps: After how many it is zero.
+        steps: After how many it is zero. A meta-training of more updates is refused.
     """
 
     def __init__(self, params: ParamsT, lr: float, steps: int) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cockpit.optim.learned.cohort import Cohort, Life
 from cockpit.optim.learned.journal import Journal
-from cockpit.optim.learned.recipe import Recipe
+from cockpit.optim.learned.recipe import AnnealedAdam, Recipe
 from cockpit.optim.learned.rule import Rule, Tensors
 from cockpit.optim.learned.tasks import Task
 from cockpit.optim.learned.unroll import Estimate, started, unroll
@@ -49,6 +49,9 @@ class MetaTraining:
     Attributes:
         meta: The meta-parameters as they are.
         iteration: Number of updates so far.
+
+    Raises:
+        ValueError: If there are more updates than an annealed learning rate has.
     """
 
     def __init__(self, recipe: Recipe, seed: int = 0) -> None:
@@ -56,6 +59,11 @@ class MetaTraining:
         self._generator = torch.Generator().manual_seed(seed)
         self.meta = {name: t.requires_grad_() for name, t in recipe.rule.meta_parameters(self._generator).items()}
         self.optimizer = recipe.optimizer(list(self.meta.values()))
+        if isinstance(self.optimizer, AnnealedAdam) and recipe.iterations > self.optimizer.steps:
+            raise ValueError(
+                f"the rate of {recipe.name!r} falls to zero in {self.optimizer.steps} updates, and nothing is learned "
+                f"after them; got {recipe.iterations}: ask for at most {self.optimizer.steps}"
+            )
         shape = {"copies": recipe.copies, "length": recipe.estimator.length, "sides": recipe.estimator.sides}
         self._cohorts = [
             Cohort(recipe.rule, task, **shape, horizon=horizon, generator=self._generator)
@@ -164,7 +172,8 @@ def meta_train(
         What was learned.
 
     Raises:
-        ValueError: If there is nothing to resume from, or the checkpoint is of another recipe or seed.
+        ValueError: If there is nothing to resume from, the checkpoint is of another recipe or seed, or there are more
+            updates than an annealed learning rate has.
         FileNotFoundError: If the checkpoint to resume from is not there.
         OSError: If a file or the log cannot be written.
     """

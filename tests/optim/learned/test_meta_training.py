@@ -189,6 +189,26 @@ def test_an_annealed_rate_falls_to_zero_along_a_cosine_and_resumes():
     np.testing.assert_allclose(-np.diff(places), rates, atol=1e-6)
 
 
+def test_more_updates_than_an_annealed_rate_has_are_refused_when_it_begins_and_when_it_goes_on(recipe, tmp_path):
+    annealed = functools.partial(AnnealedAdam, lr=0.1, steps=2)
+    whole = dataclasses.replace(recipe, optimizer=annealed, iterations=2)
+    meta_train(whole, checkpoint=tmp_path / "c", quiet=True)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"'small' falls to zero in 2 updates.*got 3: ask for at most 2"):
+            meta_train(
+                dataclasses.replace(whole, iterations=3), checkpoint=tmp_path / "c", resume=resume, quiet=True,
+                run=tmp_path / "run",
+            )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_with_an_annealed_rate_is_not_learned_for_longer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["meta-train", "learned_adam", "--episodes", "401", "--quiet"]) == 2
+    assert "falls to zero in 400 updates" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_problems_that_diverge_are_left_out_and_replaced(recipe):
     training = MetaTraining(recipe)
     cohort = training._cohorts[0]
