@@ -3,7 +3,9 @@
 (function () {
   "use strict";
 
-  const PATIENCE = 20000; // ms after which an answer counts as lost
+  const PATIENCE = 300000; // ms after which an answer counts as lost, although nothing says so
+  const RETRY = 1000; // ms between a question that failed and the next; twice as many each time, and no more than MOST
+  const MOST = 16000;
   const FRAME = 40; // ms between an answer and the next frame of a replay
   const LONGEST = 2000; // ms that is waited for what has been answered but not yet drawn
   const SCHEME = "cockpit-scheme";
@@ -14,9 +16,10 @@
   };
   let shown = null;
   let serial = 0;
-  let asking = false; // an answer is on its way
+  let asking = false; // an answer is on its way: why it was asked for
   let waiting = false; // with another choice
   let again = false; // and a look for new runs
+  let pause = RETRY; // before it is asked anew
   let due; // the timer of the next look
   let replay = null;
   let since = 0; // the last answer
@@ -63,12 +66,24 @@
   /* An answer changes the page as it was when it was asked for: never are two of them on their way. */
   function send(why) {
     const {names} = window.dash_clientside.seen;
+    const reason = again ? "again" : why;
     serial += 1;
-    set("choice", {data: {...choice, seen: names(), serial, why: again ? "again" : why}});
-    asking = true;
+    asking = reason;
     waiting = again = false;
     clearTimeout(due);
-    due = setTimeout(send, PATIENCE, why);
+    due = setTimeout(send, PATIENCE, reason);
+    set("choice", {data: {...choice, seen: names(), serial, why: reason}});
+  }
+
+  /* What failed is asked anew, at once where the reader chooses something meanwhile. */
+  function lose(lost) {
+    if (!asking || lost !== serial) {
+      return;
+    }
+    clearTimeout(due);
+    due = setTimeout(send, pause, waiting ? "choice" : asking);
+    pause = Math.min(2 * pause, MOST);
+    asking = false;
   }
 
   /* The page looks by itself once what is on the screen is drawn. */
@@ -318,6 +333,7 @@
       const above = new ResizeObserver(measureAbove);
       ["header", "#replay"].forEach((part) => above.observe(document.querySelector(part)));
       window.dash_clientside.seen.watch(catchUp);
+      window.dash_clientside.lost.watch(lose);
       places().watch(arrive);
       Object.assign(choice, places().here());
       paint(firstScheme());
@@ -333,6 +349,7 @@
         return; // it was on its way when something else was chosen
       }
       asking = false;
+      pause = RETRY;
       clearTimeout(due);
       if (waiting) {
         send("choice");

@@ -144,3 +144,33 @@ def test_the_way_back_leads_as_far_down_the_page_as_one_was(server, page, finish
     page.until(lambda: page.page.evaluate("window.scrollY") == 0)
     page.page.go_back()
     page.until(lambda: page.page.evaluate("window.scrollY") == down)
+
+
+@pytest.mark.parametrize("failure", ["nobody there", "an error"])
+def test_after_a_question_that_failed_the_next_click_works_at_once_and_so_does_waiting(server, page, finished, failure):
+    finished("digits")
+    page.open(f"{server.url}/?view=Classic").settled()
+    doomed = []
+
+    def fail(route):
+        if not doomed or THE_PAGE not in json.loads(route.request.post_data)["output"]:
+            route.continue_()
+        elif doomed.pop() == "an error":
+            route.fulfill(status=500, body="broken")
+        else:
+            route.abort()
+
+    page.page.route(ANSWERS, fail)
+    doomed.append(failure)
+    tab(page, "Layers")
+    page.page.locator(".layer-table").wait_for(timeout=PROMPT)  # asked anew by itself
+    assert not doomed
+    page.settled()
+    doomed.append(failure)
+    tab(page, "Classic")
+    page.until(lambda: not doomed)
+    tab(page, "Now")
+    page.panel("Loss").locator(".main-svg").first.wait_for(timeout=PROMPT)
+    assert query(page) == {"run": "digits", "view": "Now"}
+    page.settled().page.unroute(ANSWERS)
+    page.trouble.clear()  # the browser's own words about the two
