@@ -51,7 +51,7 @@ def to_parquet(run: Run, file: str | Path | IO[bytes]) -> None:
 
     A row is one value of one series at one step, of layer-wise series one for each layer:
 
-    - ``rank``: of the process that read it, 0 where there is but one; one comes after the other;
+    - ``rank``: of the process that read it, 0 for a run of one process; one comes after the other;
     - ``key``, ``kind`` (see :class:`cockpit.store.Column`), ``origin`` (``instrument`` or ``user``);
     - ``layer``: its name; null for what is the network's. Of arrays the name;
     - ``step``, and ``time`` in seconds since the run began;
