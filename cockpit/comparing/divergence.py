@@ -7,9 +7,9 @@ other's copy up to a step, or of which one does not move, or no longer. From whe
 difference, see :mod:`cockpit.comparing.level`, or by where a change makes it most likely, if the level hardly leaves
 the noise. What is so or not has no level, but a share: :mod:`cockpit.comparing.shares`.
 
-What has no noise, because it is set and not measured, is apart wherever it differs. Nothing depends on the unit of a
-quantity, on which run comes first, or on the length of a step. :file:`docs/dashboard.md` says how often pairs of runs
-that differ only in their seed are told apart.
+What has no noise, because it is set and not measured, is apart wherever it differs. Nothing depends on which run comes
+first, on the length of a step, or on the unit of a quantity, but that only readings from 0 to 1 are taken for shares.
+:file:`docs/dashboard.md` says how often pairs of runs that differ only in their seed are told apart.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def first_divergence(a: Points, b: Points, *, exact: bool = False) -> Verdict | 
     parting, chance, spread = None, 1.0, False
     if len(whole) >= FEWEST:
         parting, chance, spread = _parting(pairs.a[whole], pairs.b[whole], exact, pairs.as_read)
+        chance = min(1.0, chance)  # of one test of several it may come to more
     index = None if parting is None else int(whole[parting.index])
     if lost < len(pairs) and (index is None or lost <= index):
         return Verdict(int(pairs.steps[lost]), lost == 0, np.inf, until, 0.0)
@@ -121,14 +122,17 @@ def _parting(a: Floats, b: Floats, exact: bool, as_read: bool) -> tuple[Parting 
     else:
         parting, chance = _of_levels(u, v, differences, resolution, a - b if grow else None)
     if parting is not None or not as_read or any(smooth):  # means of two scatter less
-        return parting, min(1.0, chance), False
+        return parting, chance, False
     fluctuation, of_spread = _of_fluctuation(u, v)
-    return (None, min(1.0, chance), False) if fluctuation is None else (fluctuation, of_spread, True)
+    return (None, chance, False) if fluctuation is None else (fluctuation, of_spread, True)
 
 
-def _of_shares(a: Floats, b: Floats) -> tuple[Parting | None, float]:
-    """Where shares part, or what is so (1) or not (0), and how likely they come as far apart by chance."""
-    chance = chance_of_shares(a, b)
+def _of_shares(a: Floats, b: Floats, part: float = 1.0) -> tuple[Parting | None, float]:
+    """Where shares part, or what is so (1) or not (0), and how likely they come as far apart by chance.
+
+    ``part``: Of :data:`UNLIKELY`, what this test may take where it is one of several.
+    """
+    chance = chance_of_shares(a, b) / part
     if chance > UNLIKELY:
         return None, chance
     at, share = since(a, b)
@@ -139,10 +143,15 @@ def _of_shares(a: Floats, b: Floats) -> tuple[Parting | None, float]:
 def _of_jumps(
     a: Floats, b: Floats, u: Floats, v: Floats, tested: Floats, resolution: float
 ) -> tuple[Parting | None, float]:
-    """The same of what stands still most of the time: by its jumps, and of shares as such."""
-    chance = jumps(tested) / OF_LEVELS
+    """The same of what stands still most of the time: by its jumps, and of shares half as such."""
+    shares = are_shares(a, b)
+    part = OF_LEVELS / 2 if shares else OF_LEVELS
+    chance = jumps(tested) / part
     parting = located(u, v, resolution) if chance <= UNLIKELY else None
-    return _of_shares(a, b) if parting is None and are_shares(a, b) else (parting, chance)
+    if not shares:
+        return parting, chance
+    as_shares, of_shares = _of_shares(a, b, part)
+    return parting or as_shares, min(chance, of_shares)
 
 
 def _of_levels(

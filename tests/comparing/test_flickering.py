@@ -114,3 +114,23 @@ def test_a_run_that_stands_but_for_rounding_is_apart_from_one_that_moves_below()
     capped[:6] = random.uniform(0.1, 0.5, 6)
     verdict = verdict_of(capped, random.uniform(0.3, 1.6, 60))
     assert (verdict.step, verdict.chance) == (6, 0)
+
+
+def held(random, n):
+    """Quarters from 0 to 1, a new one at three of ten readings."""
+    moves = (random.random(n) < 0.3) | (np.arange(n) == 0)
+    return (random.integers(0, 5, n) / 4)[np.maximum.accumulate(np.where(moves, np.arange(n), 0))]
+
+
+def test_shares_that_stand_most_of_the_time_are_apart_by_chance_in_one_of_fifty_pairs_at_most():
+    """By their jumps or as shares: two tests, whose false entries come together."""
+    random = np.random.default_rng(1)
+    assert sum(verdict_of(held(random, 200), held(random, 200)).step is not None for _ in range(300)) <= 6
+
+
+def test_no_chance_is_above_one():
+    """As a part of what is unlikely goes to each of several tests, that of one may come to more."""
+    x = np.arange(100)
+    wave = np.sin(x / 20)
+    there_and_back = 0.001 + 0.01 * ((x > 40) & (x <= 60))
+    assert verdict_of(wave, wave + there_and_back).chance == 1
