@@ -17,7 +17,9 @@ from cockpit.dashboard.layer_rows import table
 from cockpit.dashboard.layout import labelled, plot_style
 from cockpit.dashboard.one_layer import drawings_of, one_layer
 from cockpit.dashboard.page import Choice, Page, look
+from cockpit.dashboard.panels import interval_of
 from cockpit.dashboard.scene import Scene
+from cockpit.dashboard.source import Source
 from cockpit.dashboard.sources import OUT_OF_REACH, Sources
 from cockpit.dashboard.theme import Drawing, palette
 from cockpit.dashboard.view import Look, View
@@ -193,18 +195,31 @@ def _scene(page: Page, data: LayerData, column: LayerColumn, rows: Sequence[Row]
     values = middles(rows, np.where(reading.missing, np.nan, reading.values))
     names = tuple(row.name for row in rows)
     now = Column(id + AT, "layers", reading.steps, reading.times, values, np.isnan(values), names)
-    columns = {id: data.over_time(column, rows), id + AT: now}
+    over_time = data.over_time(column, rows)
+    empty = over_time is None or bool(over_time.missing.all())
+    columns = {} if over_time is None or empty else {id: over_time, id + AT: now}
     return Scene(
         Panel(title=column.title, kind="heatmap", how_to_read="", ylabel=column.title),
         (id,),
-        {key: found for key, found in columns.items() if found is not None},
+        columns,
         page.step,
         source.happened.ticks,
         palette(page.choice.scheme),
         log=column.scale == "log",
-        clock=f"{column.title} has no value yet.",
+        clock=_promise(column, source, read=over_time is not None) if empty else "",
         timeline=source.timeline(page.choice.manner.measure, page.choice.manner.zone),
     )
+
+
+def _promise(column: LayerColumn, source: Source, *, read: bool) -> str:
+    """Why the map of a quantity has nothing to show, and when it will; ``read``: whether it was, but was missing."""
+    if read:
+        return f"{column.title} is missing in all layers at every step so far."
+    keys = [key for key in (column.key, column.over) if key]
+    if source.state != "running":
+        return f"{column.title} has no value: {' and '.join(keys)} were read at no step in common."
+    words = [f"{key} ({when})" if (when := interval_of(key, source)) else key for key in keys]
+    return f"{column.title} appears with the first step at which {' and '.join(words)} are both read."
 
 
 VIEW = View(LAYERS, of_run=True, identity=identity, build=build, register=register)

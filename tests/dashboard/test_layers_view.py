@@ -142,6 +142,26 @@ def test_a_table_that_waits_says_for_what(tmp_path):
     assert "Dead" not in waits  # its instrument is off
 
 
+def test_a_map_without_a_value_says_when_it_will_have_one(tmp_path):
+    quotient = LayerColumn("Noise over signal", "noise", over="signal", how_to_read="")
+    instruments = {"noise": {"interval": "every 5th step"}, "signal": {"interval": "every 7th step"}}
+    panels = {"noise": Panel("Noise", "lines", "", layers=(quotient,))}
+    writer = Writer(tmp_path / "live", Header("live", 0.0, panels=panels, instruments=instruments), flush_interval=0.05)
+
+    def waits(**more):
+        page = look(Sources(Store(tmp_path)), Choice(view="Layers", more=more), "live")
+        return _drawings(page, LayerData(page.source), Settings.of(more))["map"].empty
+
+    writer.put(5, 0.0, {"noise": Reading(None, {"a": 1.0})})
+    writer.put(7, 0.1, {"signal": Reading(None, {"a": 2.0}), "gone": Reading(None, {"a": None})})
+    writer.flush()
+    together = "the first step at which noise (every 5th step) and signal (every 7th step) are both read"
+    assert waits() == f"Noise over signal appears with {together}."
+    assert waits(quantity="gone") == "gone is missing in all layers at every step so far."
+    writer.close()
+    assert waits() == "Noise over signal has no value: noise and signal were read at no step in common."
+
+
 def test_a_run_of_an_earlier_version_shows_all_its_layers_quantities(tmp_path):
     writer = Writer(
         tmp_path / "old", Header("old", 0.0, panels={"g": Panel("G", "lines", "Read.")}), flush_interval=0.05
