@@ -14,6 +14,7 @@ from harness import reasons
 from torch import nn
 
 from cockpit import Cockpit, load_run
+from cockpit.instrument import registered
 from cockpit.optim.learned import (
     L2OLSTM,
     LURE,
@@ -36,7 +37,7 @@ LEARNED = [LURE, MPT_LURE, MetaSGD, ML3, L2OLSTM, Hierarchical, LearnedAdam]
 EVERY = [c for c in [*SHIPPED, *OTHERS, *LEARNED] if c is not torch.optim.Optimizer]
 SECOND_ORDER = (pytorch_optimizer.AdaHessian, pytorch_optimizer.SophiaH)
 OF_TRIALS = ("tail_index_update", "update_covariance_max_ev")
-INSTRUMENTS = ["full", "rescale_symmetry", "translation_symmetry", "tail_index_grad", *OF_TRIALS]
+INSTRUMENTS = list(registered())
 UNTRIED = {
     torch.optim.LBFGS: "evaluates the loss itself",
     torch.optim.SparseAdam: "cannot be tried on copies of its parameters",
@@ -51,6 +52,7 @@ OF_THE_STEP = (
     "distance",
     "learning_rate",
     "rescale_symmetry",
+    "scale_symmetry",
     "translation_symmetry",
     *OF_TRIALS,
     "update_grad_cosine",
@@ -80,11 +82,22 @@ def unlearned(kind, model):
     return Weights(rule, rule.meta_parameters(torch.Generator().manual_seed(0)))
 
 
-def make(kind, words):
-    """A network without biases, for which Muon has no rule, and its optimizer."""
+def layered(*between):
+    """Without biases, for which Muon has no rule."""
+    return nn.Sequential(nn.Linear(8, 6, bias=False), *between, nn.LeakyReLU(), nn.Linear(6, 3, bias=False))
+
+
+NETWORKS = {
+    "layered": lambda kind: layered(),
+    "normalised": lambda kind: layered(nn.BatchNorm1d(6, affine=False)),
+    "words": lambda kind: Words(sparse=kind is torch.optim.SparseAdam),
+}
+
+
+def make(kind, network):
+    """A network and its optimizer."""
     torch.manual_seed(0)
-    layered = nn.Linear(8, 6, bias=False), nn.LeakyReLU(), nn.Linear(6, 3, bias=False)
-    model = Words(sparse=kind is torch.optim.SparseAdam) if words else nn.Sequential(*layered)
+    model = NETWORKS[network](kind)
     learned = {"weights": unlearned(kind, model)} if issubclass(kind, LearnedOptimizer) else {}
     if kind is LearnedAdam:
         learned = {"total_steps": STEPS}
@@ -94,12 +107,12 @@ def make(kind, words):
     return model, optimizer
 
 
-def train(kind, path, words):
+def train(kind, path, network, instruments=INSTRUMENTS):
     """Trains, watched if there is a path; the parameters before and after each step."""
-    model, optimizer = make(kind, words)
+    model, optimizer = make(kind, network)
     generator = torch.Generator().manual_seed(1)
     seen = [[p.detach().clone() for p in model.parameters()]]
-    with Cockpit(model, optimizer, run=path, track=1, instruments=INSTRUMENTS, enabled=path is not None) as cockpit:
+    with Cockpit(model, optimizer, run=path, track=1, instruments=instruments, enabled=path is not None) as cockpit:
         for _ in range(STEPS):
             x, y = torch.randn(12, 8, generator=generator), torch.randint(3, (12,), generator=generator)
 
@@ -127,9 +140,9 @@ def train(kind, path, words):
 def plain(tmp_path_factory):
     """Runs under SGD, one for each network."""
     folder = tmp_path_factory.mktemp("plain")
-    for words in (False, True):
-        train(torch.optim.SGD, folder / str(words), words)
-    return {words: load_run(folder / str(words)) for words in (False, True)}
+    for network in ("layered", "words"):
+        train(torch.optim.SGD, folder / network, network)
+    return {network: load_run(folder / network) for network in ("layered", "words")}
 
 
 def is_missing_for(kind, key):
@@ -139,13 +152,14 @@ def is_missing_for(kind, key):
     return kind is torch.optim.LBFGS and key.startswith("clip")
 
 
-def median_cosine(before, after):
-    """Of the update and what shifts weight between a unit's two sides, over the units, without its sign."""
+def median_cosine(before, after, *, out):
+    """Of the update and a unit's weights, over the units, without its sign; those out of it count too, against those
+    into it, where they take part."""
     found = []
     for j in range(6):
         weights, update = (
-            torch.cat([into[j], out[:, j]]).double()
-            for into, out in (before, [p - q for p, q in zip(before, after, strict=True)])
+            torch.cat([first[j], second[:, j]] if out else [first[j]]).double()
+            for first, second in (before, [p - q for p, q in zip(before, after, strict=True)])
         )
         lengths = float(update.norm() * weights.norm())
         weights[8:] *= -1
@@ -167,16 +181,17 @@ def said_of_trials(run, kind):
 @pytest.mark.filterwarnings(
     "ignore:Using backward.. with create_graph",
     "ignore:.*no reading of (tail_index_update|update_covariance_max_ev)",
-    "ignore:.*no reading of (tail_index_grad|rescale_symmetry|translation_symmetry). .*(sparse|no unit|no layer)",
+    "ignore:.*no reading of tail_index_grad. .*sparse",
+    "ignore:.*no reading of (rescale|scale|translation)_symmetry. .*(no unit|no layer)",
     "ignore:.*no reading of clip. the optimizer evaluates the loss itself",
     "ignore:.*no reading of hess_max_ev. .* an embedding has sparse=True",
 )
 @pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
 def test_all_instruments_work_and_training_stays_the_same(kind, plain, tmp_path):
-    words = kind is torch.optim.SparseAdam
-    watched, alone = train(kind, tmp_path / "run", words), train(kind, None, words)
+    network = "words" if kind is torch.optim.SparseAdam else "layered"
+    watched, alone = train(kind, tmp_path / "run", network), train(kind, None, network)
     assert all(torch.equal(p, q) for a, b in zip(watched, alone, strict=True) for p, q in zip(a, b, strict=True))
-    run, reference = load_run(tmp_path / "run"), plain[words]
+    run, reference = load_run(tmp_path / "run"), plain[network]
     of_the_gradient = [key for key in reference.keys() if not key.startswith((*OF_THE_STEP, *OF_THE_CLOCK))]  # noqa: SIM118
     for key in of_the_gradient:
         if is_missing_for(kind, key):
@@ -188,8 +203,26 @@ def test_all_instruments_work_and_training_stays_the_same(kind, plain, tmp_path)
     for step, (before, after) in enumerate(itertools.pairwise(alone)):
         sizes = [float((q - p).norm()) for p, q in zip(before, after, strict=True)]
         assert run["update_size"].layers.values[step] == pytest.approx(sizes, rel=1e-4)
-        if not words and max(sizes) > 0:
-            cosine = median_cosine(before, after)
+        if network == "layered" and max(sizes) > 0:
+            cosine = median_cosine(before, after, out=True)
             assert run["rescale_symmetry"].values[step] == pytest.approx(cosine, rel=1e-3, abs=1e-6)
         if step < STEPS - 1 and max(sizes) > 0:  # the first steps of RAdamScheduleFree go nowhere
             assert not any(run[key].missing[step] for key in ("alpha", "update_grad_cosine", "update_weight_ratio"))
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Using backward.. with create_graph",
+    "ignore:.*no reading of scale_symmetry. the parameters did not move",
+)
+@pytest.mark.parametrize("kind", [c for c in EVERY if c is not torch.optim.SparseAdam], ids=lambda kind: kind.__name__)
+def test_what_the_update_has_along_normalised_weights_is_read_and_training_stays_the_same(kind, tmp_path):
+    watched = train(kind, tmp_path / "run", "normalised", ["scale_symmetry"])
+    alone = train(kind, None, "normalised")
+    assert all(torch.equal(p, q) for a, b in zip(watched, alone, strict=True) for p, q in zip(a, b, strict=True))
+    logged = load_run(tmp_path / "run")["scale_symmetry"]
+    for step, (before, after) in enumerate(itertools.pairwise(alone)):
+        if torch.equal(before[0], after[0]):  # the first steps of RAdamScheduleFree go nowhere
+            assert logged.missing[step]
+        else:
+            cosine = median_cosine(before, after, out=False)
+            assert logged.values[step] == pytest.approx(cosine, rel=1e-3, abs=1e-6)
