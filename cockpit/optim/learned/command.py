@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from cockpit.datasets import mnist
@@ -27,7 +26,8 @@ def learn(
 
     Args:
         name: Of the recipe.
-        episodes: Updates of the weights; the recipe's if not given.
+        episodes: Updates of the weights; the recipe's if not given. For more than these an annealed learning rate falls
+            more slowly.
         seed: Of everything that chance decides.
         out: File of the weights, ``NAME.pt`` if not given. The checkpoint stands beside it.
         logdir: Directory, or database, of the run ``meta-NAME``.
@@ -37,15 +37,15 @@ def learn(
         data_dir: Where the files of MNIST lie, for recipes that learn on images; without it they take scikit-learn's.
 
     Raises:
-        ValueError: If there is no such recipe, the weights are there already, the checkpoint is of another recipe,
-            there are more episodes than an annealed learning rate has, or images for a recipe without.
+        ValueError: If there is no such recipe, the weights are there already, the checkpoint is of another recipe or of
+            a learning rate that falls otherwise, or there are images for a recipe without.
         OSError: If a file or the log cannot be read or written.
     """
     if name not in RECIPES:
         raise ValueError(f"there is no recipe {name!r}; there are: {', '.join(RECIPES)}")
     recipe = RECIPES[name]() if data_dir is None else _on_mnist(name, data_dir)
     if episodes is not None:
-        recipe = replace(recipe, iterations=episodes)
+        recipe = recipe.lasting(episodes)
     out = Path(f"{name}.pt") if out is None else out
     if out.exists() and not resume:
         raise ValueError(f"{out} is there already: choose another --out, or go on from its checkpoint with --resume")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -100,6 +100,14 @@ class Recipe:
     def horizons(self) -> tuple[int, ...]:
         """Of each task."""
         return (self.horizon,) * len(self.tasks) if isinstance(self.horizon, int) else self.horizon
+
+    def lasting(self, iterations: int) -> Recipe:
+        """The same with another number of updates. An annealed learning rate falls as it did, and more slowly where it
+        would have come to zero before the last of them."""
+        optimizer = self.optimizer
+        if isinstance(optimizer, functools.partial) and optimizer.func is AnnealedAdam:
+            optimizer = functools.partial(optimizer, steps=max(iterations, optimizer.keywords["steps"]))
+        return replace(self, iterations=iterations, optimizer=optimizer)
 
     def described(self) -> dict[str, Any]:
         """As plain data: what a log and a file of weights say about it."""

@@ -128,7 +128,10 @@ class MetaTraining:
         if mine != theirs:
             other = {name: theirs.get(name) for name in mine if mine[name] != theirs.get(name)}
             wanted = {name: mine[name] for name in other}
-            raise ValueError(f"the checkpoint is of another meta-training: it has {other} where {wanted} is asked for")
+            raise ValueError(
+                f"the checkpoint is of another meta-training: it has {other} where {wanted} is asked for. "
+                "Ask for what it began with, or begin anew without resume"
+            )
         self.iteration = int(state["iteration"])
         with torch.no_grad():
             for name, parameter in self.meta.items():

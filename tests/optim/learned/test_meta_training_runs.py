@@ -51,11 +51,25 @@ def test_more_updates_than_an_annealed_rate_has_are_refused_when_it_begins_and_w
     assert not (tmp_path / "run").exists()
 
 
-def test_a_recipe_with_an_annealed_rate_is_not_learned_for_longer(tmp_path, monkeypatch, capsys):
+def test_more_episodes_have_an_annealed_rate_fall_more_slowly_from_the_beginning_on(
+    recipe, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    assert main(["meta-train", "learned_adam", "--episodes", "401", "--quiet"]) == 2
-    assert "falls to zero in 400 updates" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    annealed = functools.partial(AnnealedAdam, lr=0.1, steps=2)
+    monkeypatch.setitem(RECIPES, "small", lambda: dataclasses.replace(recipe, optimizer=annealed, iterations=2))
+    meta_train = ["meta-train", "small", "--quiet", "--episodes"]
+    for episodes, steps in ((1, 2), (3, 3)):
+        assert main([*meta_train, str(episodes), "--out", f"{episodes}.pt"]) == 0
+        found = Weights.load(tmp_path / f"{episodes}.pt", type(recipe.rule))
+        assert found.provenance["optimizer"] == f"AnnealedAdam(lr=0.1, steps={steps})"
+    assert main([*meta_train, "2", "--out", "1.pt", "--resume"]) == 0
+    assert main([*meta_train, "3", "--out", "1.pt", "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "it has {'optimizer': 'AnnealedAdam(lr=0.1, steps=2)'} where {'optimizer': 'AnnealedAdam(lr=0.1, steps=3)'}"
+        in said
+    )
+    assert "begin anew" in said
 
 
 def test_where_all_problems_diverge_nothing_is_learned_and_the_run_has_a_gap(recipe, tmp_path, monkeypatch):
