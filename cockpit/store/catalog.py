@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -93,8 +94,8 @@ class Directory:
         self._appended: dict[Path, Appended] = {}
 
     def runs(self) -> list[RunSummary]:
-        """All runs, the newest first. Broken files are listed with the reason."""
-        summaries = [self._summary(*found) for found in self._logs()]
+        """All runs, the newest first. Broken files are listed with the reason, empty ones once they are old enough."""
+        summaries = [self._summary(*found) for found in self._logs() if not _begins(found[1])]
         return sorted(summaries, key=lambda summary: (-summary.created, summary.name))
 
     def summary(self, name: str) -> RunSummary:
@@ -217,6 +218,15 @@ def _fresh_summary(name: str, directory: Path, log: File, pulse: Pulse) -> RunSu
     except Exception as error:  # a damaged file may hold anything; the other runs are listed all the same
         written = max((modified / 1e9 for _, _, modified in _stamp(directory, os.listdir(directory))), default=0.0)
         return RunSummary(name, "unreadable", written, reason=str(error))
+
+
+def _begins(directory: Path) -> bool:
+    """Whether the log has only just been made: all that is said at a run's beginning comes in one transaction."""
+    try:
+        status = (directory / file_of(0)).stat()
+    except OSError:  # segments, which are never empty, or a link that leads nowhere
+        return False
+    return status.st_size == 0 and stat.S_ISREG(status.st_mode) and abs(time.time() - status.st_mtime) < _SILENCE
 
 
 def _stamp(directory: Path, files: Iterable[str]) -> _Stamp:

@@ -56,8 +56,11 @@ class File(Database):
 
     def recover(self) -> None:
         """Undoes the half transaction of a writer that was killed without a write-ahead log; a reader may not."""
-        journal = self._path.with_name(self._path.name + "-journal")
-        if journal.is_file() and journal.stat().st_size:
+        try:
+            left = self._path.with_name(self._path.name + "-journal").stat()
+        except FileNotFoundError:  # there is none, or the transaction has just ended
+            return
+        if left.st_size:
             with _engine(self._path, "rw", "BEGIN").connect() as connection:
                 connection.execute(sa.select(sa.literal_column("count(*)")).select_from(sa.table("sqlite_master")))
 

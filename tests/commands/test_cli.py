@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -57,6 +58,7 @@ def test_names_and_reasons_say_nothing_that_a_terminal_would_obey(tmp_path, caps
         log_run(tmp_path / name, NOON, 0.1)
     (tmp_path / "\x1b[31mbroken").mkdir()
     (tmp_path / "\x1b[31mbroken" / "rank0.db").write_bytes(b"")
+    os.utime(tmp_path / "\x1b[31mbroken" / "rank0.db", (NOON, NOON))
     assert main(["runs", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert main(["export", str(tmp_path / "\x1b[1m"), "--to", "csv"]) == 2

@@ -2,6 +2,7 @@ import os
 import random
 import string
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_broken_files_are_listed_with_the_reason_beside_the_others(start: Start,
     finished(start, "good")
     cut = finished(start, "cut")
     cut.write_bytes(cut.read_bytes()[:5000])
-    finished(start, "empty").write_bytes(b"")
+    emptied(finished(start, "empty"), seconds_ago=60)
     finished(start, "text").write_text("not a database at all " * 50)
     (tmp_path / "directory" / "rank0.db").mkdir(parents=True)
     (tmp_path / "dangling").mkdir()
@@ -205,6 +206,24 @@ def test_broken_files_are_listed_with_the_reason_beside_the_others(start: Start,
     assert "not a log of Cockpit" in summaries["text"].reason
     assert "no such file" in summaries["dangling"].reason
     assert "it is no file" in summaries["pipe"].reason
+
+
+@pytest.mark.files
+def test_a_run_is_listed_from_its_first_transaction_on(start: Start, tmp_path: Path) -> None:
+    log = finished(start, "new")
+    written = log.read_bytes()
+    store = Store(tmp_path)
+    emptied(log, seconds_ago=0)
+    assert store.runs() == []
+    assert store.summary("new").state == "unreadable"  # who asks for it by name is told what is there
+    log.write_bytes(written)
+    assert [summary.state for summary in store.runs()] == ["finished"]
+
+
+def emptied(log: Path, seconds_ago: float) -> None:
+    log.write_bytes(b"")
+    then = time.time() - seconds_ago
+    os.utime(log, (then, then))
 
 
 NONSENSE = {

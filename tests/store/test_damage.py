@@ -1,5 +1,6 @@
 """A log that was cut short or spoilt is read as far as it goes or refused in words, wherever the damage is."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ def outcome(path: Path, ask: Callable[[Reader], object]) -> str:
 def outcomes(path: Path, content: bytes) -> set[str]:
     """Of all that a log may be asked; that the list of runs holds it is seen on the way."""
     path.write_bytes(content)
+    os.utime(path, (0, 0))  # an empty file that is new would be a run that begins
     (summary,) = Store(path.parents[1]).runs()
     assert (summary.reason != "") == (summary.state == "unreadable")
     return {outcome(path, ask) for ask in questions()}
