@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from cockpit.store import Event, Reader
 
 ALARMS = ("warning", "error")
+REMARK = "info"
 MOST_TICKS = 300  # of a kind: an axis has room for fewer
 
 
@@ -33,11 +34,13 @@ class Events:
     Attributes:
         all: In the order in which they are heard of.
         alarms: Those of them that are errors or warnings.
+        remarks: The last remark about each subject: for an instrument, why its readings are missing.
     """
 
     def __init__(self) -> None:
         self.all: list[Event] = []
         self.alarms: list[Event] = []
+        self.remarks: dict[str, str] = {}
         self._ticks: dict[str, _Ticks] = {}
         self._heard: dict[int, int] = {}  # of each process the last event
 
@@ -60,5 +63,7 @@ class Events:
         self.all.append(event)
         if event.kind in ALARMS:
             self.alarms.append(event)
+        elif event.kind == REMARK and event.subject:
+            self.remarks[event.subject] = event.text
         if event.step is not None:
             self._ticks.setdefault(event.kind, _Ticks()).add(event)

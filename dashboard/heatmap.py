@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.dashboard.lines import empty_figure
-from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.theme import ROW_HEIGHT, SCALE, Drawing, Json, axis, base_layout, number, plain, shorten, typed
 from cockpit.drawing.cells import AT, Cells, cells_of, short_names
@@ -42,7 +42,9 @@ def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW, 
     layout = base_layout(scene.colours, top=6, left=8)
     span = int(column.steps[0]), int(column.steps[-1])
     edges = [(EVENTS_HEIGHT, 1.0), (0.0, EVENTS_HEIGHT)]
-    layout["xaxis"] = time_axis(scene.timeline, scene.colours) | {"anchor": "free", "position": 0, "showgrid": False}
+    begin = beginning(cells.begins, scene.events, scene.timeline)
+    free = {"anchor": "free", "position": 0, "showgrid": False}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours, begin) | free
     layout["yaxis"] = _layer_axis(rows, scene)
     layout["yaxis2"] = event_axis()
     layout["yaxis3"] = _name_axis(short_names(cells.layers, name), most_names, scene)
@@ -133,7 +135,8 @@ def _broken(rows: list[str], cells: Cells, scene: Scene) -> list[Json]:
     row, column = begins[:: len(begins) // MOST_CROSSES + 1].T
     centres = (cells.edges[:-1] + cells.edges[1:]) / 2
     outlined = {"color": alarm, "size": 9, "symbol": "x", "line": {"color": scene.colours.paper, "width": 1}}
-    cross: Json = {"type": "scatter", "mode": "markers", "marker": outlined, "hoverinfo": "skip", "yaxis": "y3"}
+    whole = {"yaxis": "y3", "cliponaxis": False}  # also where the axis begins
+    cross: Json = {"type": "scatter", "mode": "markers", "marker": outlined, "hoverinfo": "skip"} | whole
     return [trace, cross | {"x": typed(centres[column]), "y": typed(row)}]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -130,7 +130,7 @@ class LayerData:
         if self._kinds.get(key) != NUMBERS:
             return {}
         curves = self.source.curves(key, f"of {module}", self._is_of(module))
-        return {self._within(name): column for name, column in curves.items()}
+        return {self._within(name): curves[name] for name in self._ordered(curves)}
 
     def histograms(self, key: str, module: str) -> dict[str, Column]:
         """The same of histograms: columns of one layer, of each stretch of the run the reading that stands out most."""
@@ -140,7 +140,9 @@ class LayerData:
         begin = lambda: Of(Histories(wanted, MOST_READINGS), itemgetter(key))  # noqa: E731
         fold = self.source.folded(f"of {module}", [(key, HISTOGRAMS)], begin)
         found = None if fold is None else fold.made.column
-        return {} if found is None else {self._within(name): of_layers(found, [name]) for name in found.layers}
+        if found is None:
+            return {}
+        return {self._within(name): of_layers(found, [name]) for name in self._ordered(found.layers)}
 
     def has_histograms(self, key: str, module: str) -> bool:
         """Whether the last reading of ``key`` holds histograms of the module."""
@@ -149,6 +151,11 @@ class LayerData:
 
     def _is_of(self, module: str) -> Callable[[str], bool]:
         return lambda name: module_of(name, self.parameters) == module
+
+    def _ordered(self, names: Iterable[str]) -> list[str]:
+        """Names of one module's parameters, in the order of the model: whatever is drawn of them, they look alike."""
+        places = {name: place for place, name in enumerate(self.parameters)}
+        return sorted(names, key=lambda name: places.get(name, len(places)))
 
     def _within(self, name: str) -> str:
         return self.parameters[name].parameter if name in self.parameters else ""

@@ -31,6 +31,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 GLYPHS = ("──", "╌╌", "┈┈", "─·")
 HEADER = 0.105  # height of a strip's heading, as a share of the plot of a panel that is one row high
 STRIPS_PER_ROW = 3
+HIGH = 0.5  # of the figure: a strip that has room for as many ticks as one by itself
 OWN = "mini-batch"  # the panel's own curve beside the user's metrics that are like it
 
 
@@ -82,7 +83,7 @@ def draw_lines(scene: Scene) -> Drawing:
     height = int(ROW_HEIGHT * max(1.0, len(strips) / STRIPS_PER_ROW))
     words = "; ".join(filter(None, (*comparisons(scene), _words(strips))))
     missing = all(curve.column.missing.all() for strip in strips for curve in strip.curves)
-    empty = "Missing at every step so far." if missing else ""
+    empty = f"Missing at every step so far. {scene.why}".strip() if missing else ""
     return Drawing(strips_figure(strips, scene), words=words, empty=empty, height=height)
 
 
@@ -199,7 +200,7 @@ def _layout_name(strip: Strip) -> str:
 
 def _value_axis(strip: Strip, strips: int, scene: Scene) -> Json:
     """The axis of one of so many strips with about as many ticks as it has room for."""
-    ticks = 5 if strips == 1 else 3 if strip.share >= 1 else 2
+    ticks = 5 if strips == 1 or strip.top - strip.bottom > HIGH else 3 if strip.share >= 1 else 2
     settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": ticks, "tickfont": {"size": 10}}
     beside = compared_values(scene) if strip.first else []
     values = np.concatenate([*(drawable(curve.column) for curve in strip.curves), *beside])

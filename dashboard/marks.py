@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cockpit.dashboard.events import ALARMS
 from cockpit.dashboard.scene import STEPS
@@ -64,8 +65,26 @@ def step_marks(
             yield whole | line
 
 
-def time_axis(timeline: Timeline, colours: Palette) -> Json:
-    """The axis of steps or of time, with a line under the pointer that other figures show too."""
+def beginning(places: NDArray[np.int64] | NDArray[np.float64], events: Sequence[Event], timeline: Timeline) -> float:
+    """The first place on the axis of time at which there is something to see.
+
+    Args:
+        places: Where the readings stand; at least one. Shape ``[n]``.
+        events: What happened in the run.
+        timeline: What the axis shows.
+    """
+    told = (timeline.at(event.step, event.time) for event in events if event.step is not None)
+    return min([float(places.min()), *told])
+
+
+def time_axis(timeline: Timeline, colours: Palette, begin: float | None = None) -> Json:
+    """The axis of steps or of time, with a line under the pointer that other figures show too.
+
+    Args:
+        timeline: What it shows.
+        colours: The colour scheme.
+        begin: Where it begins at the earliest, however far a drawing reaches; ``None``: wherever the drawing does.
+    """
     crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
     style = {"spikedash": "dot", "spikecolor": colours.muted}
     length = timeline.length
@@ -80,7 +99,10 @@ def time_axis(timeline: Timeline, colours: Palette) -> Json:
     kind = {"nticks": 0, "dtick": None, "tickformat": None, "hoverformat": None, "tickangle": 0} | kinds[
         timeline.measure
     ]
-    return axis(colours, timeline.title, uirevision=timeline.measure, **kind, **crosshair, **style)
+    reach = {} if begin is None else {"clipmin": begin}
+    return axis(
+        colours, timeline.title, uirevision=timeline.measure, autorangeoptions=reach, **kind, **crosshair, **style
+    )
 
 
 def event_axis() -> Json:

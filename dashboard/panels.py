@@ -61,7 +61,8 @@ def draw(
     clock = "" if columns else _promise(panel, keys, source)
     events = source.happened.ticks if panel.kind in OVER_STEPS else ()
     sampled = any(source.sampling(key) for key in keys)
-    scene = Scene(panel, keys, columns, step, events, colours, log, clock, timeline, manner.smooth, sampled)
+    why = _why(keys, source)
+    scene = Scene(panel, keys, columns, step, events, colours, log, clock, why, timeline, manner.smooth, sampled)
     beside = zoom, users_of(panel, source)[1]
     known = source.drawn.get(name)
     if known is None or known[1] != beside or not known[0].is_same(scene):
@@ -92,7 +93,7 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     if reads(panel) in kinds:
         return "Nothing was logged at or before this step."
     if kinds and source.defined().isdisjoint(keys):  # of what is missing nobody knows whether it would have layers
-        return f"{', '.join(keys)} is missing at every step so far."
+        return f"{', '.join(keys)} is missing at every step so far. {_why(keys, source)}".strip()
     if kinds:
         return (
             f"{', '.join(keys)} is logged as {' and '.join(sorted(kinds))}, which a “{panel.kind}” panel does not draw."
@@ -104,6 +105,13 @@ def _promise(panel: Panel, keys: tuple[str, ...], source: Source) -> str:
     when = [interval for key in keys if (interval := interval_of(key, source))]
     measured = f", measured {when[0]}" if when else ""
     return f"Appears with the first reading of {', '.join(keys)}{measured}.{reported}"
+
+
+def _why(keys: tuple[str, ...], source: Source) -> str:
+    """What the run said last of readings that are missing."""
+    remarks = (source.happened.remarks.get(key.split(".", 1)[0]) for key in keys)
+    said = [text for text in dict.fromkeys(remarks) if text]
+    return f"The run says: {'; '.join(said)}." if said else ""
 
 
 def interval_of(key: str, source: Source) -> str:

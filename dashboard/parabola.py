@@ -60,13 +60,13 @@ def _valley(colours: Palette) -> list[Json]:
 
 
 def _ball(column: Column, fates: NDArray[np.str_], colours: Palette) -> list[Json]:
-    """The selected step itself, where it has a place on the parabola."""
+    """The selected step itself, where it has a place on the parabola: at the upper edge where that is cut off."""
     if not len(fates) or fates[-1] != "minimum":
         return []
     value = float(column.values[-1])
     marker = {"color": colours.mark, "size": 11, "line": {"color": colours.paper, "width": 1.5}}
     hover = f"step {int(column.steps[-1]):,}: {number(value)}<extra></extra>"
-    place = {"x": [value], "y": [value**2], "mode": "markers", "marker": marker}
+    place = {"x": [value], "y": [min(value**2, TOP)], "mode": "markers", "marker": marker, "cliponaxis": False}
     return [{"type": "scatter", "name": "this step", "hovertemplate": hover, "showlegend": False} | place]
 
 

@@ -45,6 +45,7 @@ class Scene:
         colours: The colour scheme.
         log: Whether the value axis is logarithmic.
         clock: What can be said while there are no points: when the first are expected.
+        why: What the run says of readings that are missing.
         timeline: What an axis of time shows.
         smooth: Weight of the past in the averages of curves; ``None``: noisy curves are averaged as suits them.
         sampled: Whether what is counted is a sample of the run's steps.
@@ -58,6 +59,7 @@ class Scene:
     colours: Palette = LIGHT
     log: bool = False
     clock: str = ""
+    why: str = ""
     timeline: Timeline = STEPS
     smooth: float | None = None
     sampled: bool = False

@@ -26,6 +26,7 @@ class Cells:
     Args:
         layers: Names of the rows, in the model's order.
         edges: Boundaries of the columns on the axis of time. Shape ``[n + 1]``.
+        begins: Where the first reading of each column stands. Shape ``[n]``.
         values: NaN where nothing has a colour. Shape ``[L, n]``.
         broken: Where NaN or an infinity was logged. Shape ``[L, n]``.
         hidden: How many cells hold readings that have no logarithm; 0 where none is drawn.
@@ -33,6 +34,7 @@ class Cells:
 
     layers: tuple[str, ...]
     edges: NDArray[np.float64]
+    begins: NDArray[np.float64] | NDArray[np.int64]
     values: NDArray[np.float64]
     broken: NDArray[np.bool_]
     hidden: int
@@ -62,7 +64,7 @@ def cells_of(column: Column, timeline: Timeline, log: bool) -> Cells:
     drawn = known & ~broken & ((values > 0) | (not log))
     edges = edges_around(begins, ends, timeline.logarithmic)
     hidden = int(np.count_nonzero(below)) if log else 0
-    return Cells(column.layers, edges, np.where(drawn, values, np.nan), broken, hidden)
+    return Cells(column.layers, edges, begins, np.where(drawn, values, np.nan), broken, hidden)
 
 
 def edges_around(begins: NDArray[Any], ends: NDArray[Any], log: bool = False) -> NDArray[np.float64]:

@@ -175,6 +175,12 @@ def test_what_was_always_missing_is_said_to_be(tmp_path):
     assert "odd is missing at every step so far." in text
 
 
+@pytest.mark.parametrize("kind", ["lines", "histogram"])
+def test_why_it_was_always_missing_is_told(tmp_path, kind):
+    text = one_panel(tmp_path, Panel("Odd", kind, "Look at it."), Reading(None, reason="a batch of one sample"))
+    assert "issing at every step so far. The run says: a batch of one sample." in text
+
+
 def of_run_or_not(of_run):
     return View(
         "Elsewhere",

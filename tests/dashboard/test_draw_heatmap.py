@@ -41,6 +41,20 @@ def test_one_point_is_a_column_of_cells():
     assert plain_array(colours(figure)["x"]).tolist() == [-0.5, 0.5]
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_axis_begins_with_the_first_reading_however_wide_its_cell_is(measure):
+    shown = scene(measure=measure)
+    figure = checked(draw_heatmap(shown).figure)
+    begin = figure["layout"]["xaxis"]["autorangeoptions"]["clipmin"]
+    assert plain_array(colours(figure)["x"])[0] < begin == shown.timeline.at(0)
+
+
+def test_the_axis_begins_with_what_happened_before_the_first_reading():
+    column = layers("ratio", VALUES, NAMES, steps=[10, 20, 30])
+    shown = Scene(panel("heatmap"), ("ratio",), {"ratio": column}, events=[event("warning", 3)])
+    assert draw_heatmap(shown).figure["layout"]["xaxis"]["autorangeoptions"] == {"clipmin": 3}
+
+
 def test_layers_stand_in_the_models_order_from_the_top():
     figure = checked(draw_heatmap(scene()).figure)
     assert colours(figure)["y"] == list(NAMES)

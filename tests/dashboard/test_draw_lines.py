@@ -8,10 +8,10 @@ from cockpit.dashboard.lines import draw_lines
 from cockpit.dashboard.scene import Scene
 
 
-def scene(*columns, step=None, log=False, events=(), clock="Later.", keys=None, **settings):
+def scene(*columns, step=None, log=False, events=(), clock="Later.", why="", keys=None, **settings):
     keys = keys or tuple(column.key for column in columns) or ("loss",)
     by_key = {column.key: column for column in columns}
-    return Scene(panel(**settings), keys, by_key, step=step, log=log, events=events, clock=clock)
+    return Scene(panel(**settings), keys, by_key, step=step, log=log, events=events, clock=clock, why=why)
 
 
 def test_no_points_say_when_some_are_expected():
@@ -48,6 +48,19 @@ def test_of_what_is_always_missing_no_values_are_made_up(log):
     assert drawing.empty == "Missing at every step so far."
     assert not checked(drawing.figure)["layout"]["yaxis"]["showgrid"]
     assert draw_lines(scene(scalars("loss", [None, math.inf]))).empty == ""
+
+
+def test_of_what_is_always_missing_the_reason_is_told():
+    drawing = draw_lines(scene(scalars("loss", [None, None]), why="The run says: a batch of one sample."))
+    assert drawing.empty == "Missing at every step so far. The run says: a batch of one sample."
+    assert draw_lines(scene(scalars("loss", [1.0, None]), why="The run says: a batch of one sample.")).empty == ""
+
+
+def test_a_strip_that_is_most_of_the_figure_has_as_many_ticks_as_one_by_itself():
+    columns = [scalars(key, [1.0, 2.0]) for key in ("loss", "rate")]
+    for heights, ticks in (((3.0, 1.0), [5, 3]), ((1.0, 1.0), [3, 3])):
+        layout = checked(draw_lines(scene(*columns, heights=heights)).figure)["layout"]
+        assert [layout[name]["nticks"] for name in ("yaxis", "yaxis2")] == ticks
 
 
 def test_between_two_steps_ticks_say_where_they_stand_and_far_apart_steps_are_told_in_full():

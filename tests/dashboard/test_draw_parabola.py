@@ -37,6 +37,12 @@ def test_one_point_is_a_ball_on_the_parabola():
     assert (ball["x"], ball["y"]) == ([0.5], [0.25])
 
 
+def test_a_ball_above_the_drawing_lies_whole_on_its_upper_edge():
+    ball = trace(figure := checked(draw_parabola(scene([1.5])).figure), "this step")
+    assert (ball["x"], ball["y"]) == ([1.5], [figure["layout"]["yaxis"]["range"][1]])
+    assert not ball["cliponaxis"]
+
+
 def test_start_floor_and_mirrored_start_are_marked():
     figure = draw_parabola(scene([0.5])).figure
     assert trace(figure, "marks")["x"] == [-1, 0, 1]

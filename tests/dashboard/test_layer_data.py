@@ -143,3 +143,13 @@ def test_histograms_whose_bins_change_have_medians(tmp_path):
 
 def test_repeated_blocks_are_seen(data):
     assert sum(name.endswith(".norm") for name in data.modules) == BLOCKS
+
+
+def test_a_modules_parameters_stand_in_the_models_order_in_whatever_order_they_are_logged(tmp_path):
+    writer = Writer(tmp_path / "net", header("net"), flush_interval=0.05)
+    one = Histogram(np.ones(4, int), np.arange(5.0))
+    for key, of_one in (("update", 1.0), ("magnitude", one)):
+        writer.put(0, 0.0, {key: Reading(of_one, {"head.bias": of_one, "head.weight": of_one})})
+    writer.close()
+    data = LayerData(Sources(Store(tmp_path)).get("net"))
+    assert list(data.numbers("update", "head")) == list(data.histograms("magnitude", "head")) == ["weight", "bias"]
