@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cockpit import Cockpit, load_run
+from cockpit.instrument import registered
 from cockpit.optim import DynamicScale, ScaledAdam, ScaledAdamW, ScaledRMSprop, ScaledSGD
 
 PLAIN = {
@@ -15,22 +16,19 @@ PLAIN = {
     ScaledAdamW: torch.optim.AdamW,
     ScaledRMSprop: torch.optim.RMSprop,
 }
-INSTRUMENTS = [
-    "full",
-    *("rescale_symmetry", "translation_symmetry"),
-    *("tail_index_grad", "tail_index_update", "update_covariance_max_ev"),
-]
+INSTRUMENTS = list(registered())
 OF_THE_SCALER = ("amp", "amp.skipped", "amp.smallest", "amp.largest")
 OF_THE_CLOCK = ("time", "cockpit.overhead", "samples_per_second")
 
 
-def trained(path, kind, *, max_norm=None, steps=4, **options):
-    """Trains a small network under all instruments; its run."""
+def trained(path, kind, *, max_norm=None, steps=4, normalised=False, instruments=INSTRUMENTS, **options):
+    """Trains a small network, under all instruments; its run."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    between = [nn.BatchNorm1d(6)] if normalised else []
+    model = nn.Sequential(nn.Linear(4, 6), *between, nn.ReLU(), nn.Linear(6, 3)).double()
     optimizer = kind(model.parameters(), lr=0.05, **options)
     generator = torch.Generator().manual_seed(1)
-    with Cockpit(model, optimizer, run=path, track=1, instruments=INSTRUMENTS) as cockpit:
+    with Cockpit(model, optimizer, run=path, track=1, instruments=instruments) as cockpit:
         for _ in range(steps):
             x, y = torch.randn(12, 4, generator=generator).double(), torch.randint(3, (12,), generator=generator)
             with cockpit.step():
@@ -45,9 +43,7 @@ def trained(path, kind, *, max_norm=None, steps=4, **options):
     return load_run(path)
 
 
-@pytest.mark.filterwarnings("ignore:.*no reading of tail_index_update. .*have no tail")  # Adam's first step is a sign
-@pytest.mark.parametrize("max_norm", [None, 0.4], ids=["", "clipped"])
-@pytest.mark.parametrize(
+SCALED = pytest.mark.parametrize(
     ("kind", "scale"),
     [
         (ScaledSGD, None),
@@ -60,6 +56,14 @@ def trained(path, kind, *, max_norm=None, steps=4, **options):
     ],
     ids=["the learning rate", "SGD", "Adam", "one for each parameter", "dynamic", "AdamW", "RMSprop"],
 )
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*no reading of tail_index_update. .*have no tail",  # Adam's first step is a sign
+    "ignore:.*no reading of scale_symmetry. no layer lies before batch normalisation",
+)
+@pytest.mark.parametrize("max_norm", [None, 0.4], ids=["", "clipped"])
+@SCALED
 def test_instruments_report_unscaled_values(tmp_path, kind, scale, max_norm):
     plain = trained(tmp_path / "plain", PLAIN[kind], max_norm=max_norm)
     scaled = trained(tmp_path / "scaled", kind, max_norm=max_norm, scale=scale)
@@ -72,6 +76,17 @@ def test_instruments_report_unscaled_values(tmp_path, kind, scale, max_norm):
         if plain[key].layers is not None:
             assert scaled[key].layers.names == plain[key].layers.names
             _same(scaled[key].layers.values, plain[key].layers.values, f"{key}, layers")
+
+
+@SCALED
+def test_what_the_update_has_along_normalised_weights_is_that_of_the_plain_one(tmp_path, kind, scale):
+    watched = {"normalised": True, "instruments": ["scale_symmetry"]}
+    plain = trained(tmp_path / "plain", PLAIN[kind], **watched)["scale_symmetry"]
+    if isinstance(scale, list):
+        scale = [*scale[:2], 2.0, 0.25, *scale[2:]]  # of the normalisation's parameters, too
+    scaled = trained(tmp_path / "scaled", kind, scale=scale, **watched)["scale_symmetry"]
+    assert not plain.missing.any()
+    np.testing.assert_allclose(scaled.values, plain.values, rtol=1e-9, atol=1e-12)
 
 
 def _same(mine, theirs, words):
