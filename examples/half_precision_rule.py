@@ -1,11 +1,12 @@
 """Gradients of a scaled loss, used as they come: MPT_LURE against unscaling and Adam, in half precision.
 
 Figure 6.4 of N. Alosily, Loss Scaling and Step Size in Deep Learning Optimization (2023). Twelve learned numbers take
-the place of an unscale pass and of Adam's two moments for each of 1,761 parameters. Left: training losses on new sine
-waves, mean and middle half. Right: the losses at the end, wave by wave.
+the place of an unscale pass and of Adam's two moments for each of 1,761 parameters. Left: training losses, means over
+32 new sine waves, other ones for each of several seeds: the median seed, and the range from the best to the worst.
+Right: the losses at the end, wave by wave, of all seeds.
 
-python examples/half_precision_rule.py                     # six thousand episodes, as the source: minutes
-python examples/half_precision_rule.py --episodes 500
+python examples/half_precision_rule.py                     # six thousand episodes, as the source: minutes for a seed
+python examples/half_precision_rule.py --episodes 500 --seeds 1
 """
 
 import argparse
@@ -62,16 +63,17 @@ def compare(episodes: int, steps: int, seed: int, run: Path) -> dict[str, np.nda
 
 
 def draw(found: dict[str, np.ndarray], horizon: int, picture: Path) -> None:
-    """Trainings on the left, how they end on the right."""
+    """Trainings on the left, how they end on the right. Losses have shape ``[seeds, problems, steps + 1]``."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for name, losses in found.items():
-        (line,) = left.plot(losses.mean(0), label=name)
-        low, high = np.quantile(losses, (0.25, 0.75), axis=0)
-        left.fill_between(np.arange(losses.shape[1]), low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-        right.plot(np.sort(losses[:, -1]), marker=".", label=name)
+        means = losses.mean(1)
+        (line,) = left.plot(np.median(means, axis=0), label=name, linewidth=1.2)
+        span = np.arange(means.shape[1]), means.min(0), means.max(0)
+        left.fill_between(*span, color=line.get_color(), alpha=0.15, linewidth=0)
+        right.plot(np.sort(losses[..., -1], axis=None), marker=".", markersize=3, label=name)
     left.axvline(horizon, color="grey", linestyle="--", linewidth=0.8)
     finish(left, "training step; dashed: how far meta-training went", "training loss")
-    finish(right, "wave, by its loss", f"loss after {losses.shape[1] - 1} steps")
+    finish(right, "wave, by its loss", f"loss after {losses.shape[-1] - 1} steps")
     figure.savefig(picture, dpi=90)
     plt.close(figure)
 
@@ -86,17 +88,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=6000)
     parser.add_argument("--steps", type=int, default=330, help="of the trainings that are compared")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--logdir", type=Path, default=Path("runs"), help="where the log of meta-training goes")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--logdir", type=Path, default=Path("runs"), help="where the logs of meta-training go")
     parser.add_argument("--picture", type=Path, default=Path("half_precision_rule.png"))
     options = parser.parse_args()
-    found = compare(options.episodes, options.steps, options.seed, options.logdir / "half-precision-rule")
+    tried = [
+        compare(options.episodes, options.steps, seed, options.logdir / f"half-precision-rule-{seed}")
+        for seed in range(options.seeds)
+    ]
+    found = {name: np.stack([losses[name] for losses in tried]) for name in tried[0]}
     horizon = min(RECIPES["mpt_lure"]().horizon, options.steps)
     draw(found, horizon, options.picture)
     for name, losses in found.items():
-        print(
-            f"{name}: loss {losses[:, horizon].mean():.4f} after {horizon} steps, {losses[:, -1].mean():.4f} at the end"
+        at = {f"after {horizon} steps": losses[..., horizon].mean(1), "at the end": losses[..., -1].mean(1)}
+        said = ", ".join(
+            f"{np.median(means):.4f} ({means.min():.4f} to {means.max():.4f}) {when}" for when, means in at.items()
         )
+        print(f"{name}: loss {said}")
     print(f"drawn in {options.picture}")
 
 

@@ -81,9 +81,10 @@ def test_the_layerwise_rule_is_learned_and_tried(tmp_path):
 
 @pytest.mark.slow
 def test_the_half_precision_rule_is_learned_watched_and_compared(tmp_path):
-    printed = run_example("half_precision_rule.py", "--episodes", "2", "--steps", "4", cwd=tmp_path)
+    printed = run_example("half_precision_rule.py", "--episodes", "2", "--steps", "4", "--seeds", "2", cwd=tmp_path)
     assert [line.split(":")[0] for line in printed.splitlines()[:2]] == ["MPT_LURE", "unscale + Adam, 0.001"]
-    assert load_run(tmp_path / "runs" / "half-precision-rule")["loss"].steps.tolist() == [0, 1]
+    for seed in (0, 1):
+        assert load_run(tmp_path / "runs" / f"half-precision-rule-{seed}")["loss"].steps.tolist() == [0, 1]
     assert (tmp_path / "half_precision_rule.png").stat().st_size > 10_000
 
 
