@@ -239,7 +239,7 @@ def _without_run(
     state |= {"listed": listed, "next": IDLE}
     menu = _menu(())
     same = shown.get("identity") == state["identity"]
-    children: Component | Any = no_update if same else message(text)
+    children: Component | Any = no_update if same else message(text[:1].upper() + text[1:])
     return [*untouched(on_page), children, [], _options(runs), menu, menu, state]
 
 

@@ -16,6 +16,7 @@ from cockpit.dashboard.theme import number, shorten
 
 FIRST_ROWS = 12  # of a ranking, which are seen at once
 MOST_ROWS = 200  # which unfold
+FIRST_SETTINGS = 20  # that differ, which are seen at once
 MOST_NOISES = 1000.0  # beyond which a number says no more
 LONGEST = 200  # characters of a value
 
@@ -88,11 +89,20 @@ def settings_table(compared: Compared) -> list[Component]:
     )
     content: list[Component] = [html.P("Nothing was set differently.", className="words")]
     if different:
-        content = [html.Div(_table(compared, names, different), className="scrolling")]
+        content = _folded(compared, names, different)
     if same:
         summary = html.Summary(f"{len(same)} settings are the same")
         content.append(html.Details([summary, html.Div(_table(compared, names[:1], same), className="scrolling")]))
     return [card("Settings", [heading, *content])]
+
+
+def _folded(compared: Compared, names: Sequence[str], different: Sequence[Setting]) -> list[Component]:
+    """The first of what differs, and on a click the others."""
+    content: list[Component] = [html.Div(_table(compared, names, different[:FIRST_SETTINGS]), className="scrolling")]
+    if others := different[FIRST_SETTINGS:]:
+        table = html.Div(_table(compared, names, others), className="scrolling")
+        content.append(html.Details([html.Summary(f"{len(others)} more are different"), table]))
+    return content
 
 
 def _table(compared: Compared, names: Sequence[str], settings: Sequence[Setting]) -> Component:

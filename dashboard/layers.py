@@ -144,14 +144,21 @@ def _choices(data: LayerData) -> dict[str, LayerColumn]:
 
 def _controls(data: LayerData, settings: Settings) -> list[Component]:
     declared, others = data.columns()
-    quantities = {FIRST: "the first column"} | {id: column.title for id, column in (declared | others).items()}
+    first, quantities = _first(declared | others)
     extra = {NONE: "no further column"} | {id: column.title for id, column in others.items()} | {EVERY: "all of them"}
     groupings = {str(name): words for name, words in GROUPINGS.items()}
     return [
         select("Rows", "grouping", "position", settings.grouping, groupings),
         *([select("Further columns", "extra", NONE, settings.extra, extra)] if declared and others else []),
-        select("Map of", "quantity", FIRST, settings.quantity, quantities),
+        select("Map of", "quantity", FIRST, FIRST if settings.quantity == first else settings.quantity, quantities),
     ]
+
+
+def _first(columns: Mapping[str, LayerColumn]) -> tuple[str, dict[str, str]]:
+    """The id of the first column, and what the map has a choice of, in which it is :data:`FIRST`."""
+    titles = {id: column.title for id, column in columns.items()}
+    first = next(iter(titles))
+    return first, {FIRST: titles.pop(first)} | titles
 
 
 def _table_card(page: Page, data: LayerData, settings: Settings) -> Component:

@@ -18,7 +18,7 @@ Id: TypeAlias = "dict[str, str]"
 
 SPEEDS = ("60", "30", "10")  # seconds for a replay of the whole run
 MEASURE_NAMES = {"step": "over steps", "log": "over log steps", "wall": "over time of day", "relative": "over time"}
-FILLING = 2  # rows of panels that share the window's height
+FILLING = 2  # rows of panels share the window's height
 IN_FULL = "Panel"  # the view that shows one panel alone
 KEYS = (
     ("← →", "One step back or on; with Shift a fiftieth of the run"),
@@ -141,9 +141,9 @@ def _grid(page: Page) -> Component:
 
 
 def grid_class(arrangement: Arrangement) -> str:
-    """Classes of a screen's grid, which fills the window where its rows are few."""
+    """Classes of a screen's grid, which fills the window where its rows are as many as fit."""
     rows = max(place.row + place.height for place in arrangement.places)
-    return f"screen columns-{min(arrangement.columns, 3)}{' fills' if rows <= FILLING else ''}"
+    return f"screen columns-{min(arrangement.columns, 3)}{' fills' if rows == FILLING else ''}"
 
 
 def card(page: Page, name: str, place: Place | None = None, *, in_full: bool = False, later: bool = False) -> Component:

@@ -62,7 +62,7 @@ def test_every_panel_says_how_it_is_read(tmp_path):
 
 def test_an_unknown_run_is_said(tmp_path):
     write_run(tmp_path / "digits", 20)
-    assert "there is no run 'digit'" in words(Browser(tmp_path).ask(run="digit")["view"])
+    assert "There is no run 'digit'" in words(Browser(tmp_path).ask(run="digit")["view"])
 
 
 def test_a_broken_log_is_said_and_listed(tmp_path):

@@ -6,7 +6,9 @@ from dash.development.base_component import Component
 from synthetic import write_run
 
 from cockpit.dashboard import create_app
-from cockpit.dashboard.layout import graph_config
+from cockpit.dashboard.layout import graph_config, grid_class
+from cockpit.drawing.arrange import Arrangement
+from cockpit.panel import Place
 from cockpit.store import Store
 
 
@@ -59,6 +61,12 @@ def test_the_stylesheet_and_the_script_are_served(client):
     for name in ("cockpit.css", "cockpit.js"):
         assert client.get(f"/assets/{name}", buffered=True).status_code == 200
         assert f"assets/{name}" in client.get("/").text
+
+
+@pytest.mark.parametrize(("rows", "fills"), [(1, False), (2, True), (3, False)])
+def test_two_rows_of_panels_fill_the_window(rows, fills):
+    places = tuple(Place(f"panel{row}", 0, row) for row in range(rows))
+    assert ("fills" in grid_class(Arrangement(1, places, ())).split()) is fills
 
 
 def test_no_graph_sends_anything_to_a_cloud():

@@ -251,6 +251,13 @@ def test_settings_that_differ_stand_first_and_the_others_unfold(tmp_path):
     assert "These runs have no quantity in common yet" in words
 
 
+def test_of_very_many_settings_that_differ_the_first_stand_there_and_the_others_unfold(tmp_path):
+    for name in ("a", "b"):
+        Writer(tmp_path / name, Header(name, 0.0, config={f"s{n:02}": f"{name}{n}" for n in range(30)})).close()
+    words = text_of(Compare().build(Look(Sources(Store(tmp_path)), Choice(more={"runs": "a|b"}), None)))
+    assert words.index("s19 a19 b19") < words.index("10 more are different") < words.index("s20 a20 b20")
+
+
 def test_names_stay_text(tmp_path):
     write_run(tmp_path / HOSTILE.replace("/", "-"), 40)
     write_run(tmp_path / "plain", 40)

@@ -2,6 +2,7 @@
 
 import json
 
+import dash_mantine_components as dmc
 import pytest
 from dash import Patch, html, no_update
 from drawn import checked, event, plain_array
@@ -160,6 +161,15 @@ def test_a_map_without_a_value_says_when_it_will_have_one(tmp_path):
     assert waits(quantity="gone") == "gone is missing in all layers at every step so far."
     writer.close()
     assert waits() == "Noise over signal has no value: noise and signal were read at no step in common."
+
+
+@pytest.mark.parametrize("more", [{}, {"quantity": "update"}])
+def test_the_map_is_called_by_its_quantity_though_none_is_chosen(browser, more):
+    view = browser.ask(view="Layers", more=more)["view"]
+    (chosen,) = [part for part in parts(view, dmc.Select) if getattr(part, "id", {}).get("more") == "quantity"]
+    words = {option["value"]: option["label"] for option in chosen.data}
+    assert words[chosen.value] == "Update / weight"
+    assert len(set(words.values())) == len(words)
 
 
 def test_a_run_of_an_earlier_version_shows_all_its_layers_quantities(tmp_path):
