@@ -30,21 +30,26 @@
   /* A control is only set where that changes it: what is being typed or dragged would be lost. */
 
   const painted = {};
+  const emptied = new Set(); // controls that have dropped what they were set to, as lists do whose options are not there yet
 
   function paintControl(id, props) {
     const look = JSON.stringify(props);
-    if (painted[id] === look) {
-      return false;
+    if (painted[id] === look && !emptied.has(id)) {
+      return;
     }
     painted[id] = look;
+    emptied.delete(id);
     set(id, props);
-    return true;
   }
 
   /* Whether a control tells what it was set to, not what the reader chose: meanwhile that may be something else. */
   function isEcho(id, props) {
     const look = JSON.stringify(props);
     const echo = painted[id] === look;
+    if (!echo && Object.values(props).every((value) => value === null || value === undefined)) {
+      emptied.add(id);
+      return true; // no reader can choose nothing
+    }
     painted[id] = look;
     return echo;
   }

@@ -55,6 +55,15 @@
   let unseen = null; // how the reader came to this entry, until it is shown
   let scrolled = null; // how far down it is to be shown; null: as the page stands
 
+  const depths = () => window.dash_clientside.depths;
+
+  /* What nobody has seen is left as it was. */
+  function leave() {
+    if (!unseen) {
+      depths().leave();
+    }
+  }
+
   /* Whether an update of the choice leads elsewhere, which is then an entry of the history. `enters`: it does anyway. */
   function enter(choice, update, enters) {
     const now = here();
@@ -62,12 +71,11 @@
       return false;
     }
     if (unseen === ENTERED) {
-      window.history.replaceState({inside: true}, "", address(choice));
+      window.history.replaceState(window.history.state, "", address(choice));
     } else {
-      if (!unseen) {
-        window.history.replaceState({...window.history.state, scrolled: window.scrollY}, "");
-      }
+      leave();
       window.history.pushState({inside: true}, "", address(choice));
+      depths().arrive();
     }
     unseen = ENTERED;
     scrolled = enters || now.view !== choice.view ? 0 : null; // another run is shown where the one before it was
@@ -80,23 +88,32 @@
       window.history.replaceState(window.history.state, "", address(choice));
     }
     if (unseen && scrolled !== null) {
-      const top = scrolled;
-      requestAnimationFrame(() => window.scrollTo(0, top));
+      depths().seek(scrolled);
     }
     unseen = null;
   }
 
   let kept = null; // of the choice, on the way back
 
+  function come() {
+    unseen = RETURNED;
+    scrolled = depths().arrive();
+  }
+
   /* The reader's way back or forth: `arrive` is told what is to become the choice. */
   function watch(arrive) {
-    window.history.scrollRestoration = "manual"; // the browser would move what is about to leave
+    window.history.scrollRestoration = "manual";
     window.addEventListener("popstate", () => {
-      unseen = RETURNED;
-      scrolled = window.history.state?.scrolled || 0;
+      leave();
+      come();
       arrive({...here(), ...kept});
       kept = null;
     });
+    window.addEventListener("pagehide", () => {
+      leave();
+      depths().keep();
+    });
+    come();
   }
 
   /* Back to the entry that led here, at the step that is chosen; whether there is one. */

@@ -132,18 +132,60 @@ def test_escape_leads_one_place_back_however_often_it_is_pressed_meanwhile(serve
     assert query(page) == {"run": "digits", "view": "Now"}
 
 
-def test_the_way_back_leads_as_far_down_the_page_as_one_was(server, page, finished):
+def depth(page):
+    return page.page.evaluate("window.scrollY")
+
+
+def scroll(page, top):
+    """Moves the page, which may have to grow first, to where it then stays."""
+    page.until(lambda: page.page.evaluate(f"window.scrollTo(0, {top})") is None and depth(page.settled()) == top)
+
+
+def test_back_forward_and_a_reload_lead_as_far_down_the_page_as_one_was(server, new_page, finished):
     finished("digits")
-    page.open(f"{server.url}/?view=Now").settled()
-    last = page.page.locator("#view .panel h3 a").last
-    last.scroll_into_view_if_needed()
-    down = page.page.evaluate("window.scrollY")
-    assert down > 300
-    last.click()
-    page.page.locator(".explained").wait_for()
-    page.until(lambda: page.page.evaluate("window.scrollY") == 0)
+    page = new_page(height=300)
+    page.open(f"{server.url}/?view=Now")
+    scroll(page, 600)
+    page.page.keyboard.press("2")
+    page.panel("Alpha").locator(".main-svg").first.wait_for()
+    page.until(lambda: depth(page) == 0)
+    scroll(page, 400)
     page.page.go_back()
-    page.until(lambda: page.page.evaluate("window.scrollY") == down)
+    page.until(lambda: depth(page) == 600)
+    page.page.go_forward()
+    page.until(lambda: depth(page) == 400)
+    page.page.reload()
+    page.until(lambda: depth(page) == 400)
+    page.page.go_back()  # also to what was shown before the page was loaded anew
+    page.until(lambda: depth(page) == 600)
+    assert query(page) == {"run": "digits", "view": "Now"}
+
+
+SHORT = """addEventListener("DOMContentLoaded", () => {
+    const rule = document.createElement("style");
+    rule.id = "short";
+    rule.textContent = "#view { height: 200px; min-height: 0; overflow: hidden }";
+    document.head.append(rule);
+})"""
+GROWN = """() => new Promise(done => {
+    document.getElementById("short").remove();
+    requestAnimationFrame(() => requestAnimationFrame(() => done(window.scrollY)));
+})"""
+
+
+def test_a_page_that_grows_leads_there_once_it_is_long_enough_unless_it_is_moved(server, new_page, finished):
+    finished("digits")
+    page = new_page(height=300)
+    page.open(f"{server.url}/?view=Now")
+    scroll(page, 600)
+    page.page.add_init_script(SHORT)
+    for moved in (False, True):
+        page.page.reload()
+        page.page.locator("#view .panel .main-svg").first.wait_for(state="attached")
+        assert page.settled().page.evaluate("document.documentElement.scrollHeight") < 900
+        if moved:
+            page.page.keyboard.press("Home")
+        assert (page.page.evaluate(GROWN) == 600) is not moved
 
 
 @pytest.mark.parametrize("failure", ["nobody there", "an error"])
