@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from cockpit.optim.learned.weights import Weights, load_as, save_as
 from cockpit.store.address import Place
 
 CHECKPOINT = "checkpoint of a meta-training"
+LONGEST = 60.0
+"""Seconds that an interruption loses at most: after so many without a checkpoint there is one, due or not."""
 
 
 class Progress(NamedTuple):
@@ -166,7 +169,8 @@ def meta_train(
         seed: Of everything that chance decides.
         out: File that the weights are written to at the end.
         run: Directory or address of the run; without one nothing is logged.
-        checkpoint: File that is written every so often, and at the end, to be resumed from.
+        checkpoint: File that is written every so often, after a minute at the latest, and at the end, to be resumed
+            from.
         every: Iterations between two checkpoints, and between two trials on the recipe's ``test`` task.
         resume: Whether to go on from the checkpoint, to the recipe's number of iterations.
         quiet: Without the progress bar.
@@ -192,14 +196,16 @@ def meta_train(
         bar = stack.enter_context(
             tqdm(total=recipe.iterations, initial=training.iteration, unit="update", dynamic_ncols=True, disable=quiet)
         )
+        saved = monotonic()
         while training.iteration < recipe.iterations:
             progress = training.iterate()
             due = training.iteration % every == 0 or training.iteration == recipe.iterations
             tried = _tried(training) if due and recipe.test is not None else None
             if journal is not None:
                 journal.write(progress, tried)
-            if due and checkpoint is not None:
+            if checkpoint is not None and (due or monotonic() - saved >= LONGEST):
                 save_as(checkpoint, CHECKPOINT, {"training": training.state_dict()})
+                saved = monotonic()
             bar.set_postfix_str(f"meta-loss {progress.loss:.4g}", refresh=False)
             bar.update()
     weights = training.weights()

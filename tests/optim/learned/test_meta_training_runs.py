@@ -10,7 +10,7 @@ from rules import TASK
 
 from cockpit import load_run
 from cockpit.cli import main
-from cockpit.optim.learned import RECIPES, MetaTraining, Sines, Weights, meta_train
+from cockpit.optim.learned import RECIPES, MetaTraining, Sines, Weights, meta_train, training
 from cockpit.optim.learned.recipe import AnnealedAdam
 from cockpit.testing import check_panel
 
@@ -100,8 +100,12 @@ def test_its_run_is_watched_as_any_other(recipe, tmp_path):
         check_panel(tmp_path / "meta", key)
 
 
-def test_an_interrupted_meta_training_ends_its_run_so_and_its_last_checkpoint_stands(recipe, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("longest", "kept"), [(3600.0, 2), (0.0, 3)], ids=["when due", "when long without"])
+def test_an_interrupted_meta_training_ends_its_run_so_and_its_last_checkpoint_stands(
+    recipe, tmp_path, monkeypatch, longest, kept
+):
     iterate, done = MetaTraining.iterate, []
+    monkeypatch.setattr(training, "LONGEST", longest)
 
     def until_the_fourth(self):
         if len(done) == 3:
@@ -114,6 +118,7 @@ def test_an_interrupted_meta_training_ends_its_run_so_and_its_last_checkpoint_st
         meta_train(recipe, run=tmp_path / "run", checkpoint=tmp_path / "checkpoint", every=2, quiet=True)
     monkeypatch.undo()
     assert load_run(tmp_path / "run").state == "interrupted"
+    assert torch.load(tmp_path / "checkpoint", weights_only=True)["training"]["iteration"] == kept
     resumed = meta_train(
         recipe, run=tmp_path / "run", checkpoint=tmp_path / "checkpoint", every=2, resume=True, quiet=True
     )
