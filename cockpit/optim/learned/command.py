@@ -37,8 +37,8 @@ def learn(
         data_dir: Where the files of MNIST lie, for recipes that learn on images; without it they take scikit-learn's.
 
     Raises:
-        ValueError: If there is no such recipe, the weights are there already, the checkpoint is of another recipe or of
-            a learning rate that falls otherwise, or there are images for a recipe without.
+        ValueError: If there is no such recipe, the weights or a checkpoint are there already, the checkpoint to go on
+            from is of another recipe or a learning rate that falls otherwise, or there are images for a recipe without.
         OSError: If a file or the log cannot be read or written.
     """
     if name not in RECIPES:
@@ -47,14 +47,18 @@ def learn(
     if episodes is not None:
         recipe = recipe.lasting(episodes)
     out = Path(f"{name}.pt") if out is None else out
-    if out.exists() and not resume:
-        raise ValueError(f"{out} is there already: choose another --out, or go on from its checkpoint with --resume")
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    for file in (out, checkpoint):
+        if file.exists() and not resume:
+            raise ValueError(
+                f"{file} is there already: choose another --out, or go on from the checkpoint with --resume"
+            )
     meta_train(
         recipe,
         seed=seed,
         out=out,
         run=f"{logdir.rstrip('/')}/meta-{name}",
-        checkpoint=out.with_name(f"{out.name}.checkpoint"),
+        checkpoint=checkpoint,
         every=every,
         resume=resume,
         quiet=quiet,

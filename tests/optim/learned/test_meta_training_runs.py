@@ -164,6 +164,14 @@ def test_every_recipe_learns_by_name_on_the_command_line(name, tmp_path, monkeyp
     assert list(run["loss"].steps) == [0, 1]
 
 
+def test_an_interrupted_meta_training_is_not_begun_anew_over_its_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lure.pt.checkpoint").write_bytes(b"of hours")
+    assert main(["meta-train", "lure", "--quiet"]) == 2
+    assert "lure.pt.checkpoint is there already: choose another --out, or go on" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lure.pt.checkpoint"]
+
+
 def test_an_unknown_recipe_is_answered_with_those_that_there_are(capsys):
     assert main(["meta-train", "lur"]) == 2
     assert "there is no recipe 'lur'; there are: lure, mpt_lure, meta_sgd" in capsys.readouterr().err
