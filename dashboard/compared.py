@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from cockpit.dashboard.scene import Scene, drawable, value_at
 from cockpit.dashboard.theme import Json, note, number, plain, typed, up_to
 from cockpit.drawing.words import share
+from cockpit.store import Column
+
+LABEL, LINE = 0.3, 0.12  # of a small plot: the width of a line's words, and their height
+SAMPLES = 16  # places along the words at which curves are looked at
 
 
 def band_traces(scene: Scene) -> Iterator[Json]:
@@ -66,10 +71,50 @@ def threshold_labels(scene: Scene) -> Iterator[Json]:
             yield note(scene.colours, label, **place) | {"font": {"size": 10, "color": scene.colours.muted}}
 
 
-def compared_values(scene: Scene) -> list[NDArray[np.float64]]:
-    """All that stands beside the curve, which its axis has to have room for."""
+def place_beside(value: float, columns: Sequence[Column], *, log: bool) -> tuple[str, str]:
+    """Where a line's words cover no curve: at which of its ends, and which side of theirs hangs on it.
+
+    Args:
+        value: Where the line stands.
+        columns: The curves.
+        log: Whether their axis is logarithmic.
+
+    Returns:
+        ``"end"`` or ``"start"``, and ``"top"`` or ``"bottom"``: what is free; if nothing is, the end, on the side with
+        more room.
+    """
+    curves = [curve for column in columns if len((curve := _shape(column, log=log))[0])]
+    if not curves or (log and value <= 0):
+        return "end", "bottom"
+    line = math.log10(value) if log else value
+    scale = max(abs(line), *(float(np.abs(y).max()) for _, y in curves)) or 1.0  # differences of huge values overflow
+    line, curves = line / scale, [(x, y / scale) for x, y in curves]
+    first, last = min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves)
+    low, high = min(y.min() for _, y in curves), max(y.max() for _, y in curves)
+    sides = ("top", "bottom") if line > (low + high) / 2 else ("bottom", "top")
+    reach = LINE * ((max(high, line) - min(low, line)) or 1.0)
+    for side, end in itertools.product(sides, ("end", "start")):
+        left = last - LABEL * (last - first) if end == "end" else first
+        below, above = (line, line + reach) if side == "bottom" else (line - reach, line)
+        x = np.linspace(left, left + LABEL * (last - first), SAMPLES)
+        heights = [np.interp(x, *curve, np.nan, np.nan) for curve in curves]
+        if not any(bool(((y >= below) & (y <= above)).any()) for y in heights):
+            return end, side
+    return "end", sides[0]
+
+
+def _shape(column: Column, *, log: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps of a curve and its heights there, where it has a place on its axis."""
+    values = drawable(column)
+    known = np.isfinite(values) & ((values > 0) | (not log))
+    heights = np.log10(values[known]) if log else values[known]
+    return column.steps[known].astype(np.float64), heights
+
+
+def compared_columns(scene: Scene) -> list[Column]:
+    """All that stands beside the curve, which its axes have to have room for."""
     keys = [*(scene.panel.band or ()), *(key for key, _ in scene.panel.thresholds)]
-    return [drawable(column) for key in keys if (column := scene.column(key)) is not None]
+    return [column for key in keys if (column := scene.column(key)) is not None]
 
 
 def comparisons(scene: Scene) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cockpit.dashboard.lines import empty_figure
-from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, event_axis, event_traces, step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, ending, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.theme import Drawing, Json, axis, base_layout, note, typed, up_to
 from cockpit.drawing.positions import GRID, Steps, densities, fates_of, recent, sort, words_of
@@ -31,7 +31,8 @@ def draw_density(scene: Scene) -> Drawing:
     gone = fates[: len(past.steps)]
     everything, last = sort(past, gone), sort(past, gone, recent(gone))
     span = int(column.steps[0]), int(column.steps[-1])
-    layout = _layout(scene, beginning(places, scene.events, scene.timeline))
+    reach = beginning(places, scene.events, scene.timeline), ending(scene.step, span, scene.timeline)
+    layout = _layout(scene, reach)
     edges = [(EVENTS_HEIGHT, 1.0), (0.0, EVENTS_HEIGHT)]
     layout["shapes"] += step_marks(scene.step, span, edges, scene.colours, scene.timeline)
     traces = [_shares(strip, scene), *_middles(strip, scene), *_margin(everything, last, scene)]
@@ -86,11 +87,11 @@ def _margin(everything: Steps, last: Steps, scene: Scene) -> Iterator[Json]:
         }
 
 
-def _layout(scene: Scene, begin: float) -> Json:
+def _layout(scene: Scene, reach: tuple[float, float]) -> Json:
     layout = base_layout(scene.colours, top=14, left=46)
     free = {"anchor": "free", "position": 0, "showgrid": False}
     domain = [EVENTS_HEIGHT, 1.0]
-    layout["xaxis"] = time_axis(scene.timeline, scene.colours, begin) | free | {"domain": [0, WIDE]}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours, *reach) | free | {"domain": [0, WIDE]}
     layout["xaxis2"] = axis(
         scene.colours, "", domain=[WIDE + GAP, 1], range=[0, 1.1], visible=False, fixedrange=True, anchor="y2"
     )

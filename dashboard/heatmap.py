@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.dashboard.lines import empty_figure
-from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, event_axis, event_traces, step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, ending, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene
 from cockpit.dashboard.theme import ROW_HEIGHT, SCALE, Drawing, Json, axis, base_layout, number, plain, shorten, typed
 from cockpit.drawing.cells import AT, Cells, cells_of, short_names
@@ -39,12 +39,12 @@ def draw_heatmap(scene: Scene, *, most_names: int = MOST_NAMES, row: int = ROW, 
         return Drawing(empty_figure(scene), empty=scene.clock)
     cells = cells_of(column, scene.timeline, scene.log)
     rows = _rows(cells)
-    layout = base_layout(scene.colours, top=6, left=8)
+    layout = base_layout(scene.colours, top=10, left=8)  # above, half of the legend's highest number
     span = int(column.steps[0]), int(column.steps[-1])
     edges = [(EVENTS_HEIGHT, 1.0), (0.0, EVENTS_HEIGHT)]
     begin = beginning(cells.begins, scene.events, scene.timeline)
     free = {"anchor": "free", "position": 0, "showgrid": False}
-    layout["xaxis"] = time_axis(scene.timeline, scene.colours, begin) | free
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours, begin, ending(scene.step, span, scene.timeline)) | free
     layout["yaxis"] = _layer_axis(rows, scene)
     layout["yaxis2"] = event_axis()
     layout["yaxis3"] = _name_axis(short_names(cells.layers, name), most_names, scene)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cockpit.dashboard.lines import Curve, Strip, strips_figure
-from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, event_axis, event_traces, step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, beginning, ending, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene, drawable
 from cockpit.dashboard.theme import ROW_HEIGHT, Drawing, Json, Palette, axis, base_layout, shorten, typed
 from cockpit.drawing.cells import edges_around
@@ -45,11 +45,11 @@ def draw_history(column: Column, zeros: Column | None, scene: Scene, *, name: st
     x = scene.timeline.placed(steps, column.times[kept])
     edges = column.edges if column.edges.ndim == 1 else column.edges[kept, 0]
     shade, bounds = on_one_axis(counts, edges, LEAST)
-    begin = beginning(x, scene.events, scene.timeline)
-    layout = _history_layout(name, begin, with_zeros=zeros is not None, scene=scene)
+    span = int(steps[0]), int(steps[-1])
+    reach = beginning(x, scene.events, scene.timeline), ending(scene.step, span, scene.timeline)
+    layout = _history_layout(name, reach, with_zeros=zeros is not None, scene=scene)
     columns = _columns_of(edges_around(x, x, scene.timeline.logarithmic), bounds, shade, colours)
     traces = [columns, *_quantile_lines(x, counts, edges, colours), *([] if zeros is None else [_zeros(zeros, scene)])]
-    span = int(steps[0]), int(steps[-1])
     traces += event_traces(scene.events, "y3", span[1], colours, scene.timeline)
     strips = [layout[each]["domain"] for each in ("yaxis", "yaxis2", "yaxis3") if each in layout]
     layout["shapes"] = list(step_marks(scene.step, span, strips, colours, scene.timeline))
@@ -58,13 +58,13 @@ def draw_history(column: Column, zeros: Column | None, scene: Scene, *, name: st
     return Drawing({"data": traces, "layout": layout}, words=words, height=int(1.6 * ROW_HEIGHT))
 
 
-def _history_layout(name: str, begin: float, *, with_zeros: bool, scene: Scene) -> Json:
+def _history_layout(name: str, reach: tuple[float, float], *, with_zeros: bool, scene: Scene) -> Json:
     """Histograms above, the share of zeros below them, events at the foot."""
     colours, foot = scene.colours, EVENTS_HEIGHT
     floor = ZEROS_HEIGHT if with_zeros else foot
     layout = base_layout(colours, top=TOP, bottom=BOTTOM, left=56, right=10)
     free = {"anchor": "free", "position": 0, "showgrid": False}
-    layout["xaxis"] = time_axis(scene.timeline, colours, begin) | free
+    layout["xaxis"] = time_axis(scene.timeline, colours, *reach) | free
     layout["yaxis"] = axis(colours, name, domain=[floor, 1], showgrid=False)
     layout["yaxis3"] = event_axis()
     layout["meta"] = {"cursor": ["xy", "xy2"] if with_zeros else ["xy"]}

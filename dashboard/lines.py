@@ -9,9 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cockpit.dashboard.compared import band_traces, compared_values, comparisons, threshold_labels, threshold_traces
+from cockpit.dashboard.compared import (
+    band_traces,
+    compared_columns,
+    comparisons,
+    place_beside,
+    threshold_labels,
+    threshold_traces,
+)
 from cockpit.dashboard.curves import curve_traces
-from cockpit.dashboard.marks import EVENTS_HEIGHT, event_axis, event_traces, step_marks, time_axis
+from cockpit.dashboard.marks import EVENTS_HEIGHT, ending, event_axis, event_traces, step_marks, time_axis
 from cockpit.dashboard.scene import Scene, drawable, value_at
 from cockpit.dashboard.theme import (
     ROW_HEIGHT,
@@ -97,12 +104,14 @@ def strips_figure(contents: Sequence[Strip], scene: Scene, left: float = 0.0) ->
     """
     strips = list(_stacked(contents))
     columns = [curve.column for strip in strips for curve in strip.curves]
+    columns += compared_columns(scene) if strips[0].first else []
     span = min(int(column.steps[0]) for column in columns), max(int(column.steps[-1]) for column in columns)
     edges = [(strip.bottom, strip.top) for strip in strips] + [(0.0, EVENTS_HEIGHT)]
     layout = base_layout(scene.colours, top=4, left=50)
     layout |= {"hovermode": "x", "hoversubplots": "axis", "meta": _cursor(strips)}
     layout["annotations"] = [_heading(strip, scene) | {"x": left} for strip in strips]
-    layout["xaxis"] = time_axis(scene.timeline, scene.colours) | {"domain": [left, 1], "anchor": "free", "position": 0}
+    place = {"domain": [left, 1], "anchor": "free", "position": 0}
+    layout["xaxis"] = time_axis(scene.timeline, scene.colours, end=ending(scene.step, span, scene.timeline)) | place
     layout |= {_layout_name(strip): _value_axis(strip, len(strips), scene) for strip in strips}
     layout[f"yaxis{len(strips) + 1}"] = event_axis()
     layout["shapes"] = [
@@ -202,8 +211,8 @@ def _value_axis(strip: Strip, strips: int, scene: Scene) -> Json:
     """The axis of one of so many strips with about as many ticks as it has room for."""
     ticks = 5 if strips == 1 or strip.top - strip.bottom > HIGH else 3 if strip.share >= 1 else 2
     settings: Json = {"domain": [strip.bottom, strip.top], "anchor": "x", "nticks": ticks, "tickfont": {"size": 10}}
-    beside = compared_values(scene) if strip.first else []
-    values = np.concatenate([*(drawable(curve.column) for curve in strip.curves), *beside])
+    shown = [*(curve.column for curve in strip.curves), *(compared_columns(scene) if strip.first else [])]
+    values = np.concatenate(list(map(drawable, shown)))
     values = values[values > 0] if strip.log else values[np.isfinite(values)]
     settings["showticklabels"] = settings["showgrid"] = bool(len(values))  # without values plotly makes up some
     if strip.log:
@@ -246,25 +255,15 @@ def _strip_traces(strip: Strip, scene: Scene) -> Iterator[Json]:
 
 
 def _references(strips: Sequence[Strip], scene: Scene, left: float) -> Iterator[Json]:
-    """Lines with a meaning, whose words stand on the side where the axis has more room."""
+    """Lines with a meaning, whose words stand where the curves leave room."""
     for strip in strips:
         for value, label in scene.panel.references if strip.own else ():
             line = {"color": scene.colours.muted, "width": 1, "dash": "dash"}
-            side = "top" if _is_high(value, strip) else "bottom"  # of the words, which hangs on the line
+            end, side = place_beside(value, [curve.column for curve in strip.curves], log=strip.log)
             font = {"size": 10, "color": scene.colours.muted}
-            text = {"text": plain(label), "textposition": "end", "yanchor": side, "font": font}
+            text = {"text": plain(label), "textposition": end, "yanchor": side, "font": font}
             place = {"xref": "paper", "x0": left, "x1": 1, "yref": strip.yaxis, "y0": value, "y1": value}
             yield {"type": "line", "line": line, "label": text} | place
-
-
-def _is_high(value: float, strip: Strip) -> bool:
-    """Whether a value lies in the upper half of the strip's axis, or above it."""
-    values = np.concatenate([drawable(curve.column) for curve in strip.curves])
-    values = values[values > 0] if strip.log else values[np.isfinite(values)]
-    if not len(values) or (strip.log and value <= 0):
-        return False
-    low, high = (float(end) for end in (values.min(), values.max()))
-    return value > float(np.sqrt(low) * np.sqrt(high) if strip.log else low / 2 + high / 2)
 
 
 def _words(strips: Sequence[Strip]) -> str:

@@ -53,9 +53,8 @@ def step_marks(
         colours: The colour scheme.
         timeline: What the axis shows.
     """
-    first, last = map(timeline.at, span)
-    at = last if step is None else timeline.at(step)
-    veil: Json = {"x0": at, "x1": timeline.beyond(at, first, last)}
+    at, end = timeline.at(span[1] if step is None else step), ending(step, span, timeline)
+    veil: Json = {"x0": at, "x1": end}
     veil |= {"type": "rect", "fillcolor": colours.veil, "opacity": 0 if step is None else 1, "line": {"width": 0}}
     line = {"type": "line", "x0": at, "x1": at, "line": {"color": colours.mark, "width": 1.5}}
     for bottom, top in strips:
@@ -77,13 +76,26 @@ def beginning(places: NDArray[np.int64] | NDArray[np.float64], events: Sequence[
     return min([float(places.min()), *told])
 
 
-def time_axis(timeline: Timeline, colours: Palette, begin: float | None = None) -> Json:
+def ending(step: int | None, span: tuple[int, int], timeline: Timeline) -> float:
+    """Where the veil ends, and with it an axis of steps: a little beyond the last step.
+
+    Args:
+        step: The selected step.
+        span: First and last step on the axis.
+        timeline: What the axis shows.
+    """
+    first, last = map(timeline.at, span)
+    return timeline.beyond(last if step is None else timeline.at(step), first, last)
+
+
+def time_axis(timeline: Timeline, colours: Palette, begin: float | None = None, end: float | None = None) -> Json:
     """The axis of steps or of time, with a line under the pointer that other figures show too.
 
     Args:
         timeline: What it shows.
         colours: The colour scheme.
         begin: Where it begins at the earliest, however far a drawing reaches; ``None``: wherever the drawing does.
+        end: Where it ends at the latest, if it shows steps: times of single readings may lie beyond.
     """
     crosshair = {"showspikes": True, "spikemode": "across", "spikesnap": "cursor", "spikethickness": 1}
     style = {"spikedash": "dot", "spikecolor": colours.muted}
@@ -100,6 +112,7 @@ def time_axis(timeline: Timeline, colours: Palette, begin: float | None = None) 
         timeline.measure
     ]
     reach = {} if begin is None else {"clipmin": begin}
+    reach |= {"clipmax": end} if end is not None and timeline.measure in ("step", "log") else {}
     return axis(
         colours, timeline.title, uirevision=timeline.measure, autorangeoptions=reach, **kind, **crosshair, **style
     )

@@ -52,7 +52,7 @@ def test_the_axis_begins_with_the_first_reading_however_wide_its_cell_is(measure
 def test_the_axis_begins_with_what_happened_before_the_first_reading():
     column = layers("ratio", VALUES, NAMES, steps=[10, 20, 30])
     shown = Scene(panel("heatmap"), ("ratio",), {"ratio": column}, events=[event("warning", 3)])
-    assert draw_heatmap(shown).figure["layout"]["xaxis"]["autorangeoptions"] == {"clipmin": 3}
+    assert draw_heatmap(shown).figure["layout"]["xaxis"]["autorangeoptions"]["clipmin"] == 3
 
 
 def test_layers_stand_in_the_models_order_from_the_top():

@@ -56,6 +56,32 @@ def test_of_what_is_always_missing_the_reason_is_told():
     assert draw_lines(scene(scalars("loss", [1.0, None]), why="The run says: a batch of one sample.")).empty == ""
 
 
+@pytest.mark.parametrize(
+    ("values", "end", "side"),
+    [
+        ([0.0, -1.0, -1.0, -1.0], "end", "top"),
+        ([0.2, -1.0, -1.0, -0.05], "end", "bottom"),  # above the line is less room, but nothing
+        ([0.2, -1.0, -0.9, 0.1], "end", "top"),  # none is free
+        ([-1.0, -1.0, 0.0, 0.1, -0.1, 0.05], "start", "top"),
+        ([0.0, 0.0], "end", "bottom"),
+    ],
+)
+def test_a_lines_words_cover_no_curve_where_they_need_not(values, end, side):
+    figure = checked(draw_lines(scene(scalars("k", values), references=((0.0, "stop above"),))).figure)
+    (line,) = [shape for shape in figure["layout"]["shapes"] if "label" in shape]
+    assert (line["label"]["textposition"], line["label"]["yanchor"]) == (end, side)
+
+
+@pytest.mark.parametrize(("step", "end"), [(None, 102), (50, 102), (100, 102), (150, 152)])
+def test_an_axis_of_steps_ends_where_the_veil_does(step, end):
+    columns = scalars("loss", [1.0, 2.0], [0, 80]), scalars("limit", [1.0, 2.0], [0, 100])
+    by_key = {column.key: column for column in columns}
+    shown = Scene(panel(thresholds=(("limit", "stable below"),)), ("loss",), by_key, step=step)
+    layout = checked(draw_lines(shown).figure)["layout"]
+    veils = [shape["x1"] for shape in layout["shapes"] if shape["type"] == "rect"]
+    assert set(veils) == {layout["xaxis"]["autorangeoptions"]["clipmax"]} == {end}
+
+
 def test_a_strip_that_is_most_of_the_figure_has_as_many_ticks_as_one_by_itself():
     columns = [scalars(key, [1.0, 2.0]) for key in ("loss", "rate")]
     for heights, ticks in (((3.0, 1.0), [5, 3]), ((1.0, 1.0), [3, 3])):
