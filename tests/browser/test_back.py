@@ -138,7 +138,12 @@ def depth(page):
 
 def scroll(page, top):
     """Moves the page, which may have to grow first, to where it then stays."""
-    page.until(lambda: page.page.evaluate(f"window.scrollTo(0, {top})") is None and depth(page.settled()) == top)
+
+    def stays():
+        page.page.evaluate(f"window.scrollTo(0, {top})")
+        return depth(page.settled()) == top
+
+    page.until(stays)
 
 
 def test_back_forward_and_a_reload_lead_as_far_down_the_page_as_one_was(server, new_page, finished):
