@@ -6,9 +6,9 @@ Rows are read from memory, and there are many of them: a pass for each sum would
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -46,13 +46,13 @@ def row_sums(rows: Tensor, directions: Sequence[Tensor], squares: Sequence[Squar
     if not (compiled.usable(rows) and rows.is_contiguous()):
         return row_sums_torch(rows, directions, squares)
     nothing = rows.new_empty(0)
-    pairs = [directions[k : k + 2] for k in range(0, len(directions), 2)]
     found: list[Tensor] = []
-    for pair, column in zip_longest(pairs or [()], squares, fillvalue=None):
-        first, second = [*(pair or ()), nothing, nothing][:2]
-        coefficients, sums = (nothing, nothing) if column is None else (column.coefficients.to(rows.dtype), column.sums)
-        sq_norms, *dots = compiled.row_sums(rows, first, second, coefficients, sums)
-        found += dots[: len(pair or ())]
+    for k in range(max(1, math.ceil(len(directions) / 2), len(squares))):  # a pass takes two directions and one column
+        pair = directions[2 * k : 2 * k + 2]
+        first, second = [*pair, nothing, nothing][:2]
+        column = squares[k] if k < len(squares) else Squares(nothing, nothing)
+        sq_norms, *dots = compiled.row_sums(rows, first, second, column.coefficients.to(rows.dtype), column.sums)
+        found += dots[: len(pair)]
     return sq_norms, found
 
 

@@ -6,7 +6,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
@@ -218,18 +218,17 @@ def reduce(gradients: SampleGradients, reductions: Sequence[Reduction], workspac
     """
     laps = _Laps(len(reductions))
     open_ends = [place for place, reduction in enumerate(reductions) if not laps.of(place, reduction.closed())]
-    wanted = {reductions[place].only for place in open_ends}
+    looked_at = {reductions[place].only for place in open_ends}
     selected = None
-    if len(wanted) == 1 and (only := next(iter(wanted))) is not None:
+    if len(looked_at) == 1 and (only := next(iter(looked_at))) is not None:
         selected = gradients.select(only)  # nobody looks at the others: they need not be formed
-    summing = [place for place in open_ends if reductions[place].sums is not None]
-    sums = [wants for place in summing if (wants := reductions[place].sums) is not None]
+    sums = {place: wanted for place in open_ends if (wanted := reductions[place].sums) is not None}
     if open_ends:
         for start, rows in (gradients if selected is None else selected).rows(workspace):
             laps.of_all(open_ends)
             if sums:
-                add_chunk(sums, start, rows)
-                laps.of_all(summing)
+                add_chunk(sums.values(), start, rows)
+                laps.of_all(sums)
             for place in open_ends:
                 if selected is None:
                     _pass_on(reductions[place], start, rows)
@@ -254,7 +253,7 @@ class _Laps:
         self.of_all([place])
         return passed
 
-    def of_all(self, places: Sequence[int]) -> None:
+    def of_all(self, places: Collection[int]) -> None:
         """The time was spent for several alike."""
         now = time.perf_counter()
         for place in places:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,7 +53,7 @@ class RowSums:
         self._dots.append(dots)
 
 
-def add_chunk(wanted: Sequence[RowSums], start: int, rows: Tensor) -> None:
+def add_chunk(wanted: Iterable[RowSums], start: int, rows: Tensor) -> None:
     """Goes through a chunk of rows once for all who want sums.
 
     Args:
@@ -61,6 +61,7 @@ def add_chunk(wanted: Sequence[RowSums], start: int, rows: Tensor) -> None:
         start: The first row's sample.
         rows: Shape ``[n, numel]``, contiguous.
     """
+    wanted = list(wanted)
     distinct = {id(v): v for sums in wanted for v in sums.directions}
     columns = [column for sums in wanted for column in sums.columns(start, rows)]
     sq_norms, dots = row_sums(rows, [v.reshape(-1).to(rows.dtype) for v in distinct.values()], columns)

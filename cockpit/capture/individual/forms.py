@@ -6,6 +6,7 @@ for its parent.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
@@ -96,38 +97,43 @@ def convolution(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -
     return gradients if per_sample == 1 else Folded(gradients, per_sample)
 
 
-def batch_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
-    """Affine part of batch normalisation; batch statistics in training, running ones in evaluation."""
+def _channelwise(
+    call: ModuleCall, delta: Tensor, attribute: str, samples: int, normalise: Callable[[Tensor], Tensor]
+) -> SampleGradients:
+    """Affine part ``y = γ x̂ + β`` of what normalises inputs and scales channels."""
     deltas = _channels(call, delta, samples)
     if attribute == "bias":
         return _summed(deltas)
+    return _summed(deltas * _channels(call, normalise(_input(call)), samples))
+
+
+def batch_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
+    """Affine part of batch normalisation; batch statistics in training, running ones in evaluation."""
     module = cast(nn.BatchNorm2d, call.module)
     batch_statistics = module.training or module.running_mean is None
     mean, var = (None, None) if batch_statistics else (module.running_mean, module.running_var)
-    normalised = F.batch_norm(_input(call), mean, var, training=batch_statistics, eps=module.eps)
-    return _summed(deltas * _channels(call, normalised, samples))
+    normalise = functools.partial(
+        F.batch_norm, running_mean=mean, running_var=var, training=batch_statistics, eps=module.eps
+    )
+    return _channelwise(call, delta, attribute, samples, normalise)
 
 
 def instance_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
     """Affine part of instance normalisation."""
-    deltas = _channels(call, delta, samples)
-    if attribute == "bias":
-        return _summed(deltas)
     module = cast(nn.InstanceNorm2d, call.module)
     own_statistics = module.training or not module.track_running_stats
     mean, var = (None, None) if own_statistics else (module.running_mean, module.running_var)
-    normalised = F.instance_norm(_input(call), mean, var, use_input_stats=own_statistics, eps=module.eps)
-    return _summed(deltas * _channels(call, normalised, samples))
+    normalise = functools.partial(
+        F.instance_norm, running_mean=mean, running_var=var, use_input_stats=own_statistics, eps=module.eps
+    )
+    return _channelwise(call, delta, attribute, samples, normalise)
 
 
 def group_norm(call: ModuleCall, delta: Tensor, attribute: str, samples: int) -> SampleGradients:
     """Affine part of group normalisation."""
-    deltas = _channels(call, delta, samples)
-    if attribute == "bias":
-        return _summed(deltas)
     module = cast(nn.GroupNorm, call.module)
-    normalised = F.group_norm(_input(call), module.num_groups, eps=module.eps)
-    return _summed(deltas * _channels(call, normalised, samples))
+    normalise = functools.partial(F.group_norm, num_groups=module.num_groups, eps=module.eps)
+    return _channelwise(call, delta, attribute, samples, normalise)
 
 
 def _over_leading(call: ModuleCall, values: Tensor, shape: tuple[int, ...], samples: int) -> Rows:

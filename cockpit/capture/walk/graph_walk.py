@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from cockpit.capture.batch_axis import Finding
 from cockpit.capture.graph.nodes import Graph, Node, Use, between, mixes
-from cockpit.capture.hooks.calls import ModuleCall
+from cockpit.capture.hooks.calls import ModuleCall, calls_of
 from cockpit.capture.individual.combined import added
 from cockpit.capture.individual.forms import form_of
 from cockpit.capture.individual.gradients import SampleGradients, Zeros
@@ -171,7 +171,7 @@ class GraphWalk:
             leaf = graph.leaves.get(id(parameter.tensor))
             if leaf is None or parameter.tensor.is_complex():
                 continue
-            if any(call.together for call in calls if any(call.module is module for module, _ in parameter.owners)):
+            if any(call.together for call, _ in calls_of(parameter, calls)):
                 continue  # nor is there a sample's own gradient anywhere else
             if not (_through_modules(parameter, graph, calls) and _have_forms(parameter, calls)):
                 leaves[index] = leaf
@@ -249,14 +249,12 @@ class GraphWalk:
 
 def _through_modules(parameter: Parameter, graph: Graph, calls: Sequence[ModuleCall]) -> bool:
     """Whether a parameter is used no more often than modules that own it were called."""
-    own = sum(call.module is module for call in calls for module, _ in parameter.owners)
-    return len(graph.uses[graph.leaves[id(parameter.tensor)]]) <= own
+    return len(graph.uses[graph.leaves[id(parameter.tensor)]]) <= len(calls_of(parameter, calls))
 
 
 def _have_forms(parameter: Parameter, calls: Sequence[ModuleCall]) -> bool:
     """Whether the calls of the modules that own a parameter can be read by closed forms."""
-    own = [(call, attribute) for module, attribute in parameter.owners for call in calls if call.module is module]
     return not any(
         form_of(call.module, attribute) is None or call.several_outputs or (call.reached and call.axis is None)
-        for call, attribute in own
+        for call, attribute in calls_of(parameter, calls)
     )
