@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cockpit.datasets import mnist
@@ -53,16 +54,21 @@ def learn(
             raise ValueError(
                 f"{file} is there already: choose another --out, or go on from the checkpoint with --resume"
             )
-    meta_train(
-        recipe,
-        seed=seed,
-        out=out,
-        run=f"{logdir.rstrip('/')}/meta-{name}",
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-        quiet=quiet,
-    )
+    try:
+        meta_train(
+            recipe,
+            seed=seed,
+            out=out,
+            run=f"{logdir.rstrip('/')}/meta-{name}",
+            checkpoint=checkpoint,
+            every=every,
+            resume=resume,
+            quiet=quiet,
+        )
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            print(f"cockpit: --resume goes on from {checkpoint}", file=sys.stderr)
+        raise
     return out
 
 

@@ -164,6 +164,28 @@ def test_every_recipe_learns_by_name_on_the_command_line(name, tmp_path, monkeyp
     assert list(run["loss"].steps) == [0, 1]
 
 
+def test_whoever_interrupts_the_command_is_told_how_to_go_on(recipe, tmp_path, monkeypatch, capsys):
+    iterate = MetaTraining.iterate
+
+    def until_the_third(self):
+        if self.iteration == 2:
+            raise KeyboardInterrupt
+        return iterate(self)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "small", lambda: recipe)
+    monkeypatch.setattr(MetaTraining, "iterate", until_the_third)
+    assert main(["meta-train", "small", "--quiet"]) == 130
+    assert "resume" not in capsys.readouterr().err
+    assert main(["meta-train", "small", "--quiet", "--every", "1"]) == 130
+    assert "cockpit: --resume goes on from small.pt.checkpoint\n" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(RECIPES, "small", lambda: recipe)
+    assert main(["meta-train", "small", "--quiet", "--resume"]) == 0
+    assert (tmp_path / "small.pt").exists()
+
+
 def test_an_interrupted_meta_training_is_not_begun_anew_over_its_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lure.pt.checkpoint").write_bytes(b"of hours")
