@@ -236,6 +236,7 @@ def _register_clientside(app: Dash) -> None:
         "compareRuns": Input(anywhere("compare"), "n_clicks"),
         "askForDeletion": Input(anywhere("delete"), "n_clicks"),
         "keepRuns": Input(anywhere("keep"), "n_clicks"),
+        "endDialog": Input(anywhere("dialog"), "opened"),
     }
     for name, wire in wires.items():
         app.clientside_callback(ClientsideFunction("cockpit_runs", name), wire, prevent_initial_call=True)  # type: ignore[no-untyped-call]

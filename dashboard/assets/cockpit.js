@@ -4,8 +4,6 @@
   "use strict";
 
   const PATIENCE = 300000; // ms after which an answer counts as lost, although nothing says so
-  const RETRY = 1000; // ms between a question that failed and the next; twice as many each time, and no more than MOST
-  const MOST = 16000;
   const FRAME = 40; // ms between an answer and the next frame of a replay
   const LONGEST = 2000; // ms that is waited for what has been answered but not yet drawn
   const SCHEME = "cockpit-scheme";
@@ -19,10 +17,10 @@
   let asking = false; // an answer is on its way: why it was asked for
   let waiting = false; // with another choice
   let again = false; // and a look for new runs
-  let pause = RETRY; // before it is asked anew
   let due; // the timer of the next look
   let replay = null;
   let since = 0; // the last answer
+  let patience; // before what failed is asked anew
 
   const set = (id, props) => window.dash_clientside.set_props(id, props);
   const places = () => window.dash_clientside.places;
@@ -82,12 +80,11 @@
 
   /* What failed is asked anew, at once where the reader chooses something meanwhile. */
   function lose(lost) {
-    if (!asking || lost !== serial) {
+    if (!asking || lost.serial !== serial) {
       return;
     }
     clearTimeout(due);
-    due = setTimeout(send, pause, waiting ? "choice" : asking);
-    pause = Math.min(2 * pause, MOST);
+    due = setTimeout(send, patience.next(), waiting ? "choice" : asking);
     asking = false;
   }
 
@@ -338,7 +335,8 @@
       const above = new ResizeObserver(measureAbove);
       ["header", "#replay"].forEach((part) => above.observe(document.querySelector(part)));
       window.dash_clientside.seen.watch(catchUp);
-      window.dash_clientside.lost.watch(lose);
+      patience = window.dash_clientside.lost.patience();
+      window.dash_clientside.lost.watch((id) => id === "choice", lose);
       places().watch(arrive);
       Object.assign(choice, places().here());
       paint(firstScheme());
@@ -354,7 +352,7 @@
         return; // it was on its way when something else was chosen
       }
       asking = false;
-      pause = RETRY;
+      patience.anew();
       clearTimeout(due);
       if (waiting) {
         send("choice");

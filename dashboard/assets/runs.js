@@ -3,7 +3,7 @@
 (function () {
   "use strict";
 
-  const PATIENCE = 60000; // ms after which an answer counts as lost: the first look at a large directory takes its time
+  const PATIENCE = 60000; // ms after which an answer counts as lost, although nothing says so: the first look takes its time
   const LIVE = "running";
   const NEWEST = "created.desc"; // how rows are sorted until the reader sorts them
   const own = (part) => ({runs: part, nr: 0});
@@ -11,94 +11,17 @@
   let grid = null; // the table on the page
   let tables = 0; // how many there have been: one is made whenever the view is opened
   let known = null; // what the server said last, to be told what has changed since
+  let asked = 0; // how many questions there have been
   let busyUntil = 0;
+  let patience; // before a question that failed is asked anew
+  let due; // the timer of that
   let trouble = ""; // why the list could not be read
   const kept = new Map(); // changes of rows that are being edited
+  let chosen = []; // the runs that the dialog is about
+  let doomed = []; // those of them that it offers to delete
 
   const set = (id, props) => window.dash_clientside.set_props(id, props);
   const page = () => window.dash_clientside.cockpit;
-
-  /* Cells: text that stays text */
-
-  const element = (...parts) => window.React.createElement(...parts);
-
-  function openRun(name) {
-    page().go({run: name, view: null, step: null, log: {}, zoom: {}, more: {}});
-  }
-
-  function plainClick(event) {
-    return event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
-  }
-
-  function CockpitRun({value}) {
-    const follow = (event) => {
-      if (plainClick(event)) {
-        event.preventDefault();
-        openRun(value);
-      }
-    };
-    const href = "?" + new URLSearchParams({run: value}).toString();
-    return element("a", {href, onClick: follow, tabIndex: -1}, value);
-  }
-
-  function CockpitState({value, data}) {
-    const words = data.reason ? value + ": " + data.reason : value;
-    return element("span", {className: "run-state state-" + value, title: data.reason || undefined}, words);
-  }
-
-  const SUFFIXES = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-
-  const formats = {
-    cockpitNumber(value) {
-      if (typeof value !== "number") {
-        return value === null || value === undefined ? "" : String(value);
-      }
-      if (Number.isInteger(value) && Math.abs(value) < 1e15) {
-        return value.toLocaleString("en");
-      }
-      const size = Math.abs(value);
-      return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
-    },
-
-    cockpitTime(seconds) {
-      const time = new Date(1000 * seconds);
-      const two = (number) => String(number).padStart(2, "0");
-      const day = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
-      return Number.isNaN(time.getTime()) ? "" : day + " " + two(time.getHours()) + ":" + two(time.getMinutes());
-    },
-
-    cockpitDuration(seconds) {
-      if (typeof seconds !== "number") {
-        return "";
-      }
-      const at = Math.max(0, SUFFIXES.findIndex(([length]) => seconds >= length));
-      const [length, name] = seconds >= 1 ? SUFFIXES[at] : [1, "s"];
-      const whole = length === 1 ? Number(seconds.toPrecision(2)) : Math.floor(seconds / length);
-      const next = SUFFIXES[at + 1];
-      const rest = length === 1 ? 0 : Math.floor((seconds % length) / next[0]);
-      return whole + " " + name + (rest ? " " + rest + " " + next[1] : "");
-    },
-
-    cockpitDay(wanted, seconds) {
-      const day = new Date(1000 * seconds);
-      return new Date(day.getFullYear(), day.getMonth(), day.getDate()) - wanted;
-    },
-
-    /* Numbers by size, then infinities and what is not a number, then what is missing. */
-    cockpitOrder(one, other) {
-      const rank = (value) => (typeof value === "number" ? 0 : value === null || value === undefined ? 2 : 1);
-      if (rank(one) !== rank(other)) {
-        return rank(one) - rank(other);
-      }
-      return rank(one) === 0 ? one - other : String(one).localeCompare(String(other));
-    },
-  };
-
-  window.dashAgGridFunctions = Object.assign(window.dashAgGridFunctions || {}, formats);
-  window.dashAgGridComponentFunctions = Object.assign(window.dashAgGridComponentFunctions || {}, {
-    CockpitRun,
-    CockpitState,
-  });
 
   /* What has changed */
 
@@ -174,6 +97,38 @@
 
   const names = (rows) => rows.map((row) => row.name);
 
+  function ask(question) {
+    clearTimeout(due);
+    asked += 1;
+    busyUntil = performance.now() + PATIENCE;
+    return {...question, number: asked};
+  }
+
+  /* What failed is asked anew, at once where the page has something new to show meanwhile. */
+  function lose(lost) {
+    if (!busyUntil || lost.number !== asked || lost.table !== tables) {
+      return;
+    }
+    const isDue = () => lost.number === asked && lost.table === tables && document.querySelector("section.runs");
+    busyUntil = 0;
+    due = setTimeout(() => isDue() && set(own("ask"), {data: ask(lost)}), patience.next());
+  }
+
+  /* Who waits does not agree to more: what has begun to run is no longer offered, and what is over since is kept too. */
+  function paintDialog() {
+    const state = (name) => grid.getRowNode(name)?.data.state;
+    const there = chosen.filter(state);
+    const live = there.filter((name) => state(name) === LIVE);
+    doomed = doomed.filter((name) => there.includes(name) && !live.includes(name));
+    const over = there.filter((name) => !live.includes(name) && !doomed.includes(name));
+    const keeps = [live.length ? "Still running, and kept: " + live.join(", ") : "",
+      over.length ? "Over by now, and kept: " + over.join(", ") : ""];
+    set(own("doomed"), {data: doomed});
+    set(own("doomed-names"), {children: doomed.join("\n")});
+    set(own("live-names"), {children: keeps.filter(Boolean).join(". ")});
+    set(own("delete-now"), {disabled: !doomed.length, children: "Delete " + doomed.length + " for good"});
+  }
+
   const functions = {
     async askForRuns(shown) {
       const places = window.dash_clientside.callback_context.outputs_list;
@@ -181,8 +136,11 @@
       if (!there || performance.now() < busyUntil) {
         return places.map(() => window.dash_clientside.no_update);
       }
-      busyUntil = performance.now() + PATIENCE;
-      return [{table: tables, known, columns: shown.more.columns || null, sort: shown.more.sort || null, serial: shown.serial}];
+      if (!patience) {
+        patience = window.dash_clientside.lost.patience();
+        window.dash_clientside.lost.watch((id) => id.runs === "ask", lose);
+      }
+      return [ask({table: tables, known, columns: shown.more.columns || null, sort: shown.more.sort || null})];
     },
 
     async showRuns([answer]) {
@@ -194,6 +152,7 @@
         return; // the view was left, and may have been opened again, while this was on its way
       }
       busyUntil = 0;
+      patience.anew();
       if (answer.trouble !== trouble) {
         trouble = answer.trouble;
         set(own("said"), {children: trouble});
@@ -213,6 +172,9 @@
         put(api, answer.rows, answer.gone);
       }
       known = answer.known;
+      if (chosen.length) {
+        paintDialog();
+      }
     },
 
     filterRuns([text]) {
@@ -249,17 +211,20 @@
         return;
       }
       const rows = grid.getSelectedRows();
-      const doomed = names(rows.filter((row) => row.state !== LIVE));
-      const live = names(rows.filter((row) => row.state === LIVE));
-      set(own("doomed"), {data: doomed});
-      set(own("doomed-names"), {children: doomed.join("\n")});
-      set(own("live-names"), {children: live.length ? "Still running, and kept: " + live.join(", ") : ""});
-      set(own("delete-now"), {disabled: !doomed.length, children: "Delete " + doomed.length + " for good"});
+      chosen = names(rows);
+      doomed = names(rows.filter((row) => row.state !== LIVE));
+      paintDialog();
       set(own("dialog"), {opened: true});
     },
 
     keepRuns() {
       set(own("dialog"), {opened: false});
+    },
+
+    endDialog([opened]) {
+      if (opened === false) {
+        chosen = [];
+      }
     },
   };
 

@@ -193,6 +193,26 @@ def test_a_page_that_grows_leads_there_once_it_is_long_enough_unless_it_is_moved
         assert (page.page.evaluate(GROWN) == 600) is not moved
 
 
+def test_a_question_for_the_rows_of_the_list_that_failed_is_asked_anew_by_itself(server, page, finished):
+    finished("first", "second")
+    failures = ["an error", "nobody there"]
+
+    def fail(route):
+        if not failures or ITS_RUNS not in json.loads(route.request.post_data)["output"]:
+            route.continue_()
+        elif failures.pop() == "an error":
+            route.fulfill(status=500, body="broken")
+        else:
+            route.abort()
+
+    page.page.route(ANSWERS, fail)
+    page.page.goto(f"{server.url}/?view=Runs")
+    name_of(page, "first").wait_for(timeout=PROMPT)
+    assert not failures
+    page.settled().page.unroute(ANSWERS)
+    page.trouble.clear()  # the browser's own words about the two
+
+
 @pytest.mark.parametrize("failure", ["nobody there", "an error"])
 def test_after_a_question_that_failed_the_next_click_works_at_once_and_so_does_waiting(server, page, finished, failure):
     finished("digits")

@@ -169,12 +169,19 @@ def test_values_move_while_selection_filter_and_an_edit_stay(server, page, start
     assert page.page.locator('.ag-row[row-id="live"] .ag-selection-checkbox input').first.is_checked()
 
 
-def test_runs_are_deleted_after_a_question_and_live_ones_are_kept(server, page, start, runs):
+def writing(runs, name, resume=False):
+    """A run that is live until it is closed."""
+    writer = Writer(runs / name, Header(name, time.time()), resume=resume, flush_interval=0.05)
+    writer.put(8, 96.0, {"loss": Reading(1.0)})
+    return writer
+
+
+def test_runs_are_deleted_after_a_question_and_live_ones_are_kept(server, page, runs):
     write(runs, "bad")
     write(runs, "good")
-    start("live")
-    page.page.goto(f"{server.url}/?view=Runs")
-    page.until(lambda: page.page.locator('.ag-row[row-id="live"]').count() > 0)
+    live = writing(runs, "live")
+    open_list(page, server)
+    page.until(lambda: cell(page, "live", "state").inner_text() == "running")
     select(page, "bad", "live")
     page.page.get_by_role("button", name="Delete 2 …").click()
     dialog = page.page.get_by_role("dialog")
@@ -187,7 +194,29 @@ def test_runs_are_deleted_after_a_question_and_live_ones_are_kept(server, page, 
     page.until(lambda: "bad" not in names(page))
     assert not (runs / "bad").exists()
     assert set(names(page)) == {"good", "live"}
-    assert (runs / "live").exists()
+    live.close()
+    assert (runs / "live" / "rank0.db").exists()
+
+
+def test_the_question_before_runs_are_deleted_tells_what_has_ended_or_begun_since_and_offers_no_more(
+    server, page, runs
+):
+    for name in ("bad", "worse"):
+        write(runs, name)
+    live = writing(runs, "live")
+    open_list(page, server)
+    page.until(lambda: cell(page, "live", "state").inner_text() == "running")
+    select(page, "bad", "worse", "live")
+    page.page.get_by_role("button", name="Delete 3 …").click()
+    dialog = page.page.get_by_role("dialog")
+    dialog.get_by_text("Still running, and kept: live").wait_for()
+    live.close()
+    dialog.get_by_text("Over by now, and kept: live").wait_for()
+    worse = writing(runs, "worse", resume=True)
+    dialog.get_by_text("Still running, and kept: worse. Over by now, and kept: live").wait_for()
+    dialog.get_by_role("button", name="Delete 1 for good").click()
+    page.until(lambda: set(names(page)) == {"worse", "live"})
+    worse.close()
 
 
 def test_chosen_runs_are_compared_in_the_view_compare(server, page, finished):
