@@ -118,7 +118,7 @@ def _events(curve: Curve, colours: Palette) -> Iterator[Json]:
 
 def _words(curves: Sequence[Curve], log: bool) -> str:
     """What the curves cannot show."""
-    said = []
+    said: dict[str, list[str]] = {}
     for curve in curves:
         run, values = shorten(curve.run, 30), drawable(curve.column)
         hidden = int(np.count_nonzero(values <= 0)) if log else 0
@@ -127,5 +127,7 @@ def _words(curves: Sequence[Curve], log: bool) -> str:
             (int(np.count_nonzero(curve.column.missing)), "missing"),
             (int(np.count_nonzero(broken(curve.column))), "not finite, from each cross on"),
         )
-        said += [f"{run}: {count} {what}" for count, what in counts if count]
-    return "; ".join(said)
+        for count, what in counts:
+            if count:
+                said.setdefault(what, []).append(f"{run}: {count}")
+    return "; ".join(f"{', '.join(runs)} {what}" for what, runs in said.items())

@@ -28,7 +28,7 @@ from cockpit.store import Store
 HERE = Path(__file__).parent
 SIZE = {"width": 1440, "height": 900}
 SCHEMES = ("light", "dark")
-COLOURS = 200  # of a picture; more cannot be told apart
+COLOURS = 256  # of a picture; more cannot be told apart
 WORDS = "letters-transformer"
 VIEWS = {
     "now": "run=demo-healthy&view=Now",
@@ -120,7 +120,8 @@ def settle(page: Page) -> None:
 def save(picture: bytes, target: Path) -> None:
     """A PNG of few colours, which none of these pictures' readers can tell from the whole one."""
     whole = Image.open(io.BytesIO(picture)).convert("RGB")
-    whole.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    few = whole.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)  # rare colours too
+    few.save(target, optimize=True)
 
 
 def take(browser: Browser, address: str, target: Path, scheme: str) -> None:

@@ -138,12 +138,17 @@ def test_colours_are_the_systems_until_switched(opened):
     assert "\ue000" not in report.page.evaluate("document.documentElement.outerHTML.replace(/<script.*/s, '')")
 
 
+NARROW = """width => document.documentElement.scrollWidth <= width
+  && [...document.querySelectorAll(".view:not([hidden]) .main-svg:first-child")].every(
+    (plot) => plot.clientWidth <= width)"""
+"""Whether the page, and every figure that is shown, has become as narrow as its window."""
+
+
 def test_the_report_fits_its_window(opened):
     report = opened()
     for width in (1440, 1024, 400):
         report.page.set_viewport_size({"width": width, "height": 900})
-        report.settle()
-        assert report.page.evaluate("document.documentElement.scrollWidth") <= width
+        report.page.wait_for_function(NARROW, arg=width)
         sizes = report.page.evaluate("""
           [...document.querySelectorAll(".view:not([hidden]) .main-svg:first-child")].map(
             (plot) => [plot.clientWidth, plot.clientHeight])

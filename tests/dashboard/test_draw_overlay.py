@@ -85,6 +85,11 @@ def test_what_a_log_axis_cannot_show_is_counted_and_a_log_axis_that_could_show_n
     assert drawn(curve("a", [0.0, -1.0]), log=True).figure["layout"]["yaxis"]["type"] == "linear"
 
 
+def test_what_cannot_be_shown_of_several_runs_is_said_once():
+    drawing = drawn(curve("a", [1.0, 0.0, None]), curve("b", [1.0, 0.0, 0.0]), log=True)
+    assert drawing.words == "a: 1, b: 2 at or below 0, which a log axis cannot show; a: 1 missing"
+
+
 def test_the_parting_is_a_line_on_axes_of_steps_alone():
     for measure in ("step", "log"):
         (line,) = drawn(curve("a", [1.0, 2.0]), across=Timeline(measure), parting=7).figure["layout"]["shapes"]
