@@ -43,28 +43,28 @@ def register(app: Dash, sources: Sources) -> None:
 
 
 def _register_clientside(app: Dash) -> None:
-    """Wire the functions of ``assets/cockpit.js``. They set what they change themselves: nothing runs in circles."""
+    """Wire the functions of the scripts in ``assets``. They set what they change: nothing runs in circles."""
     figures, logs = ({"part": kind, "panel": ALL} for kind in ("figure", "log"))
     controls = {"more": ALL, "default": ALL}
-    wires: dict[str, list[Input | State]] = {
-        "start": [Input("scheme-toggle", "id")],
-        "reflect": [Input("shown", "data")],
-        "chooseRun": [Input("run", "value")],
-        "chooseView": [Input("view-select", "value"), Input("view-tabs", "value")],
-        "chooseMore": [Input("more", "data")],
-        "chooseMeasure": [Input("measure", "value")],
-        "smoothAsSuits": [Input("smooth-auto", "n_clicks")],
-        "noteDrawn": [Input({"drawn": ALL}, "data")],
-        "pickMore": [Input(controls, "value"), State(controls, "id")],
-        "switchFollow": [Input("follow", "checked")],
-        "play": [Input("play", "n_clicks"), State("speed", "value")],
-        "pace": [Input("speed", "value")],
-        "loop": [Input("loop", "checked")],
-        "lookForRuns": [Input("again", "n_clicks")],
-        "openKeys": [Input("keys-open", "n_clicks")],
-        "toggleScheme": [Input("scheme-toggle", "n_clicks")],
-        "switchLog": [Input(logs, "checked"), State(logs, "id")],
-        "zoom": [Input(figures, "relayoutData"), State(figures, "id")],
+    wires: dict[tuple[str, str], list[Input | State]] = {
+        ("cockpit", "start"): [Input("scheme-toggle", "id")],
+        ("cockpit", "reflect"): [Input("shown", "data")],
+        ("cockpit", "chooseRun"): [Input("run", "value")],
+        ("cockpit", "chooseView"): [Input("view-select", "value"), Input("view-tabs", "value")],
+        ("cockpit", "chooseMore"): [Input("more", "data")],
+        ("cockpit", "chooseMeasure"): [Input("measure", "value")],
+        ("cockpit", "smoothAsSuits"): [Input("smooth-auto", "n_clicks")],
+        ("cockpit", "switchFollow"): [Input("follow", "checked")],
+        ("cockpit", "lookForRuns"): [Input("again", "n_clicks")],
+        ("cockpit", "openKeys"): [Input("keys-open", "n_clicks")],
+        ("controls", "pickMore"): [Input(controls, "value"), State(controls, "id")],
+        ("replay", "noteDrawn"): [Input({"drawn": ALL}, "data")],
+        ("replay", "play"): [Input("play", "n_clicks"), State("speed", "value")],
+        ("replay", "pace"): [Input("speed", "value")],
+        ("replay", "loop"): [Input("loop", "checked")],
+        ("scheme", "toggle"): [Input("scheme-toggle", "n_clicks")],
+        ("axes", "switchLog"): [Input(logs, "checked"), State(logs, "id")],
+        ("axes", "zoom"): [Input(figures, "relayoutData"), State(figures, "id")],
     }
-    for name, inputs in wires.items():
-        app.clientside_callback(ClientsideFunction("cockpit", name), *inputs)  # type: ignore[no-untyped-call]
+    for (script, name), inputs in wires.items():
+        app.clientside_callback(ClientsideFunction(script, name), *inputs)  # type: ignore[no-untyped-call]

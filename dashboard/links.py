@@ -1,4 +1,4 @@
-"""Links within the page: ``assets/cockpit.js`` follows them without loading it anew."""
+"""Links within the page: ``assets/links.js`` follows them without loading it anew."""
 
 from __future__ import annotations
 

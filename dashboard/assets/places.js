@@ -52,6 +52,12 @@
     return "?" + query.toString();
   }
 
+  /* The view's own part of an address, changed; what is nothing is left out. */
+  function withMore(update, more) {
+    const entries = Object.entries({...more, ...update});
+    return Object.fromEntries(entries.filter(([, value]) => value !== null && value !== ""));
+  }
+
   let unseen = null; // how the reader came to this entry, until it is shown
   let scrolled = null; // how far down it is to be shown; null: as the page stands
 
@@ -126,6 +132,6 @@
     return inside;
   }
 
-  const places = {address, back, enter, here, show, watch, underWay: () => unseen !== null};
+  const places = {address, back, enter, here, show, watch, withMore, underWay: () => unseen !== null};
   window.dash_clientside = Object.assign({}, window.dash_clientside, {places});
 })();
