@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import getpass
+import logging
 import os
 import secrets
 import socket
@@ -39,6 +40,8 @@ class Server:
         if host in ANYWHERE:
             host = _own_address(listener.family)
         self.token = token
+        # That a request waits for a moment is no news for the terminal in which somebody trains.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         sizes = {"outbuf_overflow": LARGEST, "max_request_body_size": LARGEST_QUESTION}
         self._server = create_server(app, sockets=[listener], threads=THREADS, **sizes)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"

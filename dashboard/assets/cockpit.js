@@ -64,9 +64,13 @@
   const soon = (act) => setTimeout(act, FRAME);
   const isDrawing = () => performance.now() - since < LONGEST; // or may be
 
+  /* After an answer a view may ask on its own, as for the curves of a comparison. Where that takes longer than the page
+     rests, its questions would pile up. */
+  const isAnswered = () => !window.dash_clientside.lost.waiting() || performance.now() - since > PATIENCE;
+
   /* The page looks by itself once what is on the screen is drawn. */
   function look() {
-    if (!window.dash_clientside.seen.drawn() && isDrawing()) {
+    if (!isAnswered() || (!window.dash_clientside.seen.drawn() && isDrawing())) {
       due = soon(look);
     } else {
       send("tick");

@@ -1,4 +1,5 @@
-/* Questions that get no answer: the server is gone, the network is, or what came back is an error. Dash tells nobody. */
+/* Questions that wait for their answer, and those that get none: the server is gone, the network is, or what came back
+   is an error. Dash tells nobody. */
 (function () {
   "use strict";
 
@@ -6,7 +7,9 @@
   const RETRY = 1000; // ms between a question that failed and the next; twice as many each time, and no more than MOST
   const MOST = 16000;
 
+  const ANSWER = 200; // the status of one that has to be read; others come without
   const watched = []; // by whom which questions are asked
+  let count = 0; // of questions that wait
 
   function tell(body) {
     const inputs = JSON.parse(body).inputs.flat();
@@ -18,17 +21,29 @@
   const {fetch} = window;
   window.fetch = async (...request) => {
     const [url, options] = request;
-    const tellOf = () => String(url).includes(QUESTIONS) && tell(options.body);
+    if (!String(url).includes(QUESTIONS)) {
+      return fetch(...request);
+    }
     const lose = (error) => {
-      tellOf();
+      count -= 1;
+      tell(options.body);
       throw error;
     };
+    count += 1;
     const response = await fetch(...request).catch(lose);
-    if (!response.ok) {
-      tellOf();
+    if (response.status === ANSWER) {
+      const read = response.json.bind(response);
+      response.json = async () => {
+        const answer = await read().catch(lose); // it may break off
+        count -= 1;
+        return answer;
+      };
+      return response;
     }
-    const read = response.json.bind(response);
-    response.json = () => read().catch(lose); // it may break off
+    count -= 1;
+    if (!response.ok) {
+      tell(options.body);
+    }
     return response;
   };
 
@@ -52,5 +67,5 @@
     };
   }
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, {lost: {patience, watch}});
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {lost: {patience, waiting: () => count, watch}});
 })();

@@ -8,6 +8,7 @@ import time
 import pytest
 import synthetic
 
+from cockpit.dashboard.compare import Compare
 from cockpit.reading import Reading
 from cockpit.store import Header, Writer
 
@@ -74,6 +75,24 @@ def test_the_step_from_which_a_run_is_apart_is_told_and_a_click_draws_the_quanti
     page.page.wait_for_url(f"**key={key}*")
     page.page.get_by_text("apart for good from step 2").wait_for()
     page.page.locator("#view .panel .main-svg").first.wait_for()
+
+
+def test_what_takes_longer_than_the_page_rests_is_asked_for_once_at_a_time(server, finished, page, monkeypatch):
+    answer, running, most = Compare.answer, [], []
+
+    def slowly(*args):
+        running.append(None)
+        most.append(len(running))
+        time.sleep(3)  # the page looks every two seconds
+        running.pop()
+        return answer(*args)
+
+    monkeypatch.setattr(Compare, "answer", slowly)
+    finished("one", "two")
+    page.page.goto(server.url + BOTH)
+    page.panel("First divergence of one and two").get_by_text("These runs stay together").wait_for()
+    page.until(lambda: len(most) > 1)
+    assert set(most) == {1}
 
 
 def test_pointing_at_one_figure_shows_the_values_in_all(server, finished, page):

@@ -116,6 +116,7 @@ def spoilt(path, how):
             connection.execute("UPDATE run SET schema_version = 99")
     else:
         path.write_bytes({"cut short": whole[:20_000], "empty": b"", "no database": b"hello " * 1000}[how])
+        os.utime(path, (0, 0))  # an empty file that is new would be a run that begins
 
 
 DAMAGES = {
