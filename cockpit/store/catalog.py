@@ -6,7 +6,6 @@ import difflib
 import math
 import os
 import re
-import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ PROCESS = re.compile(r"(.+)/rank(0|[1-9]\d*)", re.DOTALL)
 """Name of one of a run's processes: that of the run, and the process's."""
 
 _SILENCE = 10.0  # seconds after which nobody writes a file of which nothing else is known
-_Stamp: TypeAlias = "tuple[tuple[int, int, int], ...]"
+_Stamp: TypeAlias = "tuple[tuple[str, int, int, int], ...]"
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,9 @@ class Directory:
 
     def runs(self) -> list[RunSummary]:
         """All runs, the newest first. Broken files are listed with the reason, empty ones once they are old enough."""
-        summaries = [self._summary(*found) for found in self._logs() if not _begins(found[1])]
-        return sorted(summaries, key=lambda summary: (-summary.created, summary.name))
+        found = [(self._summary(*log), log[1]) for log in self._logs()]
+        listed = [summary for summary, directory in found if not self._begins(summary, directory)]
+        return sorted(listed, key=lambda summary: (-summary.created, summary.name))
 
     def summary(self, name: str) -> RunSummary:
         """One line of :meth:`runs`, as the run is now.
@@ -198,6 +198,17 @@ class Directory:
         self._known[directory] = stamp, summary
         return summary
 
+    def _begins(self, summary: RunSummary, directory: Path) -> bool:
+        """Whether the log had only just been made: all that is said at a run's beginning comes in one transaction."""
+        if summary.state != "unreadable":
+            return False
+        stamp, _ = self._known[directory]  # from before it was read; segments are never empty
+        log, now = directory / file_of(0), time.time()
+        new = any(
+            name == log.name and size == 0 and abs(now - modified / 1e9) < _SILENCE for name, _, size, modified in stamp
+        )
+        return new and log.is_file()
+
     def _log(self, path: Path, files: Iterable[str]) -> File:
         """To be looked at; of segments what was imported before is kept."""
         if not has_segments(path, files):
@@ -216,17 +227,8 @@ def _fresh_summary(name: str, directory: Path, log: File, pulse: Pulse) -> RunSu
         with log.reading() as snapshot:
             return summary_of(log, snapshot, name, pulse)
     except Exception as error:  # a damaged file may hold anything; the other runs are listed all the same
-        written = max((modified / 1e9 for _, _, modified in _stamp(directory, os.listdir(directory))), default=0.0)
+        written = max((modified / 1e9 for *_, modified in _stamp(directory, os.listdir(directory))), default=0.0)
         return RunSummary(name, "unreadable", written, reason=str(error))
-
-
-def _begins(directory: Path) -> bool:
-    """Whether the log has only just been made: all that is said at a run's beginning comes in one transaction."""
-    try:
-        status = (directory / file_of(0)).stat()
-    except OSError:  # segments, which are never empty, or a link that leads nowhere
-        return False
-    return status.st_size == 0 and stat.S_ISREG(status.st_mode) and abs(time.time() - status.st_mtime) < _SILENCE
 
 
 def _stamp(directory: Path, files: Iterable[str]) -> _Stamp:
@@ -237,7 +239,7 @@ def _stamp(directory: Path, files: Iterable[str]) -> _Stamp:
             status = (directory / file).stat()
         except OSError:
             continue
-        stamps.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        stamps.append((file, status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(stamps)
 
 
@@ -268,7 +270,7 @@ def _refuse_if_live(name: str, directory: Path, rank: int) -> None:
         live = Reader(directory, rank=rank).state() == "running"
     except UnreadableLog:  # nobody can tell; who writes does so every second
         stamp = _stamp(directory, os.listdir(directory))
-        live = any(abs(time.time() - modified / 1e9) < _SILENCE for _, _, modified in stamp)
+        live = any(abs(time.time() - modified / 1e9) < _SILENCE for *_, modified in stamp)
     if live:
         raise RunIsLive(f"{name!r} is being written: it can be deleted when it is over")
 
