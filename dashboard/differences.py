@@ -92,16 +92,16 @@ def settings_table(compared: Compared) -> list[Component]:
         content = _folded(compared, names, different)
     if same:
         summary = html.Summary(f"{len(same)} settings are the same")
-        content.append(html.Details([summary, html.Div(_table(compared, names[:1], same), className="scrolling")]))
+        content.append(html.Details([summary, _table(compared, names[:1], same)]))
     return [card("Settings", [heading, *content])]
 
 
 def _folded(compared: Compared, names: Sequence[str], different: Sequence[Setting]) -> list[Component]:
     """The first of what differs, and on a click the others."""
-    content: list[Component] = [html.Div(_table(compared, names, different[:FIRST_SETTINGS]), className="scrolling")]
+    content = [_table(compared, names, different[:FIRST_SETTINGS])]
     if others := different[FIRST_SETTINGS:]:
-        table = html.Div(_table(compared, names, others), className="scrolling")
-        content.append(html.Details([html.Summary(f"{len(others)} more are different"), table]))
+        summary = html.Summary(f"{len(others)} more are different")
+        content.append(html.Details([summary, _table(compared, names, others)]))
     return content
 
 
@@ -119,4 +119,5 @@ def _table(compared: Compared, names: Sequence[str], settings: Sequence[Setting]
         )
         for setting in settings
     ]
-    return html.Table([html.Thead(head), html.Tbody(rows)], className="settings")
+    table = html.Table([html.Thead(head), html.Tbody(rows)], className="settings")
+    return html.Div(table, className="scrolling")

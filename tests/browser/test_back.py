@@ -46,6 +46,25 @@ def held(page, kind):
     page.page.unroute(ANSWERS)
 
 
+def fail(page, kind, failures):
+    """Answers the next questions of one kind with these failures, from the last on; the list is emptied meanwhile."""
+
+    def answer(route):
+        if not failures or kind not in json.loads(route.request.post_data)["output"]:
+            route.continue_()
+        elif failures.pop() == "an error":
+            route.fulfill(status=500, body="broken")
+        else:
+            route.abort()
+
+    page.page.route(ANSWERS, answer)
+
+
+def end_failures(page):
+    page.settled().page.unroute(ANSWERS)
+    page.trouble.clear()  # the browser's own words about them
+
+
 def query(page):
     return {name: value for name, (value,) in parse_qs(urlsplit(page.page.url).query).items()}
 
@@ -196,48 +215,27 @@ def test_a_page_that_grows_leads_there_once_it_is_long_enough_unless_it_is_moved
 def test_a_question_for_the_rows_of_the_list_that_failed_is_asked_anew_by_itself(server, page, finished):
     finished("first", "second")
     failures = ["an error", "nobody there"]
-
-    def fail(route):
-        if not failures or ITS_RUNS not in json.loads(route.request.post_data)["output"]:
-            route.continue_()
-        elif failures.pop() == "an error":
-            route.fulfill(status=500, body="broken")
-        else:
-            route.abort()
-
-    page.page.route(ANSWERS, fail)
+    fail(page, ITS_RUNS, failures)
     page.page.goto(f"{server.url}/?view=Runs")
     name_of(page, "first").wait_for(timeout=PROMPT)
     assert not failures
-    page.settled().page.unroute(ANSWERS)
-    page.trouble.clear()  # the browser's own words about the two
+    end_failures(page)
 
 
 @pytest.mark.parametrize("failure", ["nobody there", "an error"])
 def test_after_a_question_that_failed_the_next_click_works_at_once_and_so_does_waiting(server, page, finished, failure):
     finished("digits")
     page.open(f"{server.url}/?view=Classic").settled()
-    doomed = []
-
-    def fail(route):
-        if not doomed or THE_PAGE not in json.loads(route.request.post_data)["output"]:
-            route.continue_()
-        elif doomed.pop() == "an error":
-            route.fulfill(status=500, body="broken")
-        else:
-            route.abort()
-
-    page.page.route(ANSWERS, fail)
-    doomed.append(failure)
+    failures = [failure]
+    fail(page, THE_PAGE, failures)
     tab(page, "Layers")
     page.page.locator(".layer-table").wait_for(timeout=PROMPT)  # asked anew by itself
-    assert not doomed
+    assert not failures
     page.settled()
-    doomed.append(failure)
+    failures.append(failure)
     tab(page, "Classic")
-    page.until(lambda: not doomed)
+    page.until(lambda: not failures)
     tab(page, "Now")
     page.panel("Loss").locator(".main-svg").first.wait_for(timeout=PROMPT)
     assert query(page) == {"run": "digits", "view": "Now"}
-    page.settled().page.unroute(ANSWERS)
-    page.trouble.clear()  # the browser's own words about the two
+    end_failures(page)
