@@ -84,7 +84,7 @@ class Compare:
 
     def drawn(self, compared: Compared) -> Json:
         """What is on the page: what is laid out, and the state of what is drawn. Figures' forms are kept beside it."""
-        pairs = [self.rankings.known(pair) for pair in pairs_of(compared)]
+        pairs = [self.rankings.known(compared, pair) for pair in pairs_of(compared)]
         return {
             "layout": [
                 list(compared.names),
@@ -119,14 +119,14 @@ class Compare:
     def _parting_of(self, compared: Compared, key: str) -> int | None:
         """The step from which on two runs, if there are two, stay apart in a key."""
         pairs = pairs_of(compared)
-        known = self.rankings.known(pairs[0]) if len(pairs) == 1 else None
+        known = self.rankings.known(compared, pairs[0]) if len(pairs) == 1 else None
         bare, _, layer = key.partition("[")
         found = known[1].apart if known else ()
         return next((each.step for each in found if (each.key, each.layer) == (bare, layer.removesuffix("]"))), None)
 
     def parting(self, compared: Compared) -> list[Component]:
         """A table of first divergences for the first run beside each other one."""
-        return [parting_table(compared, pair, self.rankings.known(pair)) for pair in pairs_of(compared)]
+        return [parting_table(compared, pair, self.rankings.known(compared, pair)) for pair in pairs_of(compared)]
 
     def answer(
         self, sources: Sources, shown: Mapping[str, Any], drawn: Mapping[str, Any], graphs: Sequence[str]

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -204,24 +204,32 @@ def _sizes(source: Source) -> Column | None:
     return sizes if sizes is not None and bool((~sizes.missing & np.isfinite(sizes.values)).any()) else None
 
 
+_Identity: TypeAlias = "tuple[tuple[str, float], ...]"
+
+
+def _identity(compared: Compared, pair: tuple[str, str]) -> _Identity:
+    """Two runs, told from others that had their names before."""
+    return tuple((name, compared.runs[name].header.created) for name in pair)
+
+
 class Rankings:
     """First divergences of pairs of runs, found at most as often as their cost allows."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], tuple[int, list[Any], float, Ranking]] = OrderedDict()
+        self._known: OrderedDict[_Identity, tuple[int, list[int], float, Ranking]] = OrderedDict()
         self._serial = itertools.count(1)
         self._busy = threading.Lock()
 
-    def known(self, pair: tuple[str, str]) -> tuple[int, Ranking] | None:
-        """The last ranking of a pair and its number, as it is."""
-        found = self._known.get(pair)
+    def known(self, compared: Compared, pair: tuple[str, str]) -> tuple[int, Ranking] | None:
+        """The last ranking of a pair and its number, as it is; not that of other runs which had their names before."""
+        found = self._known.get(_identity(compared, pair))
         return None if found is None else (found[0], found[3])
 
     def refresh(self, compared: Compared, pair: tuple[str, str]) -> None:
         """Rank a pair anew where one of its runs has grown and some time has passed; not while another is ranked."""
         a, b = (compared.runs[name] for name in pair)
-        version = [a.cursor, b.cursor, a.header.created, b.header.created]
-        found = self._known.get(pair)
+        version, identity = [a.cursor, b.cursor], _identity(compared, pair)
+        found = self._known.get(identity)
         if found is not None and (found[1] == version or time.monotonic() < found[2]):
             return
         if not self._busy.acquire(blocking=False):
@@ -230,7 +238,7 @@ class Rankings:
             began = time.monotonic()
             ranking = rank(a.reader, b.reader)
             now = time.monotonic()
-            self._known[pair] = next(self._serial), version, now + max(FRESH, PATIENCE * (now - began)), ranking
+            self._known[identity] = next(self._serial), version, now + max(FRESH, PATIENCE * (now - began)), ranking
             while len(self._known) > MOST_RUNS:
                 self._known.popitem(last=False)
         finally:

@@ -132,9 +132,7 @@ class Directory:
             TypeError: If a tag is no text.
             OSError: If the run's directory cannot be written.
         """
-        directory = self._directory(name)
-        old = remarks.read(directory)
-        remarks.write(directory, remarks.changed(old, tags, notes))
+        remarks.change(self._directory(name), tags, notes)
 
     def delete(self, name: str) -> None:
         """Deletes the log of a run, its ranks' and its notes; what else lies in its directory stays there.

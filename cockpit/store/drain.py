@@ -14,7 +14,7 @@ from cockpit.store.log import Log, TakenOver, report
 _BATCH = 1_000  # items in one transaction
 _HEARTBEAT = 1.0
 _PIECES = 4  # of what is kept, between two pauses: the disk is training's, too
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # between attempts to write
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # between writes, or attempts to write
 _FINAL_PATIENCE = 5.0  # how long a closing run keeps trying
 
 
@@ -25,7 +25,7 @@ class Drain(threading.Thread):
         inbox: What to write.
         claim: The file.
         encoder: Continues where the file ends.
-        interval: Seconds between writes.
+        interval: Seconds from the beginning of one write to that of the next.
 
     Attributes:
         seconds: Processor time that the thread has used so far, without making the pieces of what is kept once.
@@ -59,6 +59,7 @@ class Drain(threading.Thread):
         while True:
             self._inbox.wake.wait(pause)
             self._inbox.wake.clear()
+            began = time.monotonic()
             final_state = self._final_state
             try:
                 self._empty(log)
@@ -66,7 +67,7 @@ class Drain(threading.Thread):
                 if final_state is not None:
                     log.finish(final_state, self._encoder.cursor + 1, self._inbox.dropped)
                     return
-                pause = self._interval
+                pause = self._until_next(time.monotonic() - began)
             except TakenOver as error:
                 self._inbox.disabled = True
                 report(str(error))
@@ -79,6 +80,10 @@ class Drain(threading.Thread):
                     return
                 longer = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
                 pause = longer if final_state is None else _SHORTEST_PAUSE
+
+    def _until_next(self, taken: float) -> float:
+        """Seconds to wait after a write that took so many: what a killed process loses must not grow with them."""
+        return max(self._interval - taken, min(self._interval, _SHORTEST_PAUSE))
 
     def _empty(self, log: Log) -> None:
         pieces = _PIECES

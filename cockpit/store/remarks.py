@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from cockpit.store.plain import dumps, loads, text
 
 FILE = "annotations.json"
+_CHANGING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,17 @@ def write(directory: Path, said: Annotations) -> None:
         os.replace(fresh, directory / FILE)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def change(directory: Path, tags: Iterable[str] | None, notes: str | None) -> None:
+    """Other tags or notes for the run in ``directory``. Of two changes at once, both are kept.
+
+    Raises:
+        TypeError: If a tag is no text.
+        OSError: If the directory cannot be written.
+    """
+    with _CHANGING:
+        write(directory, changed(read(directory), tags, notes))
 
 
 def forget(directory: Path) -> None:

@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_the_ranking_names_the_step_and_the_figure_marks_it(sources):
     (table,) = view.parting(compared)
     assert "First divergence of healthy and faulty" in text_of(table)
     (pair,) = pairs_of(compared)
-    step = next(finding.step for finding in view.rankings.known(pair)[1].apart if finding.key == "loss")
+    step = next(finding.step for finding in view.rankings.known(compared, pair)[1].apart if finding.key == "loss")
     assert 200 < step < 262
     drawing = view.drawing(compared, "loss")
     assert f"apart for good from step {step} on" in drawing.words
@@ -179,9 +180,20 @@ def test_before_it_is_ranked_the_page_says_that_it_is_being_compared(sources):
 def test_a_ranking_is_kept_until_a_run_grows(sources):
     view, compared = ranked(sources)
     (pair,) = pairs_of(compared)
-    number = view.rankings.known(pair)[0]
+    number = view.rankings.known(compared, pair)[0]
     view.rank(sources, shown())
-    assert view.rankings.known(pair)[0] == number
+    assert view.rankings.known(compared, pair)[0] == number
+
+
+def test_runs_that_have_the_names_of_others_from_before_are_ranked_at_once(sources, tmp_path):
+    view, compared = ranked(sources)
+    (pair,) = pairs_of(compared)
+    shutil.rmtree(tmp_path / "faulty")
+    write_run(tmp_path / "faulty", 400, seed=0)
+    compared = Compared.of(sources, shown())
+    assert view.rankings.known(compared, pair) is None
+    view.rank(sources, shown())
+    assert view.rankings.known(compared, pair)[1].apart == ()
 
 
 def test_an_unchanged_page_is_not_drawn_again(sources):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from cockpit.reading import Reading
 from cockpit.run import load_run
-from cockpit.store import Header, RunIsLive, Store, Writer
+from cockpit.store import Header, RunIsLive, Store, Writer, remarks
 
 Start = Callable[..., Writer]
 
@@ -39,6 +40,27 @@ def test_tags_and_notes_change_without_the_log(start: Start, tmp_path: Path) -> 
     assert said(store) == ((), "")
     assert (writer.path.read_bytes(), writer.path.stat().st_mtime_ns) == before
     assert sorted(file.name for file in writer.path.parent.iterdir()) == ["annotations.json", "rank0.db"]
+
+
+def test_tags_and_notes_that_are_given_at_once_are_both_kept(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(start)
+    read = remarks.read
+
+    def slowly(directory: Path) -> remarks.Annotations:
+        found = read(directory)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(remarks, "read", slowly)
+    store, changes = Store(tmp_path), ({"tags": ["good"]}, {"notes": "fine"})
+    threads = [threading.Thread(target=store.annotate, args=("run",), kwargs=change) for change in changes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said(store) == (("good",), "fine")
 
 
 def test_a_run_that_is_read_has_its_tags_and_notes(start: Start, tmp_path: Path) -> None:

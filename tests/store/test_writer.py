@@ -14,6 +14,8 @@ from cockpit.panel import Panel
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.screens import CLASSIC
 from cockpit.store import Header, Reader, Writer
+from cockpit.store.batch import Batch
+from cockpit.store.drain import Drain
 
 EVERY_DATABASE = True
 
@@ -228,6 +230,28 @@ def test_an_idle_writer_is_alive_and_has_nothing_new(start: Start, backend: Back
         time.sleep(0.1)
     assert heartbeat() > first
     assert reader.cursor() == cursor
+
+
+def test_slow_writes_begin_as_often_as_quick_ones(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = start(flush_interval=0.8)
+    encoded, wait, pauses = Drain._encoded, threading.Event.wait, []
+
+    def slow(self: Drain) -> Batch:
+        time.sleep(0.5)
+        return encoded(self)
+
+    def timed(self: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "cockpit-writer" and timeout is not None:
+            pauses.append(timeout)
+        return wait(self, timeout)
+
+    monkeypatch.setattr(Drain, "_encoded", slow)
+    monkeypatch.setattr(threading.Event, "wait", timed)
+    writer.put(0, 0.0, {"loss": Reading(0.0)})
+    assert writer.flush(60.0)
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert writer.flush(60.0)
+    assert 0.1 <= min(pauses) <= 0.3
 
 
 def test_series_as_many_as_a_large_model_brings_are_written_at_once(start: Start) -> None:
