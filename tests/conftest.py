@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from patience import LONG
 from private_postgres import Absent, Server, private_server
+from turns import take_turns
+
+from cockpit.store import Writer, sqlite, writer
+
+# No example is late, and none is another next time; --hypothesis-profile=default looks for new ones.
+settings.load_profile("ci")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a process of its own: threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,17 +28,33 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Files are handed out in the order below, where pytest-xdist would begin with those of the most tests."""
+    take_turns(config)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with long tests first, so that no process is left alone with one at the end."""
+    """Files with long tests first, so that no process is left alone with one at the end; then what must be alone."""
     tests = Counter(item.path for item in items)
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    browser = {item.path for item in items if item.get_closest_marker("browser")}
-    items.sort(key=lambda item: (item.path not in slow, item.path not in browser, -tests[item.path], str(item.path)))
+    slow, browser, alone = (
+        {item.path for item in items if item.get_closest_marker(mark)} for mark in ("slow", "browser", "alone")
+    )
+    items.sort(
+        key=lambda item: (
+            item.path in alone, item.path not in slow, item.path not in browser, -tests[item.path], str(item.path)
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """What waits for a disk or another process waits as long as a busy machine takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writer.flush, "__defaults__", (LONG,))
+        patch.setattr(writer, "_CLOSE_PATIENCE", LONG)
+        patch.setattr(sqlite, "_BUSY", LONG)
+        yield
 
 
 @pytest.fixture(scope="session")
