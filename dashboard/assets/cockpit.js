@@ -267,6 +267,8 @@
     },
   };
 
-  const parts = {asShown, choice, commit, isDrawing, soon, isWaiting: () => waiting, shown: () => shown}; // for other scripts
+  const parts = {
+    asShown, choice, commit, isDrawing, soon, isAsking: () => Boolean(asking), isWaiting: () => waiting, shown: () => shown,
+  }; // for other scripts
   window.dash_clientside = Object.assign({}, window.dash_clientside, {cockpit: {...functions, ...parts}});
 })();

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import LONG
 from synthetic import write_run
 
 from cockpit.dashboard import Server, serve
@@ -24,6 +25,14 @@ FLAGS = (
     "--no-first-run",
 )  # fmt: skip
 HERE = Path(__file__).parent
+AT_REST = """() => {
+  const {cockpit, lost, places} = window.dash_clientside ?? {};
+  const plots = [...document.querySelectorAll("#view .plot")];
+  return Boolean(cockpit?.shown?.()) && !cockpit.isAsking() && !cockpit.shown().waits
+    && !lost.waiting() && !places.underWay() && !document.querySelector(".dash-graph--pending")
+    && plots.every((plot) => plot.querySelector(".main-svg") || plot.querySelector(".empty")?.textContent);
+}"""
+"""Whether nothing is asked for, what was asked for is shown, and every figure is drawn."""
 
 
 def unavailable(reason: str) -> None:
@@ -42,7 +51,7 @@ def chromium() -> Iterator[Any]:
     except ImportError:
         unavailable("playwright is not installed: pip install playwright")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS), timeout=1000 * LONG)
         yield browser
         browser.close()
 
@@ -54,7 +63,7 @@ class Page:
         self.page = page
         self.trouble: list[str] = []
         self.requests: list[str] = []
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * LONG)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.trouble.append(f"exception: {error}"))
         page.on("dialog", self._dismiss)
@@ -103,18 +112,55 @@ class Page:
             f"graph => graph._fullLayout && ({expression})"
         )  # not while it is drawn for the first time
 
-    def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
+    def point(self, title: str, x: float, y: float) -> None:
+        """Moves the pointer over a figure's plot, to so many pixels from the left and top of it."""
+        plot = self.panel(title).locator(".nsewdrag").first
+        plot.hover(position={"x": x - 10, "y": y})
+        plot.hover(position={"x": x, "y": y})
+
+    def drag(self, title: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Zooms a figure between two corners of its plot: pixels from the left and top; below 0, from the others."""
+
+        def zoomed() -> bool:
+            if self.plot(title, "graph._fullLayout.xaxis.autorange") is False:
+                return True
+            plot = self.panel(title).locator(".nsewdrag").first.bounding_box()
+            (left, top), (right, bottom) = [
+                (plot["x"] + x % plot["width"], plot["y"] + y % plot["height"]) for x, y in (start, end)
+            ]
+            self.page.mouse.move(left, top)
+            self.page.mouse.down()
+            self.page.mouse.move(right, bottom, steps=5)
+            self.page.mouse.up()
+            return False
+
+        self.until(zoomed)  # on a page that moves meanwhile, it may have to be tried again
+
+    def until(self, condition: Callable[[], bool], timeout: float = LONG) -> None:
         end = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < end, "it did not happen in time"
             self.page.wait_for_timeout(100)
 
+    def widths(self) -> Iterator[int]:
+        """Makes the window of a desktop, of a tablet and of a telephone out of it, one after the other."""
+        for width in (1440, 1024, 400):
+            self.page.set_viewport_size({"width": width, "height": 900})
+            self.settled()
+            yield width
+
+    def fits(self) -> bool:
+        """Whether nothing reaches beyond the window's right edge."""
+        found: bool = self.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        return found
+
     def settled(self) -> Page:
         """When nothing has been asked for a while, and all answers are drawn."""
-        calm = 0
-        while calm < 5:
+        calm, end = 0, time.monotonic() + LONG
+        while calm < 3:
+            assert time.monotonic() < end, "the page does not come to rest"
             self.page.wait_for_timeout(100)
-            calm = 0 if self.waiting else calm + 1
+            calm = calm + 1 if not self.waiting and self.page.evaluate(AT_REST) else 0
         return self
 
 

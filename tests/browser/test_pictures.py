@@ -91,7 +91,7 @@ def test_the_run_is_downloaded_from_the_strip_on_top(page, server, finished):
         ("All numbers, CSV", "digits.csv", b"step,"),
         ("Report, one page of HTML", "digits.html", b"<!DOCTYPE html>"),
     ):
-        with page.page.expect_download(timeout=120_000) as download:
+        with page.page.expect_download() as download:
             page.page.get_by_role("link", name=words).click()
         assert download.value.suggested_filename == name
         assert download.value.path().read_bytes().startswith(start)

@@ -88,9 +88,9 @@ def test_play_replays_the_run_and_stops_at_its_end(page, server, finished):
     page.page.get_by_role("option", name="in 10 s").click()
     page.page.get_by_role("button", name="Play").click()
     seen = []
-    page.until(lambda: seen.append(page.step()) or page.step() == 391)
+    page.until(lambda: seen.append(page.step()) or seen[-1] == 391)
     assert seen == sorted(seen)
-    assert len(set(seen)) > 3  # a slow machine drops frames
+    assert len(set(seen)) > 2  # a slow machine drops frames, but not all between the first and the last
     page.page.get_by_role("button", name="Play").wait_for()
 
 
@@ -124,6 +124,8 @@ def test_moves_of_the_slider_are_never_taken_back_by_answers_on_their_way(page, 
 def test_pause_stops_where_it_is(page, server, finished):
     finished("digits")
     page.open(f"{server.url}/?view=Classic").settled()
+    page.page.get_by_role("textbox", name="Duration of the replay").click()
+    page.page.get_by_role("option", name="in 60 s").click()
     page.page.get_by_role("button", name="Play").click()
     page.until(lambda: 0 < page.step() < 300)
     page.page.get_by_role("button", name="Pause").click()
@@ -139,9 +141,8 @@ def test_another_run_is_one_choice_away_and_back_leads_back(page, server, finish
     assert "run=second" in page.page.url
     page.page.locator("#run").click()
     page.page.get_by_role("option", name="first").click()
-    page.until(lambda: "run=first" in page.page.url)
-    page.settled()
-    assert page.page.title() == "first · Cockpit"
+    page.until(lambda: page.page.title() == "first · Cockpit")
+    assert "run=first" in page.page.url
     page.page.go_back()
     page.until(lambda: page.page.title() == "second · Cockpit")
     page.until(lambda: page.page.locator("#run").input_value().startswith("second"))
@@ -176,15 +177,17 @@ def test_what_an_address_leaves_open_is_filled_in_without_a_step_of_the_history(
 def test_a_zoom_is_kept_by_the_link_whatever_server_answers(page, new_page, runs, finished, port, over):
     finished("digits")
     ends = "graph._fullLayout.xaxis._rl.map(Number)"
+
+    def whole():  # two clicks that come too late one after the other are no double click
+        if again.plot("Gradient norm", "graph._fullLayout.xaxis.autorange") is not True:
+            again.panel("Gradient norm").locator(".nsewdrag").first.dblclick()
+        return again.plot("Gradient norm", "graph._fullLayout.xaxis.autorange") is True
+
     with serve(Store(runs), port=port) as server:
         page.open(f"{server.url}/?view=Classic").settled()
         page.page.get_by_role("textbox", name="Horizontal axis").click()
         page.page.get_by_role("option", name=over, exact=True).click()
-        plot = page.settled().panel("Gradient norm").locator(".nsewdrag").first.bounding_box()
-        page.page.mouse.move(plot["x"] + 60, plot["y"] + 20)
-        page.page.mouse.down()
-        page.page.mouse.move(plot["x"] + 150, plot["y"] + 22, steps=5)
-        page.page.mouse.up()
+        page.settled().drag("Gradient norm", (60, 20), (150, 22))
         page.until(lambda: "zoom=grad_norm" in page.page.url)
         first, last = page.settled().plot("Gradient norm", ends)
         address = page.page.url
@@ -193,7 +196,7 @@ def test_a_zoom_is_kept_by_the_link_whatever_server_answers(page, new_page, runs
         again = new_page().open(address).settled()
         assert again.plot("Gradient norm", ends) == pytest.approx([first, last], abs=1e-3 * (last - first))
         assert again.page.url == address
-        again.panel("Gradient norm").locator(".nsewdrag").first.dblclick()
+        again.until(whole)
         again.until(lambda: "zoom" not in again.page.url)
         assert again.settled().plot("Gradient norm", "graph._fullLayout.xaxis.autorange") is True
         again.page.goto("about:blank")
@@ -223,9 +226,8 @@ def test_a_logarithmic_axis_is_one_click_away_and_the_link_keeps_it(page, new_pa
 def test_the_pointer_shows_the_same_step_in_all_panels(page, server, finished):
     finished("digits")
     page.open(f"{server.url}/?view=Classic").settled()
-    for x in (200, 205, 210):
-        page.panel("Gradient norm").locator(".nsewdrag").first.hover(position={"x": x, "y": 40})
-    for title, labels in (("Gradient norm", 1), ("Distance and update size", 2), ("Gradient tests", 3)):
-        page.until(lambda: page.panel(title).locator(".hovertext").count() >= labels)  # noqa: B023
+    wanted = {"Gradient norm": 1, "Distance and update size": 2, "Gradient tests": 3}
+    page.point("Gradient norm", 210, 40)
+    page.until(lambda: all(page.panel(title).locator(".hovertext").count() >= wanted[title] for title in wanted))
     page.page.mouse.move(5, 5)
     page.until(lambda: page.page.locator(".hovertext").count() == 0)

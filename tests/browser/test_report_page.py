@@ -2,6 +2,7 @@
 
 import pytest
 from hostile import FOREIGN, write_hostile
+from patience import LONG
 from synthetic import write_run
 
 from cockpit.dashboard.report import write_report
@@ -42,7 +43,10 @@ class Report:
         return int(self.page.locator("#step").inner_text().removeprefix("step ").replace(",", ""))
 
     def settle(self):
-        self.page.wait_for_timeout(600)
+        """When what was asked for is drawn, which is with the next frame of the screen."""
+        self.page.evaluate(
+            "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))"
+        )
         return self
 
     def is_alone(self):
@@ -67,6 +71,7 @@ def opened(chromium, written):
         contexts.append(
             chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme=scheme, offline=True)
         )
+        contexts[-1].set_default_timeout(1000 * LONG)
         return Report(contexts[-1], path, fragment)
 
     yield open_report
@@ -108,9 +113,8 @@ def test_a_report_cannot_reach_anybody(opened):
       script.textContent = "window.ran = true";
       document.body.append(script);
     }""")
-    report.settle()
-    refused = report.page.evaluate("window.refused")
-    assert {"connect-src", "img-src", "script-src-elem"} <= set(refused)
+    kinds = ["connect-src", "img-src", "script-src-elem"]
+    report.page.wait_for_function("kinds => kinds.every((kind) => window.refused.includes(kind))", arg=kinds)
     assert report.page.evaluate("window.ran") is None
 
 
@@ -123,7 +127,7 @@ def test_a_link_opens_the_same_view_at_the_same_step(opened):
 def test_play_runs_to_the_end(opened):
     report = opened(fragment="#view=Now&step=191")
     report.page.get_by_role("button", name="Play").click()
-    report.page.locator("#step", has_text="step 391").wait_for(timeout=60_000)
+    report.page.locator("#step", has_text="step 391").wait_for()
     report.page.get_by_role("button", name="Play").wait_for()
     assert report.is_alone()
 

@@ -1,5 +1,6 @@
 """Attacks on the page in a real browser: stored text that is code, pages elsewhere, visitors without the token."""
 
+import itertools
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 from hostile import CODE, FOREIGN, HOSTILE, LINK, MARKDOWN, write_hostile
+from patience import LONG
 
 from cockpit.dashboard import guard, serve
 from cockpit.notebook import NOTEBOOKS
@@ -57,12 +59,12 @@ def test_names_tags_notes_and_values_of_the_list_are_text(server, page, runs):
         cell = page.page.locator(f'.runs-grid .ag-cell[col-id="{column}"]')
         assert cell.inner_text().startswith("<img src=x onerror"), column
         cell.hover()
-    told = []
+    told, tries = [], itertools.count(1)
 
     def told_on_notes():  # the grid's own words on a cell come after a moment, and go
         page.page.mouse.move(0, 0)
         cell.hover()
-        page.page.wait_for_timeout(1000)
+        page.page.wait_for_timeout(min(5000, 1000 * next(tries)))
         told.extend(page.page.locator(".ag-tooltip").all_text_contents())
         return told
 
@@ -110,8 +112,17 @@ def elsewhere():
 def tab(chromium):
     """A page that may go wrong."""
     context = chromium.new_context()
+    context.set_default_timeout(1000 * LONG)
     yield context.new_page()
     context.close()
+
+
+def wait(tab, condition):
+    """Until the condition holds; the browser goes on meanwhile."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        tab.wait_for_timeout(100)
 
 
 @pytest.mark.parametrize("mode", ["no-cors", "cors", "form"])
@@ -126,16 +137,14 @@ def test_a_page_elsewhere_can_change_nothing(tab, server, runs, elsewhere, finis
     refuse = guard.refusal
     monkeypatch.setattr(guard, "refusal", lambda status, words: refused.append(status) or refuse(status, words))
     tab.goto(elsewhere(f"<script>{form if mode == 'form' else fetch}</script>"))
-    end = time.monotonic() + 20
-    while not refused and time.monotonic() < end:
-        tab.wait_for_timeout(100)
+    wait(tab, lambda: refused)
     assert refused == [403]
     assert [run.name for run in Store(runs).runs()] == ["digits"]
 
 
 def framed(tab, address):
     tab.goto(address)
-    tab.wait_for_timeout(3000)
+    wait(tab, lambda: len(tab.frames) > 1)
     (frame,) = tab.frames[1:]
     return frame
 
@@ -143,7 +152,7 @@ def framed(tab, address):
 def test_a_page_elsewhere_cannot_show_the_dashboard_within_itself(tab, server, elsewhere, finished):
     finished("digits")
     frame = framed(tab, elsewhere(f"<iframe src='{server.url}' width=900 height=700></iframe>"))
-    assert frame.url.startswith("chrome-error:")
+    wait(tab, lambda: frame.url.startswith("chrome-error:"))
 
 
 def test_a_notebook_of_this_machine_can(tab, runs, elsewhere, finished):

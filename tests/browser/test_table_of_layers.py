@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, quote, urlparse
 
 import numpy as np
 import pytest
+from layered import write_layered
 
 from cockpit.panel import LayerColumn, Panel
 from cockpit.reading import Histogram, Reading
@@ -17,13 +18,12 @@ pytestmark = pytest.mark.browser
 LAYERED = Path(__file__).parent.parent / "layered.py"
 HOSTILE = '<img src=x onerror=alert(1)><b>bold"'
 FIRST = SCREENS[0].name
-OVERFLOWS = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
 @pytest.fixture
-def layered(start):
-    def write(name="net", steps=200):
-        assert start(name, "--steps", str(steps), script=LAYERED).wait(60) == 0
+def layered(runs):
+    def write():
+        write_layered(runs / "net", 200)
 
     return write
 
@@ -39,6 +39,7 @@ def rows(page):
 def open_layers(page, server, address="?view=Layers"):
     page.page.goto(server.url + address)
     page.page.locator(".layer-table tbody tr").first.wait_for()
+    page.page.locator(".layers .main-svg").first.wait_for()
     return page.settled()
 
 
@@ -72,9 +73,7 @@ def test_the_table_and_the_map_follow_the_slider(page, server, layered):
     layered()
     open_layers(page, server, "?run=net&view=Layers&grouping=depth")
     assert rows(page)[0] == "blocks.1.widen"
-    page.page.goto(server.url + "?run=net&view=Layers&grouping=depth&step=40")
-    page.page.locator(".layer-table tbody tr").first.wait_for()
-    page.settled()
+    open_layers(page, server, "?run=net&view=Layers&grouping=depth&step=40")
     assert rows(page)[0] == "embed"
     marks = "document.querySelector('.layers .js-plotly-plot').layout.shapes.filter(shape => shape.type === 'line')"
     places = f"[...new Set({marks}.map(shape => shape.x0))]"  # in the map, and among the events below it
@@ -105,27 +104,22 @@ def test_choices_are_kept_in_the_address_and_come_back_with_it(page, server, lay
     page.until(lambda: page.page.evaluate(title) == "Curvature share")
     assert query(page)["quantity"] == "trace:share"
     page.page.reload()
-    page.page.locator(".layer-table tbody tr").first.wait_for()
+    page.page.locator(".layers .main-svg").first.wait_for()
     page.settled()
     assert page.page.evaluate(title) == "Curvature share"
 
 
 def test_a_live_run_grows_without_losing_the_zoom(page, server, start):
     start("net", "--steps", "100000", "--pace", "0.05", script=LAYERED)
-    page.until(lambda: server_has_rows(page, server))
+    page.page.goto(server.url + "?run=net&view=Layers")  # a run that is not there yet is looked for by itself
+    page.page.locator(".layer-table tbody tr").first.wait_for()
+    page.page.locator(".layers .main-svg").first.wait_for()
     graph = page.page.locator(".layers .js-plotly-plot")
     graph.evaluate("graph => Plotly.relayout(graph, {'xaxis.range': [0, 20]})")
     before = page.step()
     page.until(lambda: page.step() > before + 20)
-    page.settled()
+    page.until(lambda: graph.evaluate("graph => graph.data[0].x.bdata ? 1 : graph.data[0].x.length > 4") == 1)
     assert graph.evaluate("graph => graph.layout.xaxis.range.map(Math.round)") == [0, 20]
-    assert graph.evaluate("graph => graph.data[0].x.bdata ? 1 : graph.data[0].x.length > 4") == 1
-
-
-def server_has_rows(page, server):
-    page.page.goto(server.url + "?run=net&view=Layers")
-    page.page.wait_for_timeout(1500)
-    return page.page.locator(".layer-table tbody tr").count() > 0
 
 
 def test_a_heading_opens_its_panel_in_full_and_escape_and_back_return(page, server, layered):
@@ -163,15 +157,13 @@ def test_the_log_box_and_the_slider_work_in_full_too(page, server, layered):
     page.until(lambda: "up to step 0" in page.page.locator(".facts").inner_text())
 
 
-@pytest.mark.parametrize("width", [400, 1024, 1440])
 @pytest.mark.parametrize("address", ["view=Layers", "view=Layers&layer=head", "view=Panel&panel=update"])
-def test_the_views_fit_their_window(new_page, server, layered, width, address):
+def test_the_views_fit_their_window(page, server, layered, address):
     layered()
-    page = new_page(width=width)
     page.page.goto(f"{server.url}?run=net&{address}")
     page.page.locator(".panel .main-svg").first.wait_for()
-    page.settled()
-    assert page.page.evaluate(OVERFLOWS) is False
+    for _ in page.widths():
+        page.until(page.fits)
 
 
 @pytest.mark.parametrize(
