@@ -17,9 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
+from patience import LONG
+
+from cockpit.store.batch import Batch
+from cockpit.store.drain import Drain
+from cockpit.store.inbox import Inbox
+
 _RECORD = struct.Struct("=iiid")  # short enough for a pipe to take it whole or not at all
 _BORN = -(2**31)
-_PATIENCE = 60.0
+_WRITES = 0  # in an attempt's place; their numbers begin with 1
+_BEGINS, _ENDS = 0, 1
+_QUICK = 0.1  # seconds that a write takes at most while nobody else wants to run
 
 Report: TypeAlias = Callable[[int, int], None]
 """``report(attempt, step)`` says that a step was handed over; below 0, that an attempt begins at ``-1 - step``."""
@@ -44,20 +52,25 @@ class Nursery:
 
     Args:
         script: The script.
+        setup: Code that is executed before it.
 
     Attributes:
         records: Of each child by its process id, what it has reported so far; after the block, all of it.
+        writes: Of each child that calls :func:`tell_of_writes`, when its writes began and ended.
     """
 
-    def __init__(self, script: Path) -> None:
+    def __init__(self, script: Path, setup: str = "") -> None:
         self.records: dict[int, list[Record]] = defaultdict(list)
+        self.writes: dict[int, list[Record]] = defaultdict(list)
         self._born: list[int] = []
         self._heard = threading.Condition()
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the nursery is
-        paths = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+        own = os.path.dirname(__file__), str(script.parent)
+        paths = os.pathsep.join(filter(None, (*own, os.environ.get("PYTHONPATH"))))
+        code = f"{setup}\nimport runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
         alone = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore::DeprecationWarning", str(script)], stdin=subprocess.PIPE,
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._said, env={**os.environ, **alone}, start_new_session=True,
         )  # fmt: skip
         self._listener = threading.Thread(target=self._listen)
@@ -74,20 +87,24 @@ class Nursery:
         self._process.communicate()
         self._said.close()
 
-    def begin(self, place: Path, seed: int) -> int:
+    def begin(self, place: str | Path, seed: int) -> int:
         """Process id of a new child."""
         assert self._process.stdin is not None
         with self._heard:
             self._process.stdin.write(json.dumps([str(place), seed]).encode() + b"\n")
             self._process.stdin.flush()
-            assert self._heard.wait_for(lambda: self._born, _PATIENCE), self.said()
+            assert self._heard.wait_for(lambda: self._born, LONG), self.said()
             return self._born.pop()
 
-    def first(self, pid: int) -> Record:
-        """What a child reports first, once it has."""
+    def handed_over(self, pid: int, count: int = 1) -> list[Record]:
+        """A child's first steps, once it has handed over so many."""
+
+        def steps() -> list[Record]:
+            return [record for record in self.records[pid] if record.step >= 0][:count]
+
         with self._heard:
-            assert self._heard.wait_for(lambda: self.records[pid], _PATIENCE), self.said()
-            return self.records[pid][0]
+            assert self._heard.wait_for(lambda: len(steps()) == count, LONG), self.said()
+            return steps()
 
     def kill(self, pid: int) -> float:
         """Kills a child; when that was."""
@@ -109,7 +126,7 @@ class Nursery:
                 if record.step == _BORN:
                     self._born.append(pid)
                 else:
-                    self.records[pid].append(record)
+                    (self.writes if record.attempt == _WRITES else self.records)[pid].append(record)
                 self._heard.notify()
 
 
@@ -123,6 +140,45 @@ def starved(records: Sequence[Record], killed: float, pace: float) -> float:
     """
     moments = [record.moment for record in records if record.moment > killed - 3.0]
     return sum(max(0.0, later - earlier - pace) for earlier, later in zip(moments, [*moments[1:], killed], strict=True))
+
+
+def writing(writes: Sequence[Record], killed: float) -> float:
+    """Seconds by which a process's writes of its last three took longer than they do on an idle machine.
+
+    Args:
+        writes: What it has reported of them.
+        killed: When it was killed.
+    """
+    begins = [record.moment for record in writes if record.step == _BEGINS]
+    ends = [record.moment for record in writes if record.step == _ENDS]
+    both = zip(begins, [*ends, killed][: len(begins)], strict=True)  # the last one may not have ended
+    return sum(max(0.0, min(end, killed) - begin - _QUICK) for begin, end in both if end > killed - 3.0)
+
+
+def lost(records: Sequence[Record], killed: float, readable: int) -> float:
+    """Age of the oldest step that is not in the log, in seconds.
+
+    Args:
+        records: What the process has reported.
+        killed: When it was killed.
+        readable: How many steps are in the log.
+    """
+    return max((killed - record.moment for record in records if record.step >= readable), default=0.0)
+
+
+def tell_of_writes(report: Report) -> None:
+    """From now on this process reports when its logs' threads begin with a batch, and when they have written it."""
+    encoded, written = Drain._encoded, Inbox.written
+
+    def begins(self: Drain) -> Batch:
+        report(_WRITES, _BEGINS)
+        return encoded(self)
+
+    def ends(self: Inbox) -> None:
+        report(_WRITES, _ENDS)
+        written(self)
+
+    Drain._encoded, Inbox.written = begins, ends
 
 
 def fork_on_demand(live: Callable[[str, int, Report], None]) -> None:

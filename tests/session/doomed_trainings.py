@@ -6,7 +6,7 @@ import itertools
 
 import torch
 import torch.nn.functional as F
-from nursery import Report, fork_on_demand
+from nursery import Report, fork_on_demand, tell_of_writes
 from torch import nn
 
 from cockpit import Cockpit
@@ -15,6 +15,7 @@ KEYS = ("loss", "norm_test", "grad_norm", "update_size")  # no loops to be compi
 
 
 def live(place: str, seed: int, report: Report) -> None:
+    tell_of_writes(report)
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from nursery import Report, fork_on_demand
+from nursery import Report, fork_on_demand, tell_of_writes
 
 from cockpit.reading import Histogram, Reading
 from cockpit.store import Header, Writer, encoder
@@ -39,6 +39,7 @@ def pieces() -> Iterator[bytes]:
 
 
 def live(place: str, seed: int, report: Report) -> None:
+    tell_of_writes(report)
     kind = KINDS[seed % len(KINDS)]
     if kind in ("chunks", "attempts"):
         encoder._TAIL, encoder._LENGTH = (16, 16), (8, 8)  # chunks all the time

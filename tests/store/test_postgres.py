@@ -242,29 +242,6 @@ for step in range(10**9):
 """
 
 
-def test_a_killed_process_loses_at_most_a_second_and_its_run_goes_on(child: Child, backend: backends.Backend) -> None:
-    where = f"{backend.logs}/run"
-    process = child(KILLED, where)
-    handed = [process.stdout.readline().split() for _ in range(300)]
-    with pytest.raises(RunIsLive, match=f"process {process.pid} on"):
-        begun(where, resume=True)
-    process.kill()
-    killed = time.time()
-    handed += [line.split() for line in process.stdout]
-    process.wait()
-    reader = Reader(where)
-    assert reader.state() == "crashed"
-    safe = max(int(step) for step, moment in handed if float(moment) < killed - 1.0)
-    for kind in ("scalar", "layers"):
-        column = reader.column("loss", kind)
-        assert list(column.steps) == list(range(len(column)))
-        assert len(column) > safe
-    writer = begun(where, resume=True)
-    writer.put(len(column), 9.0, {"loss": Reading(-1.0)})
-    writer.close()
-    assert reader.column("loss").values[-1] == -1.0
-
-
 def test_two_readers_beside_a_writing_process_see_every_step(child: Child, backend: backends.Backend) -> None:
     where = f"{backend.logs}/run"
     process = child(KILLED, where)

@@ -1,18 +1,15 @@
 """Logs on network file systems that another writer goes on with, or would if it were not refused."""
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import backends
 import pytest
 from appending import assert_steps, names, put, readings
 
-from cockpit.reading import Reading
 from cockpit.run import load_run
 from cockpit.store import Reader, RunIsLive, Store, Writer, place
 from cockpit.store.appended import Appended
@@ -104,39 +101,3 @@ def test_a_writer_that_was_overtaken_stops(start: Start, backend: Any, capsys: p
     writer.close()
     assert "another process writes" in capsys.readouterr().err
     assert {path: path.read_bytes() for _, path in segments_of(writer.path)} == before
-
-
-TRAIN = """
-import sys, time
-from cockpit.reading import Reading
-from cockpit.store import Header, Writer
-
-writer = Writer(sys.argv[1], Header("run", time.time()))
-for step in range(10**9):
-    writer.put(step, 0.01 * step, {"loss": Reading(float(step))})
-    print(step, time.time(), flush=True)
-    time.sleep(0.004)
-"""
-
-
-def test_a_killed_process_loses_at_most_a_second_and_its_run_goes_on(
-    child: Child, backend: backends.Segments, start: Start
-) -> None:
-    process = child(backend.setup + TRAIN, backend.place("run"))
-    assert process.stdout is not None
-    handed = [process.stdout.readline().split() for _ in range(450)]
-    process.send_signal(signal.SIGKILL)
-    killed = time.time()
-    process.wait()
-    reader = Store(backend.logs).open("run")
-    assert reader.state() == "crashed"
-    steps = reader.column("loss").steps.tolist()
-    assert steps == list(range(len(steps)))
-    assert len(steps) > max(int(step) for step, moment in handed if float(moment) < killed - 1.0)
-    writer = start(resume=True)
-    assert writer.last_step == steps[-1]
-    writer.put(steps[-1] + 1, 99.0, {"loss": Reading(0.0)})
-    writer.close()
-    assert names(writer) == ["rank0.db"]
-    assert reader.column("loss").steps.tolist() == [*steps, steps[-1] + 1]
-    assert reader.state() == "finished"
