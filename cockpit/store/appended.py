@@ -72,7 +72,9 @@ class Appended(File):
                     return
                 try:
                     self._end = self._indexed().go_on()
-                    return
+                    if self._end.at or following.exists():
+                        return
+                    self._forget()  # it has become a part of the one file before it was opened
                 except Outdated:
                     self._forget()
                 except Damaged as error:

@@ -69,8 +69,8 @@ class Drain(threading.Thread):
                     return
                 pause = self._until_next(time.monotonic() - began)
             except TakenOver as error:
-                self._inbox.disabled = True
                 report(str(error))
+                self._inbox.disabled = True  # from now on nobody who closes waits for this thread
                 return
             except Exception as error:  # disk full, directory gone, file locked or damaged: training goes on
                 log.disconnect()

@@ -14,6 +14,7 @@ from appending import assert_steps, names, put, readings
 
 from cockpit.reading import Reading
 from cockpit.store import Reader, Store, UnreadableLog, Writer, appended, appender
+from cockpit.store.index import Index
 from cockpit.store.records import decode, encode
 from cockpit.store.segments import segments_of
 from cockpit.store.sqlite import File
@@ -168,6 +169,25 @@ def test_a_very_large_log_stays_segments(start: Start, backend: Any, monkeypatch
     assert_steps(Reader(writer.path), [0, 1, 2])
     Store(backend.logs).delete("run")
     assert not writer.path.parent.exists()
+
+
+def test_a_log_that_becomes_one_file_while_a_reader_opens_it_is_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = start()
+    put(writer, range(3))
+
+    def closing_first(*arguments: Any) -> Index:
+        monkeypatch.setattr(appended, "Index", Index)  # for the writer, which makes one, too
+        index = Index(*arguments)
+        writer.close()
+        return index
+
+    monkeypatch.setattr(appended, "Index", closing_first)
+    reader = Reader(writer.path)
+    assert names(writer) == ["rank0.db"]
+    assert_steps(reader, [0, 1, 2])
+    assert reader.state() == "finished"
 
 
 def test_where_no_file_can_be_made_the_segments_stay_and_it_is_said(

@@ -1,14 +1,17 @@
 """Who may write a run, and where."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from backends import Backend
+from patience import LONG
 
 from cockpit.reading import Histogram, Reading
-from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer
+from cockpit.store import Header, Reader, RunExists, RunIsLive, UnreadableLog, Writer, drain
 
 EVERY_DATABASE = True
 
@@ -98,10 +101,30 @@ def test_a_run_taken_by_another_writer_is_left_alone(
     writer = start()
     backend.tamper(writer, "UPDATE run SET owner = 'somebody else'")
     writer.put(1, 0.0, {"loss": Reading(1.0)})
-    assert not writer.flush(timeout=1.0)
+    writer._drain.join(LONG)
+    assert not writer.flush()
     assert "another process writes" in capsys.readouterr().err
     writer.close()
     assert Reader(writer.path).series() == ()
+
+
+def test_who_closes_a_run_that_another_writer_has_taken_is_told_so_before(
+    start: Start, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporting, told = threading.Event(), []
+
+    def slowly(words: str) -> None:
+        reporting.set()
+        time.sleep(0.2)
+        told.append(words)
+
+    monkeypatch.setattr(drain, "report", slowly)
+    writer = start()
+    backend.tamper(writer, "UPDATE run SET owner = 'somebody else'")
+    writer.put(1, 0.0, {"loss": Reading(1.0)})
+    assert reporting.wait(LONG)
+    writer.close()
+    assert len(told) == 1
 
 
 @pytest.mark.files

@@ -22,7 +22,7 @@ Start = Callable[..., Writer]
 
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(sys.platform == "win32", reason="signals and fork are POSIX")]
 
-HANDED_OVER = 300  # steps; two seconds at its pace
+HANDED_OVER = 220  # steps: a second and a half at its pace
 ALLOWED = 1.0  # seconds, of a process that may run
 STEP = 0.02  # seconds; three times its pace
 
@@ -35,9 +35,10 @@ def readable(reader: Reader, kind: str) -> list[int]:
 def test_a_killed_process_loses_at_most_a_second_and_its_run_goes_on(start: Start, backend: backends.Backend) -> None:
     with Nursery(Path(doomed.__file__), backend.setup) as nursery:
         pid = nursery.begin(backend.place("run"), doomed.KINDS.index("plain"))
-        nursery.handed_over(pid, HANDED_OVER)
+        nursery.handed_over(pid)
         with pytest.raises(RunIsLive, match=f"process {pid} on"):
             start(resume=True)
+        nursery.handed_over(pid, HANDED_OVER)
         killed = nursery.kill(pid)
     made, writes = nursery.records[pid], nursery.writes[pid]
     reader = Store(backend.logs).open("run")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from appending import assert_steps, names, put, readings
+from patience import LONG
 
 from cockpit.run import load_run
 from cockpit.store import Reader, RunIsLive, Store, Writer, place
@@ -97,7 +98,8 @@ def test_a_writer_that_was_overtaken_stops(start: Start, backend: Any, capsys: p
     backend.tamper(writer, "UPDATE run SET owner = 'somebody else'")
     before = {path: path.read_bytes() for _, path in segments_of(writer.path)}
     writer.put(2, 0.2, readings(2))
-    assert not writer.flush(timeout=1.0)
+    writer._drain.join(LONG)
+    assert not writer.flush()
     writer.close()
     assert "another process writes" in capsys.readouterr().err
     assert {path: path.read_bytes() for _, path in segments_of(writer.path)} == before
