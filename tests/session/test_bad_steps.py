@@ -255,7 +255,7 @@ def test_a_step_that_failed_holds_no_tensors_although_its_loss_is_kept(loop, beg
     losses = []
 
     def fails():
-        losses.append(F.cross_entropy(loop.model(torch.randn(64, 4)), torch.randint(3, (64,))))
+        losses.append(F.cross_entropy(loop.model(torch.randn(67, 4)), torch.randint(3, (67,))))
         losses[0].backward()
         raise MemoryError
 
@@ -263,4 +263,4 @@ def test_a_step_that_failed_holds_no_tensors_although_its_loss_is_kept(loop, beg
         fails()
     gc.collect()
     tensors = [found for found in gc.get_objects() if type(found) is torch.Tensor]
-    assert [found.shape for found in tensors if found.dim() > 1 and found.shape[0] == 64] == []
+    assert [found.shape for found in tensors if found.dim() > 1 and found.shape[0] == 67] == []

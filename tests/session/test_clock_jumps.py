@@ -32,9 +32,9 @@ def test_time_goes_on_whatever_the_clock_is_set_to(begin, loop, tmp_path, monkey
     assert (np.diff(run["time"].values) > 0).all()
     events = run.reader.events()
     assert [event.time for event in events] == sorted(event.time for event in events)
-    assert abs(run.header.created - day()) < 60  # as it was when it began
+    assert abs(run.header.created - day()) < HOUR / 2  # as it was when it began
     (summary,) = list_runs(tmp_path)
-    assert 0 < summary.elapsed < 60
+    assert 0 < summary.elapsed < HOUR / 2
     capsys.readouterr()
     assert main(["tail", str(tmp_path / "run"), "--lines", "100"]) == 0
     said = [line.split() for line in capsys.readouterr().out.splitlines()]

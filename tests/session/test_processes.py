@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from one_of_several import CLIPPED_TO, STEPS
+from patience import LONG
 
 from cockpit import Cockpit, CockpitWarning, list_runs, load_run
 from cockpit.reading import Reading
@@ -26,10 +27,10 @@ VARIABLES = ("RANK", "WORLD_SIZE", *job._NAMES)
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """No job but the test's own, and nobody waits for a minute."""
+    """No job but the test's own."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(job, "PATIENCE", 5.0)
+    monkeypatch.setattr(job, "PATIENCE", LONG)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_process_that_comes_early_waits_for_the_first(opened, tmp_path):
     assert thread.is_alive()
     assert not (tmp_path / "run").exists()
     led(opened, tmp_path / "run")
-    thread.join(5)
+    thread.join(LONG)
     assert sorted(file.name for file in (tmp_path / "run").glob("*.db")) == ["rank0.db", "rank1.db"]
 
 
@@ -239,7 +240,7 @@ def trained(tmp_path_factory):
     said = []
     try:
         for process in processes:
-            said.append(process.communicate(timeout=120)[1])
+            said.append(process.communicate(timeout=LONG)[1])
             assert process.returncode == 0, said[-1]
     finally:
         for process in processes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from loop import Loop, events
+from patience import LONG
 
 from cockpit import Cockpit, CockpitWarning, load_run
 from cockpit.clash import OTHERS, check_for_clash
@@ -82,7 +83,7 @@ def follow(process: "subprocess.Popen[str]", count: int) -> list[tuple[int, floa
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=LONG)
     assert process.returncode == 0, err
     return out, err
 
@@ -96,7 +97,7 @@ def test_a_live_training_is_refused_and_control_c_ends_it_as_interrupted_with_ev
         Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", resume=True)
     process.send_signal(signal.SIGINT)
     made += follow(process, 10**9)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=LONG)
     assert err.strip().splitlines()[-1].startswith("KeyboardInterrupt")
     run = load_run(tmp_path / "run")
     assert run.state == "interrupted"
@@ -117,7 +118,7 @@ with cockpit.step():
 @pytest.mark.parametrize("ending", ["", "raise ValueError('the user')"])
 def test_a_training_that_ends_without_closing_has_everything_in_its_log(ending, child, tmp_path):
     process = child(SETUP + WITHOUT_CLOSING + ending, tmp_path / "run")
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=LONG)
     assert process.returncode == (1 if "raise" in ending else 0), err
     run = load_run(tmp_path / "run")
     assert list(run["loss"].steps) == list(range(31))
@@ -157,7 +158,9 @@ def test_workers_of_a_data_loader_leave_the_log_alone(child, tmp_path):
     assert events(tmp_path) == []
 
 
-FULL = """
+FULL = (
+    f"LONG = {LONG}"
+    + """
 import resource, warnings
 warnings.simplefilter("default")
 limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -168,7 +171,7 @@ def train(steps):
             optimizer.step()
 
 train(5)
-cockpit._writer.flush()
+assert cockpit._writer.flush(LONG)
 resource.setrlimit(resource.RLIMIT_FSIZE, (cockpit._writer.path.stat().st_size, limit[1]))
 train(200)
 print(cockpit._writer.flush(0.7))
@@ -176,6 +179,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 train(5)
 cockpit.close()
 """
+)
 
 
 def test_a_full_disk_is_said_once_and_training_goes_on(child, tmp_path):
@@ -213,7 +217,7 @@ def installed(place: Path, name: str, folder: str = "cockpit") -> None:
 def test_another_distribution_of_the_same_import_name_is_pointed_out_at_import(child, tmp_path):
     installed(tmp_path, "cockpit-for-pytorch")
     code = "import sys; sys.path.append(sys.argv[1]); from cockpit import Cockpit"
-    _, err = child(code, tmp_path).communicate(timeout=100)
+    _, err = child(code, tmp_path).communicate(timeout=LONG)
     said = err.strip().splitlines()[-1]
     assert said.startswith("cockpit.CockpitWarning: the distribution 'cockpit-for-pytorch' (the ancestor")
     assert f"in {tmp_path} is imported as 'cockpit', too" in said

@@ -89,7 +89,7 @@ def test_the_intervals_in_force_are_logged_with_what_they_cost(loop, tmp_path):
     assert (intervals.values >= 1).all()
     assert (intervals.layers.values.min(1) == intervals.values).all()
     assert (costs.layers.values >= 0).all()
-    assert len(np.unique(intervals.layers.values, axis=0)) == len(intervals.steps)  # told only where it changes
+    assert (np.diff(intervals.layers.values, axis=0) != 0).any(axis=1).all()  # told only where it changes
 
 
 def test_a_schedule_of_its_own_wins_over_the_budget(loop, tmp_path):
@@ -158,8 +158,12 @@ def test_the_start_is_told_in_one_line(begin, loop, tmp_path, capsys):
 
 def test_the_budget_tells_what_is_on_and_then_what_it_costs_as_measured(loop, tmp_path, capsys):
     with Cockpit(loop.model, loop.optimizer, run=tmp_path / "run", budget=2.0) as cockpit:
-        loop.steps(cockpit, 400)
-    first, second = capsys.readouterr().err.splitlines()
+        told, turns = "", 0
+        while told.count("\n") < 2 and turns < 400:
+            loop.steps(cockpit, 50)
+            told += capsys.readouterr().err
+            turns += 1
+    first, second = (told + capsys.readouterr().err).splitlines()
     said = f"cockpit: economy: {len(ECONOMY)} instruments, "
     assert first == f"{said}as often as the budget allows, 100 % of parameters -> {tmp_path / 'run'}"
     assert re.fullmatch(rf"{said}\+\d+ %, every .*step.*, 100 % of parameters", second)

@@ -141,7 +141,7 @@ def test_a_live_run_is_seen_moving_and_ending(start: Start, backend: Backend) ->
     assert [(summary.state, summary.last_step) for summary in store.runs()] == [("running", None)]
     for step in (1, 2):
         writer.put(step, 0.0, {"loss": Reading(0.5)})
-        writer.flush()
+        assert writer.flush()
         assert [(summary.state, summary.last_step) for summary in store.runs()] == [("running", step)]
     writer.close("interrupted")
     assert [summary.state for summary in store.runs()] == ["interrupted"]
@@ -153,7 +153,7 @@ def test_one_run_is_summed_up_as_it_is_now_as_the_list_does(start: Start, backen
     store, writer = Store(backend.logs), start("live")
     for step in (1, 2):
         writer.put(step, 2.0 * step, {"loss": Reading(0.5 / step)})
-        writer.flush()
+        assert writer.flush()
         summary = store.summary("live")
         assert (summary.state, summary.last_step, summary.last_loss) == ("running", step, 0.5 / step)
         assert summary == next(run for run in store.runs() if run.name == "live")
@@ -176,7 +176,7 @@ def test_a_finished_run_that_is_resumed_is_seen_running(start: Start, backend: B
     writer = start("run", resume=True)
     assert [summary.state for summary in store.runs()] == ["running"]
     writer.put(9, 0.0, {"loss": Reading(0.5)})
-    writer.flush()
+    assert writer.flush()
     assert [summary.last_step for summary in store.runs()] == [9]
 
 

@@ -114,7 +114,7 @@ def test_an_empty_run_is_one_empty_portion(start: Start) -> None:
 def test_news_are_the_scalars_that_a_column_since_then_would_give(start: Start) -> None:
     writer = start()
     put(writer, range(2000))  # some of them in chunks
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     before = reader.cursor()
     assert reader.news(before) == {}

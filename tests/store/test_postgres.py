@@ -1,152 +1,30 @@
-"""What is peculiar to runs on a server: it may go and come back, refuse, and must never see a password stored."""
+"""What is peculiar to runs on a server: it may refuse, and must never see a password stored.
+
+What becomes of them while it is away is in test_server_away.py.
+"""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import backends
 import pytest
-from asking import Asker
+from patience import LONG
 from private_postgres import PASSWORD, Absent, Server, private_server
 
-from cockpit.dashboard import serve
 from cockpit.reading import Reading
 from cockpit.run import list_runs, load_run
-from cockpit.store import Header, Reader, RunIsLive, Store, UnreadableLog, Writer, drain
+from cockpit.store import Header, Reader, RunIsLive, Store, Writer
 
 Start = Callable[..., Writer]
 Child = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def fragile(postgres: Server) -> Iterator[Server]:
-    """A server that tests may stop: others go on with theirs."""
-    with private_server() as server:
-        yield server
-
-
 @pytest.fixture
 def backend(postgres: Server) -> backends.Backend:
     return backends.Postgres(postgres)
-
-
-def begun(where: str, **options: Any) -> Writer:
-    return Writer(where, Header("run", time.time()), flush_interval=0.05, **options)
-
-
-AWAY = 10.0  # seconds
-BACK = 6.0  # seconds within which its return is noticed: the longest pause between two attempts to write, and one more
-
-
-@pytest.mark.slow
-def test_a_server_that_is_away_for_ten_seconds_is_said_once_and_nothing_is_lost(
-    fragile: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logs = fragile.empty()
-    writer = begun(f"{logs}/run")
-    writer.put(0, 0.0, {"loss": Reading(0.0)})
-    assert writer.flush()
-    with serve(Store(logs), port=0) as server:
-        pages = {view: Asker(server.url) for view in ("Now", "Layers", "Compare", "Runs")}
-        assert not any(is_away(page.ask(run="run", view=view)) for view, page in pages.items())
-        fragile.stop()
-        gone = asked = time.monotonic()
-        longest, step, told = 0.0, 0, set()
-        while time.monotonic() < gone + AWAY:
-            step += 1
-            began = time.perf_counter()
-            writer.put(step, 0.01 * step, {"loss": Reading(float(step))})
-            longest = max(longest, time.perf_counter() - began)
-            if time.monotonic() > asked + 2:
-                told |= {view for view, page in pages.items() if is_away(page.ask(run="run", view=view))}
-                asked = time.monotonic()
-            time.sleep(0.005)
-        assert not writer.flush(timeout=0.0)
-        fragile.start()
-        back = time.monotonic()
-        assert writer.flush(timeout=20.0)
-        assert time.monotonic() - back < BACK
-        assert not is_away(pages["Now"].ask(run="run", view="Now"))
-        assert pages["Now"].shown is not None
-        assert pages["Now"].shown["last"] == step
-    assert longest < 1.0  # to wait for the server takes ten seconds; a busy machine may take a few tenths
-    assert told >= {"Now", "Layers"}
-    writer.close()
-    said = capsys.readouterr().err
-    assert said.count("cannot be written") == 1
-    assert "Training goes on; writing is tried again" in said
-    run = load_run(f"{logs}/run")
-    assert step > 100
-    assert list(run["loss"].steps) == list(range(step + 1))
-    assert (run.state, run.reader.dropped()) == ("finished", 0)
-    assert any("could not be written for 1" in event.text for event in run.reader.events())
-
-
-def is_away(answer: dict[str, Any]) -> bool:
-    """Whether the page says in words that the database is away."""
-    return "cannot be re" in str(answer.get("view"))  # reached, or read
-
-
-def test_what_does_not_fit_while_the_server_is_away_is_counted(
-    fragile: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = f"{fragile.empty()}/run"
-    writer = begun(where, capacity=100)
-    assert writer.flush()
-    fragile.stop()
-    time.sleep(0.2)
-    for step in range(250):
-        writer.put(step, 0.0, {"loss": Reading(1.0)})
-    assert writer.dropped >= 150
-    fragile.start()
-    assert writer.flush(timeout=20.0)
-    writer.event(None, 1.0, "info", "back")
-    writer.close()
-    reader = Reader(where)
-    assert reader.dropped() == writer.dropped
-    assert len(reader.column("loss")) == 250 - writer.dropped
-    assert "dropped" in capsys.readouterr().err
-
-
-def test_a_server_that_stays_away_ends_in_words_and_a_count(
-    fragile: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drain, "_FINAL_PATIENCE", 0.2)
-    writer = begun(f"{fragile.empty()}/run")
-    assert writer.flush()
-    fragile.stop()
-    try:
-        for step in range(7):
-            writer.put(step, 0.0, {"loss": Reading(1.0)})
-        writer.close()
-        said = capsys.readouterr().err
-        assert "7 items were lost" in said
-        assert quote(PASSWORD, safe="") not in said
-        assert PASSWORD not in said
-    finally:
-        fragile.start()
-
-
-def test_readers_say_that_the_server_is_away_and_go_on_when_it_is_back(fragile: Server) -> None:
-    where = fragile.empty()
-    writer = begun(f"{where}/run")
-    writer.put(0, 0.0, {"loss": Reading(0.0)})
-    writer.close()
-    reader, store = Reader(f"{where}/run"), Store(where)
-    assert len(reader.column("loss")) == 1
-    fragile.stop()
-    try:
-        with pytest.raises(UnreadableLog, match=r"/run cannot be read: ") as refused:
-            reader.column("loss")
-        assert quote(PASSWORD, safe="") not in str(refused.value)
-        with pytest.raises(OSError, match="cannot be reached: "):
-            store.runs()
-    finally:
-        fragile.start()
-    assert len(reader.column("loss")) == 1
-    assert [summary.name for summary in store.runs()] == ["run"]
 
 
 def test_a_server_that_is_not_there_is_refused_in_words() -> None:
@@ -248,7 +126,7 @@ def test_two_readers_beside_a_writing_process_see_every_step(child: Child, backe
     process.stdout.readline()
     readers = Reader(where), Store(backend.logs).open("run")
     seen: list[list[int]] = [[], []]
-    cursors, deadline = [0, 0], time.monotonic() + 30
+    cursors, deadline = [0, 0], time.monotonic() + LONG
     while min(map(len, seen)) < 200 and time.monotonic() < deadline:
         for number, reader in enumerate(readers):
             cursor = reader.cursor()
@@ -278,6 +156,7 @@ def test_runs_are_annotated_and_deleted(start: Start, backend: backends.Backend)
     for name in ("a", "a/below"):
         writer = start(name, header=Header(name, 1.0, tags=("begun with",)))
         writer.put(0, 0.0, {"loss": Reading(1.0)})
+        assert writer.flush()
     store = Store(backend.logs)
     store.annotate("a", notes="diverges <b>late</b>")
     store.annotate("a", tags=["good"])

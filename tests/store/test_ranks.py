@@ -2,12 +2,12 @@
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from backends import Backend
+from patience import LONG, until
 
 from cockpit.reading import Reading
 from cockpit.run import load_run
@@ -32,7 +32,7 @@ def job(start: Start) -> Callable[..., list[Writer]]:
         for rank, writer in enumerate(writers):
             writer.put(0, 0.5, {"loss": Reading(float(rank))})
             writer.event(0, 1.0 - 0.1 * rank, "info", f"said by {rank}")
-            writer.flush()
+            assert writer.flush()
         return writers
 
     return begin
@@ -128,7 +128,7 @@ def test_a_run_that_is_called_like_a_process_is_itself(job: Any, start: Start, b
     job(2)
     writer = start("run/rank1", header=Header("run/rank1", 1.0))
     writer.put(0, 0.0, {"loss": Reading(99.0)})
-    writer.flush()
+    assert writer.flush()
     assert list(Store(backend.logs).open("run/rank1").column("loss").values) == [99.0]
 
 
@@ -155,18 +155,18 @@ def test_notes_are_the_runs(job: Any, backend: Backend) -> None:
     assert (run.tags, run.notes) == (("good",), "both")
 
 
-PROCESS = """
+PROCESS = f"""
 import sys, time
 from cockpit.reading import Reading
 from cockpit.store import Header, Writer
 
 rank = int(sys.argv[2])
-job = {"rank": rank, "size": 2, "id": "job"}
+job = {{"rank": rank, "size": 2, "id": "job"}}
 writer = Writer(sys.argv[1], Header("run", time.time(), job=job), rank=rank, flush_interval=0.05)
 for step in range(10**9):
-    writer.put(step, 0.01 * step, {"loss": Reading(float(rank))})
+    writer.put(step, 0.01 * step, {{"loss": Reading(float(rank))}})
     if step == 20:
-        writer.flush()
+        assert writer.flush({LONG})
         print("going", flush=True)
     time.sleep(0.01)
 """
@@ -181,9 +181,7 @@ def test_a_killed_process_is_seen_though_the_others_live(start: Start, child: Ch
     assert run.state == "running"
     other.send_signal(signal.SIGKILL)
     other.wait()
-    deadline = time.monotonic() + 5
-    while run.state == "running" and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: run.state != "running")
     assert (run.state, run.reader.states()) == ("crashed", {0: "running", 1: "crashed"})
     steps = run.rank(1)["loss"].steps
     assert list(steps) == list(range(len(steps)))

@@ -34,7 +34,7 @@ def test_a_column_is_in_step_order_whatever_the_order_of_logging(start: Start) -
     writer = start()
     for step in (5, 1, 3, -2):
         writer.put(step, 10.0 - step, {"loss": Reading(float(step))})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     column = reader.column("loss")
     assert list(column.steps) == list(column.values) == [-2, 1, 3, 5]
@@ -47,7 +47,7 @@ def test_of_a_step_logged_twice_the_later_point_counts(start: Start) -> None:
     writer = start()
     for value in (1.0, 2.0):
         writer.put(7, value, {"loss": Reading(value, {"a": value}), "hist": Reading(histogram(int(value), 0))})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     assert list(reader.column("loss").values) == list(reader.at("loss", 7).values) == [2.0]
     assert reader.column("loss", "layers").values.tolist() == [[2.0]]
@@ -59,7 +59,7 @@ def test_nan_and_infinity_are_not_missing_and_missing_is_not_nan(start: Start) -
     nan, inf = float("nan"), float("inf")
     for step, value in enumerate((nan, inf, -inf, None, 1.0)):
         writer.put(step, 0.0, {"loss": Reading(value, {"a": value, "b": None if step else nan})})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     column = reader.column("loss")
     np.testing.assert_array_equal(column.values, [nan, inf, -inf, nan, 1.0])
@@ -76,7 +76,7 @@ def test_an_equal_cursor_means_nothing_new_and_a_cursor_asks_for_what_came_after
     assert reader.cursor() == cursor
     writer.put(3, 9.0, {"loss": Reading(-3.0, {"a": 1.0})})
     writer.event(3, 9.0, "warning", "careful")
-    writer.flush()
+    assert writer.flush()
     assert reader.cursor() > cursor
     new = reader.column("loss", since=cursor)
     assert (list(new.steps), list(new.values)) == ([3], [-3.0])
@@ -84,7 +84,7 @@ def test_an_equal_cursor_means_nothing_new_and_a_cursor_asks_for_what_came_after
     assert [event.text for event in reader.events(since=cursor)] == ["careful"]
     cursor = reader.cursor()
     writer.document("coverage", 1)
-    writer.flush()
+    assert writer.flush()
     assert reader.cursor() > cursor
     cursor = reader.cursor()
     writer.close()
@@ -124,7 +124,7 @@ def test_points_are_bounded(start: Start) -> None:
     for step in range(1000):
         value = 100.0 if step == 777 else 1.0
         writer.put(step, 0.0, {"loss": Reading(value, {"a": value}), "hist": Reading(histogram(step, 1))})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     column = reader.column("loss", max_points=50)
     assert len(column) <= 50
@@ -142,7 +142,7 @@ def test_layers_that_come_and_go_are_all_there_with_gaps(start: Start) -> None:
     writer = start()
     writer.put(0, 0.0, {"norm": Reading(None, {"a": 1.0, "b": 2.0})})
     writer.put(1, 0.0, {"norm": Reading(None, {"b": 3.0, "c": None})})
-    writer.flush()
+    assert writer.flush()
     column = Reader(writer.path).column("norm", "layers")
     assert column.layers == ("a", "b", "c")
     np.testing.assert_array_equal(column.values, [[1.0, 2.0, np.nan], [np.nan, 3.0, np.nan]])
@@ -156,7 +156,7 @@ def test_edges_are_one_row_where_they_are_shared_and_one_for_each_where_not(star
     writer.put(1, 0.0, {"fixed": Reading(None), "moving": Reading(histogram(3, edges=wide[:2]))})
     layers = {"a": histogram(1, 2), "b": None, "c": histogram(1, 2, edges=wide)}
     writer.put(2, 0.0, {"fixed": Reading(histogram(5, 6), {"a": histogram(7, 8)}), "layered": Reading(None, layers)})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     fixed = reader.column("fixed")
     np.testing.assert_array_equal(fixed.edges, EDGES)
@@ -175,12 +175,12 @@ def test_edges_are_one_row_where_they_are_shared_and_one_for_each_where_not(star
 def test_a_histogram_that_was_missing_at_first_is_one_series(start: Start) -> None:
     writer = start()
     writer.put(0, 0.0, {"hist": Reading(None, {"a": None})})
-    writer.flush()
+    assert writer.flush()
     reader = Reader(writer.path)
     assert [series.kind for series in reader.series()] == ["scalar", "layers"]
     writer.put(1, 0.0, {"hist": Reading(histogram(1, 2), {"a": histogram(1, 2)})})
     writer.put(2, 0.0, {"hist": Reading(None, {"a": None})})
-    writer.flush()
+    assert writer.flush()
     assert [series.kind for series in reader.series()] == ["histogram", "layer_histograms"]
     assert reader.column("hist").missing.tolist() == [True, False, True]
     assert reader.column("hist", "layer_histograms").missing.tolist() == [[True], [False], [True]]
@@ -189,7 +189,7 @@ def test_a_histogram_that_was_missing_at_first_is_one_series(start: Start) -> No
 def test_an_unknown_key_names_the_nearest_and_all(start: Start) -> None:
     writer, reader = losses(start, range(1))
     writer.put(1, 0.0, {"grad_norm": Reading(1.0, {"a": 1.0})})
-    writer.flush()
+    assert writer.flush()
     with pytest.raises(KeyError, match=r"as 'gradnorm', did you mean 'grad_norm'\? There are: grad_norm, loss"):
         reader.column("gradnorm")
     with pytest.raises(KeyError, match="'grad_norm' is logged as scalar, layers, not as histogram"):

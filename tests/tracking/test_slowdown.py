@@ -10,6 +10,8 @@ from torch import nn
 
 from cockpit import Cockpit, load_run
 
+pytestmark = pytest.mark.alone
+
 TURN, STEPS, ONCE = 10, 500, 2
 
 
