@@ -36,8 +36,8 @@ class Writer:
             there on are masked, as they are from the first reading on that comes at an earlier step. If there was no
             writer, the run is new.
         rank: Number of the process among those of a distributed run; each writes its own file.
-        flush_interval: Seconds from the beginning of one write to that of the next: what a killed process loses at most,
-            besides what it takes to write.
+        flush_interval: Seconds from the beginning of one write to that of the next: what a killed process loses at
+            most, besides what it takes to write.
         capacity: Calls that may wait to be written; further ones are dropped and counted.
 
     Attributes:

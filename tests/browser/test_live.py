@@ -64,7 +64,6 @@ def test_a_panel_that_comes_into_view_is_as_new_as_the_others(page, server, star
     start("training")
     page.page.set_viewport_size({"width": 1440, "height": 500})
     page.open(server.url)
-    page.until(lambda: page.plot("Time", "graph._fullData.length > 0"))  # once; from then on it stands still
     page.until(lambda: last(page, "Loss") > last(page, "Time") + 10)
     shown = page.step()
     page.panel("Time").scroll_into_view_if_needed()

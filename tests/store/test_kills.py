@@ -20,7 +20,7 @@ from cockpit.store import Header, Reader, RunSummary, Store, Writer
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(sys.platform == "win32", reason="signals and fork are POSIX")]
 
 KILLS = 95  # five more, of real trainings, are in test_killed_trainings.py
-AT_ONCE = 8
+AT_ONCE = 12
 LONGEST = 3.0  # seconds of a life from its first step on: three times what may be lost
 EARLY, SHORT = 8, 0.5  # one of so many is killed within so many seconds, whether its log is there or not
 ALLOWED = 1.0  # seconds, of a process that may run
