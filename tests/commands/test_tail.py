@@ -5,17 +5,17 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from math import nan
 
 import pytest
+from patience import LONG, until
 from synthetic import __file__ as SYNTHETIC
 
 from cockpit.cli import main
 from cockpit.commands.tail import Tail
 from cockpit.reading import Reading
 from cockpit.run import load_run
-from cockpit.store import Header, Writer
+from cockpit.store import Header, Reader, UnreadableLog, Writer
 
 
 @pytest.fixture
@@ -129,9 +129,17 @@ def test_another_process_is_heard_while_the_first_one_is_silent_and_the_end_tell
     assert len([line for line in told if "said" in line]) == 2
 
 
+def begun(place):
+    try:
+        Reader(place)
+    except UnreadableLog:
+        return False
+    return True
+
+
 @pytest.fixture
-def live(tmp_path):
-    """A process that writes a run, and a function that starts ``cockpit tail`` on it."""
+def live(tmp_path, request):
+    """A process that writes a run of two seconds, or as many steps as asked, and what starts ``cockpit tail`` on it."""
     started = []
 
     def launch(*command, **settings):
@@ -139,39 +147,43 @@ def live(tmp_path):
         return started[-1]
 
     place = tmp_path / "live"
-    writer = launch(SYNTHETIC, str(place), "--steps", "200", "--pace", "0.05")
-    end = time.monotonic() + 60
-    while not (place / "rank0.db").exists():
-        assert time.monotonic() < end, "the run did not begin in time"
-        time.sleep(0.05)
     code = "import sys; from cockpit.cli import main; sys.exit(main(sys.argv[1:]))"
-    yield writer, lambda *options, **settings: launch("-c", code, "tail", str(place), *options, **settings)
-    for process in started:
-        process.kill()
-        process.wait()
+    try:
+        writer = launch(SYNTHETIC, str(place), "--steps", str(getattr(request, "param", 200)), "--pace", "0.05")
+        until(lambda: begun(place))
+        yield writer, lambda *options, **settings: launch("-c", code, "tail", str(place), *options, **settings)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+goes_on = pytest.mark.parametrize("live", [10**7], indirect=True, ids=["without end"])
 
 
 def test_a_live_run_is_followed_to_its_end_with_every_reading_once(live):
     writer, tail = live
     follower = tail("--lines", "1000000", "--keys", "loss", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, errors = follower.communicate(timeout=60)
+    out, errors = follower.communicate(timeout=LONG)
     assert (follower.returncode, errors) == (0, "")
-    assert writer.wait(10) == 0
+    assert writer.wait(LONG) == 0
     lines = rows(out)
     assert lines[-1] == ["finished", "at", "step", "191"]
     steps = [int(line[0]) for line in lines if line[0].isdecimal() and len(line) == 3]
     assert steps == [step for step in range(200) if step % 10 in (0, 1)]
 
 
+@goes_on
 def test_ctrl_c_is_quiet(live):
     _, tail = live
     follower = tail(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     follower.stdout.readline()
     follower.send_signal(signal.SIGINT)
-    _, errors = follower.communicate(timeout=30)
+    _, errors = follower.communicate(timeout=LONG)
     assert (follower.returncode, errors) == (130, "")
 
 
+@goes_on
 def test_a_pipe_that_closes_ends_it_quietly(live):
     _, tail = live
     follower = tail(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -189,8 +201,8 @@ def test_in_a_terminal_lines_are_as_long_as_it_is_wide(live):
     os.close(theirs)
     text = b""
     while b"finished" not in text:
-        assert select.select([ours], [], [], 60)[0], "it said nothing for too long"
+        assert select.select([ours], [], [], LONG)[0], "it said nothing for too long"
         text += os.read(ours, 4096)
-    assert follower.wait(30) == 0
+    assert follower.wait(LONG) == 0
     os.close(ours)  # not before: it may have had more to say
     assert max(len(line) for line in text.decode().splitlines()) <= 44

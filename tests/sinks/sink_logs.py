@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import inf, nan
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from patience import until
 
 from cockpit.reading import Histogram, Histogram2d, Reading
 from cockpit.store import Header, Writer
@@ -127,6 +127,8 @@ def read_wandb(path: Path) -> list[Any]:
             at += _BLOCK - at % _BLOCK
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
+        if at + 7 + length > len(data):  # it is still being written
+            break
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (_WHOLE, _LAST):
@@ -148,12 +150,8 @@ class Logged:
 
 def read_history(path: Path) -> Logged:
     """Once the run is over, and W&B's service has let go of its file."""
-    end = time.monotonic() + 20
+    until(lambda: any(record.HasField("exit") for record in read_wandb(path)))
     records = read_wandb(path)
-    while not any(record.HasField("exit") for record in records):
-        assert time.monotonic() < end, f"{path} is not complete"
-        time.sleep(0.05)
-        records = read_wandb(path)
     runs = [record.run for record in records if record.HasField("run")]
     configs = [run.config for run in runs] + [record.config for record in records if record.HasField("config")]
     config = {name: value for each in configs for name, value in _nested(each.update).items()}

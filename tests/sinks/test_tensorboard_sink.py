@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import LONG
 from sink_logs import BEGAN, HISTOGRAMS, NUMBERS, Events, header, put, read_events, write_everything
 
 from cockpit.cli import main
@@ -237,5 +238,5 @@ def test_an_export_imports_neither_torch_nor_tensorflow(tmp_path: Path) -> None:
         f"import sys; from cockpit.cli import main; assert main({arguments!r}) == 0; "
         "sys.exit(bool({'torch', 'tensorflow'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, timeout=LONG).returncode == 0
     assert read_events(tmp_path / "logs" / "run").numbers

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import LONG, until
 from sink_logs import (
     BEGAN,
     HISTOGRAMS,
@@ -44,6 +45,9 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_ERROR_REPORTING", "false")
+        patch.setenv("WANDB__SERVICE_WAIT", str(LONG))
+        patch.setenv("WANDB_INIT_TIMEOUT", str(2 * LONG))
+        patch.setattr(feed, "_PATIENCE", LONG)
         for name in ("WANDB_DIR", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
             patch.setenv(name, str(place))
         yield place
@@ -132,10 +136,7 @@ def test_a_run_is_followed_while_it_is_written(tmp_path: Path, history: History)
     writer, feeds = Writer(tmp_path / "run", header(), flush_interval=0.02), Feeds([WandB("project")])
     feeds.start(writer, time.monotonic(), lambda: None)
     put(writer, range(20))
-    end = time.monotonic() + 30
-    while not feeds.seconds:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: feeds.seconds)
     put(writer, range(20, 40))
     writer.close()
     feeds.close()
@@ -231,21 +232,22 @@ def test_without_a_login_the_cockpit_says_so_before_training(tmp_path: Path) -> 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG,
     )
     assert done.returncode == 1
     assert "not logged in to Weights & Biases" in done.stderr
 
 
+HELPERS = [str(folder) for folder in Path(__file__).parents[:2]]
 SCRIPT = f"""
 import itertools, sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {HELPERS!r}
 from sink_logs import header, put
 from cockpit.sinks import WandB, feed
 from cockpit.sinks.feed import Feeds
 from cockpit.store import Writer
 
-feed._PACE = 0.05
+feed._PACE, feed._PATIENCE = 0.05, {LONG}
 writer, feeds = Writer(sys.argv[1], header(), flush_interval=0.02), Feeds([WandB("project")])
 
 def close():
@@ -270,7 +272,7 @@ def own_service() -> dict[str, str]:
 
 def test_a_script_that_ends_without_closing_has_passed_everything_on(tmp_path: Path, history: History) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "run"), "end"]
-    done = subprocess.run(command, env=own_service(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=own_service(), capture_output=True, text=True, timeout=2 * LONG)
     assert (done.returncode, done.stderr) == (0, "")
     assert [step for step, _, _ in numbers(history(), "loss")] == list(range(int(done.stdout) + 1))
 
@@ -282,13 +284,12 @@ def test_after_kill_9_nothing_of_wandbs_is_left_running(tmp_path: Path, offline:
         [sys.executable, "-c", SCRIPT, str(tmp_path / "run")], env=own_service(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        process.stdout.readline()
-        assert services(process.pid)
-        process.kill()
-    end = time.monotonic() + 20
-    while services(process.pid):
-        assert time.monotonic() < end, "W&B's service goes on"
-        time.sleep(0.05)
+        try:
+            process.stdout.readline()
+            assert services(process.pid)
+        finally:
+            process.kill()
+    until(lambda: not services(process.pid))
     (file,) = set(offline.rglob("*.wandb")) - before
     steps = [int(row["cockpit/step"]) for row in rows_of(read_wandb(file))]
     assert steps == list(range(len(steps)))
