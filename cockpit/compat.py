@@ -160,7 +160,7 @@ class ParameterCockpit:
         write_json(self.get_output(), logpath)
 
     def flush(self) -> None:
-        """Waits until what was read so far is in the log."""
+        """Waits until what was read so far is in the log; warns if it is not there in time."""
         if self._session is not None:
             self._session.flush()
 

@@ -42,7 +42,7 @@ from cockpit.tracking.description import describe_run
 from cockpit.tracking.dispatch import Dispatched
 from cockpit.tracking.following import follow
 from cockpit.tracking.job import this_job
-from cockpit.tracking.notices import CockpitWarning
+from cockpit.tracking.notices import CockpitWarning, depth_of_the_users_code
 from cockpit.tracking.places import OpenedLog, open_log
 from cockpit.tracking.step_context import StepContext
 from cockpit.tracking.tracker import Tracker
@@ -182,9 +182,13 @@ class Cockpit(Dispatched):
         self._tracker.logged(numbers)
 
     def flush(self) -> None:
-        """Waits until what was read so far is in the log, five seconds at most."""
-        if self.enabled:
-            self._writer.flush()
+        """Waits until what was read so far is in the log, five seconds at most; warns if it is not there by then."""
+        if self.enabled and not self._writer.flush():
+            words = (
+                f"the log {self.run} is not written in time and lacks the latest readings, and so does what is made of "
+                "it now: flush() waits again"
+            )
+            warnings.warn(words, CockpitWarning, stacklevel=depth_of_the_users_code())
 
     def show(self, *, height: int = 900) -> None:
         """Displays this run's dashboard, live, below the cell of a notebook, see :func:`cockpit.show`."""

@@ -33,7 +33,7 @@ class Live(Protocol):
         """Directory or address of its log."""
 
     def flush(self) -> None:
-        """Waits until what was read so far is in the log."""
+        """Waits until what was read so far is in the log; warns if it is not there in time."""
 
 
 class CockpitPlotter:

@@ -80,7 +80,7 @@ class Notices:
         if not self._aloud:
             self._untold.clear()
         while self._untold:
-            warnings.warn(self._untold.pop(0), CockpitWarning, stacklevel=_depth_of_the_users_code())
+            warnings.warn(self._untold.pop(0), CockpitWarning, stacklevel=depth_of_the_users_code())
 
     def _is_new(self, subject: str, text: str) -> bool:
         """Whether this has not been said yet; words that differ in a number only are the same."""
@@ -101,8 +101,8 @@ def _place_of(error: Exception) -> str:
     return f" ({Path(lines[-1].filename).name}, line {lines[-1].lineno})" if lines else ""
 
 
-def _depth_of_the_users_code() -> int:
-    """How many frames above :meth:`Notices.tell` the first one is that is neither ours nor torch's."""
+def depth_of_the_users_code() -> int:
+    """How many frames above the caller the first one is that is neither ours nor torch's, as ``stacklevel`` counts."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("cockpit", "torch"):
         depth, frame = depth + 1, frame.f_back

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from script import N, Script
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from cockpit import Cockpit, load_run
+from cockpit import Cockpit, CockpitPlotter, CockpitWarning, load_run
 from cockpit.compat import ParameterCockpit
 from cockpit.quantities import GradHist1d, GradNorm, Loss, NormTest
+from cockpit.store import Writer
 from cockpit.utils.configuration import configuration
 from cockpit.utils.schedules import linear
 
@@ -63,6 +67,7 @@ def test_a_cockpit_that_is_turned_off_lets_everything_pass(
     if by == "rank":  # one process writes such a script's log
         monkeypatch.setenv("RANK", "1")
         monkeypatch.setenv("WORLD_SIZE", "2")
+    gc.collect()  # cockpits of other tests that were not closed
     hooks = len(torch_module._global_forward_pre_hooks)
     cockpit = script.cockpit("loss", run=tmp_path / "run", enabled=by != "argument")
     script.step(cockpit, 0, BatchGrad())
@@ -73,6 +78,33 @@ def test_a_cockpit_that_is_turned_off_lets_everything_pass(
     assert list(cockpit.get_output()) == [1]
     assert script.model[0].weight.grad_batch.shape[0] == N
     assert not (tmp_path / "run").exists()
+
+
+MADE_OF_THE_LOG: dict[str, Callable[[ParameterCockpit, Path], object]] = {
+    "output": lambda cockpit, _: cockpit.get_output(),
+    "file": lambda cockpit, place: cockpit.write(place / "log"),
+    "picture": lambda cockpit, _: CockpitPlotter().plot(cockpit, show_plot=False),
+}
+
+
+@pytest.mark.parametrize("what", MADE_OF_THE_LOG)
+def test_what_is_made_of_a_log_that_cannot_be_written_is_said_to_lack_the_latest(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    cockpit = script.cockpit("loss", run=tmp_path / "run")
+    script.step(cockpit, 0)
+    MADE_OF_THE_LOG[what](cockpit, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "run" / "rank0.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        script.step(cockpit, 1)
+        with monkeypatch.context() as hurried:
+            hurried.setattr(Writer.flush, "__defaults__", (0.2,))
+            with pytest.warns(CockpitWarning, match="lacks the latest readings") as said:
+                MADE_OF_THE_LOG[what](cockpit, tmp_path)
+    assert [warning.filename for warning in said] == [__file__]
+    MADE_OF_THE_LOG[what](cockpit, tmp_path)
+    assert list(cockpit.get_output()) == [0, 1]
+    cockpit.close()
 
 
 MISTAKES: dict[str, tuple[Callable[[Script], Any], type[Exception], str]] = {
