@@ -173,7 +173,7 @@ def roughness(u: Floats, v: Floats) -> tuple[Floats, int] | None:
     of_u, of_v = bends
     if not (of_u.all() and of_v.all()):
         return None
-    return np.log(of_u / of_v), length
+    return np.log(of_u) - np.log(of_v), length  # exactly the negative of what it is the other way round
 
 
 def jumps(differences: Floats) -> float:

@@ -179,6 +179,12 @@ def test_what_stands_still_has_no_roughness():
     assert roughness(random.normal(size=20), random.normal(size=20)) is None
 
 
+def test_which_of_two_runs_is_rougher_does_not_depend_on_which_comes_first():
+    for seed in range(20):
+        u, v = np.random.default_rng(seed).normal(size=(2, 300))
+        np.testing.assert_array_equal(roughness(u, v)[0], -roughness(v, u)[0])
+
+
 def test_jumps_that_cancel_are_chance_and_those_that_add_up_are_none():
     moves = np.zeros(300)
     moves[10:290:14] = 1.0
