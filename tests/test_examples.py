@@ -1,8 +1,16 @@
-import subprocess
+"""Examples as scripts, each in a process of its own: all are forked from one that has imported what takes long to."""
+
+import multiprocessing
+import os
+import runpy
 import sys
+import traceback
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from patience import LONG
 
 from cockpit import load_run
 from cockpit.instrument import registered
@@ -11,9 +19,36 @@ from cockpit.testing import check_panel
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+PROCESSES = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)
+PROCESSES.set_forkserver_preload(["torch._dynamo", "sklearn.datasets", "matplotlib.pyplot", "numba", "cockpit.session"])
+
+
+def live(script, arguments, folder, printed):
+    """What such a process does: what ``python -W error SCRIPT …`` does in that folder."""
+    os.chdir(folder)
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.parent))
+    warnings.simplefilter("error")
+    said = printed.with_suffix(".err")
+    with printed.open("w") as out, said.open("w") as err, redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+
 def run_example(script, *arguments, cwd):
-    command = [sys.executable, "-W", "error", EXAMPLES / script, *arguments]
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=120).stdout
+    printed = cwd / "printed.out"
+    process = PROCESSES.Process(target=live, args=(EXAMPLES / script, [str(each) for each in arguments], cwd, printed))
+    process.start()
+    process.join(4 * LONG)
+    process.kill()
+    process.join()
+    assert process.exitcode == 0, printed.with_suffix(".err").read_text()
+    return printed.read_text()
 
 
 @pytest.mark.slow
