@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import gc
+import itertools
 import json
 import sys
 import tempfile
@@ -22,17 +22,19 @@ N = 128
 STEPS = 2  # in the second, all that is kept from one step for the next is there
 
 
-def mlp() -> tuple[nn.Module, Tensor]:
-    layers = [nn.Linear(784, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1024), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(1024, 10)), torch.randn(N, 784)
+def mlp(narrower: int = 1) -> tuple[nn.Module, Tensor]:
+    wide, last = 4096 // narrower, 1024 // narrower
+    layers = [nn.Linear(784, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, last), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(last, 10)), torch.randn(N, 784)
 
 
-def conv() -> tuple[nn.Module, Tensor]:
+def conv(narrower: int = 1) -> tuple[nn.Module, Tensor]:
     """Widths that double as images shrink: large layers at the end, large outputs at the beginning."""
     layers: list[nn.Module] = []
-    for before, after in [(3, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 2000)]:
-        layers += [nn.Conv2d(before, after, 3, stride=2 if before > 64 else 1, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2000, 10)), torch.randn(N, 3, 16, 16)
+    widths = [3, *(width // narrower for width in (64, 128, 256, 512, 1024, 2000))]
+    for depth, (before, after) in enumerate(itertools.pairwise(widths)):
+        layers += [nn.Conv2d(before, after, 3, stride=2 if depth > 1 else 1, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1], 10)), torch.randn(N, 3, 16, 16)
 
 
 def watched() -> list[Instrument]:
@@ -72,7 +74,8 @@ def outputs_of(model: nn.Module, x: Tensor) -> int:
 def main(name: str) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model, x = {"mlp": mlp, "conv": conv}[name]()
+    network = {"mlp": mlp, "conv": conv}[name]
+    model, x = network()
     y = torch.randint(10, (N,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
@@ -90,10 +93,9 @@ def main(name: str) -> None:
                     step(model, optimizer, x, y)
 
     # What is loaded once, and compiled once on a machine: to compile a loop that runs on several cores takes 200 MB.
-    twin = copy.deepcopy(model)
-    watch(twin, torch.optim.SGD(twin.parameters(), lr=0.01), x[:16], y[:16], 1)
-    del twin
-    plain = peak_of(lambda: [step(model, optimizer, x, y) for _ in range(2)])  # type: ignore[arg-type, return-value]
+    small, _ = network(narrower=8)
+    watch(small, torch.optim.SGD(small.parameters(), lr=0.01), x, y, STEPS)
+    plain = peak_of(lambda: step(model, optimizer, x, y))
     ours = peak_of(lambda: watch(model, optimizer, x, y, STEPS))
     parameters = sum(p.nbytes for p in model.parameters())
     told = {"plain": plain, "ours": ours, "parameters": parameters, "outputs": outputs_of(model, x), "samples": N}
