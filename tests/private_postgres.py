@@ -3,13 +3,15 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
+
+from patience import LONG
+from ports import quiet_port
 
 USER = "ada"
 PASSWORD = "s3cr€t @/:?#%&"  # every character that means something in an address
@@ -36,8 +38,7 @@ class Server:
         password.chmod(0o644)
         self._run("initdb", f"--username={USER}", f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = quiet_port()
         self.start()
 
     def start(self) -> None:
@@ -64,8 +65,8 @@ class Server:
         # To a file: the server inherits what it is started with, and a pipe would stay open as long as it lives.
         with tempfile.TemporaryFile("w+") as said:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False, timeout=120, cwd="/",
-                env={**os.environ, "LC_ALL": "C"}, **(as_whom if self._owner else {}),
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False, timeout=2 * LONG, cwd="/",
+                env={**os.environ, "LC_ALL": "C", "PGCTLTIMEOUT": f"{LONG:.0f}"}, **(as_whom if self._owner else {}),
             )  # fmt: skip
             said.seek(0)
             assert done.returncode == 0, f"{program} ended with {done.returncode}: {said.read()}"

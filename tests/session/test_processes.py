@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 import torch
 from one_of_several import CLIPPED_TO, STEPS
 from patience import LONG
+from ports import quiet_port
 
 from cockpit import Cockpit, CockpitWarning, list_runs, load_run
 from cockpit.reading import Reading
@@ -224,9 +224,7 @@ def test_distance_of_a_resumed_job_is_measured_from_the_first_processs_start(loo
 def trained(tmp_path_factory):
     """What two processes of a real job saw, by rank; their runs are in the directory that comes with it."""
     directory = tmp_path_factory.mktemp("job")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(quiet_port())
     script = Path(__file__).with_name("one_of_several.py")
     processes = []
     for rank in (0, 1):
