@@ -70,6 +70,7 @@ def test_no_picture_is_left_over_and_together_they_are_small():
 )
 def test_the_python_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
     own = instrument.registered()  # what a page registers is registered here only
     monkeypatch.setattr(instrument, "_REGISTRY", own)
     for indent, code in re.findall(r"^( *)```python\n(.*?)```", (ROOT / page).read_text(), flags=re.S | re.M):

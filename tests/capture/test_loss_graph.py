@@ -58,7 +58,9 @@ def network(seed=0):
     return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
 
 
-X, Y = torch.randn(6, 5, dtype=torch.float64), torch.randint(3, (6,))
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(6, 5, dtype=torch.float64, generator=GENERATOR)
+Y = torch.randint(3, (6,), generator=GENERATOR)
 WEIGHTS = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
 
 LOSSES = {

@@ -195,6 +195,7 @@ def test_extensions_of_the_users_own_run_once_and_with_their_own_numbers(script:
 
 
 def test_the_hook_on_all_modules_is_gone_after_the_first_step(script: Script, tmp_path: Path) -> None:
+    gc.collect()  # cockpits of other tests that were not closed
     before = len(torch_module._global_forward_pre_hooks)
     cockpit = script.cockpit("loss", run=tmp_path / "run")
     assert len(torch_module._global_forward_pre_hooks) == before + 1

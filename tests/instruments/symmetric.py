@@ -71,7 +71,16 @@ class Heads(nn.Module):
 
 
 def flat(*layers: nn.Module) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(nn.Flatten(), *layers)
+    """What makes a network of these layers, with parameters drawn when it is made."""
+
+    def network() -> nn.Module:
+        model = nn.Sequential(nn.Flatten(), *layers)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                module.reset_parameters()
+        return model
+
+    return network
 
 
 RESCALED = {

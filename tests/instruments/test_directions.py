@@ -16,7 +16,8 @@ from cockpit.probes.gradient_dots import _PIECE, dot
 
 N, C = 6, 3
 NAME = "update_grad_cosine"
-BATCHES = [(torch.randn(N, 5), torch.randint(C, (N,))) for _ in range(4)]
+GENERATOR = torch.Generator().manual_seed(0)
+BATCHES = [(torch.randn(N, 5, generator=GENERATOR), torch.randint(C, (N,), generator=GENERATOR)) for _ in range(4)]
 
 
 def network() -> nn.Module:

@@ -91,6 +91,7 @@ def test_a_penalty_on_the_weights_is_no_symmetric_loss(tmp_path: Path) -> None:
     ],
 )
 def test_without_such_a_layer_it_is_missing_with_the_reason(key: str, network: Any, words: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     run = record(tmp_path, network().double(), range(1), loss, instruments=key)
     assert run[key].missing.all()
     assert words in reasons(run)[key]

@@ -15,7 +15,9 @@ from cockpit.kernels.row_sums import Squares, row_sums
 from cockpit.probes.row_sums import RowSums, add_chunk
 
 pytestmark = pytest.mark.usefixtures("variant")
-every_variant = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+every_variant = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def numbers(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -38,7 +38,7 @@ def write_run(
     instruments = {key: {} for key in panels}
     header = Header(name, 0.0, panels={**panels, **(PANELS if screen else {})}, screens=screens,
                     instruments=instruments, model=model, optimizer=optimizer)  # fmt: skip
-    writer = Writer(directory, header)
+    writer = Writer(directory, header, capacity=10 * (len(points) + len(metrics)) + 100)  # it keeps all
     for step, readings in points:
         writer.put(step, 0.1 * step, readings)
     for step, values in metrics:

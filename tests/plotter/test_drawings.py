@@ -13,7 +13,9 @@ from cockpit.reading import Histogram, Histogram2d, Reading
 
 nan, inf = float("nan"), float("inf")
 
-ragged = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ragged = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 @ragged

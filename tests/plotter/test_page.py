@@ -73,7 +73,9 @@ def test_texts_stand_apart_whatever_the_numbers_are(tmp_path, values, yscale):
     check_texts(drawn(curve_run(tmp_path / "run", values, yscale=yscale)))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.tuples(st.integers(0, 10**12), values), min_size=1, max_size=6), st.booleans(), st.booleans())
 def test_texts_stand_apart_for_ragged_series(tmp_path_factory, points, log, log_steps):
     steps = [step for step, _ in points]

@@ -154,6 +154,7 @@ def test_a_window_is_used_again(run, monkeypatch):
     backend.FigureCanvas, backend.FigureManager = Canvas, Manager
     monkeypatch.setitem(sys.modules, "windows_of_a_test", backend)
     try:
+        plt.close("all")  # what other tests have left
         mpl.use("module://windows_of_a_test")
         first = PLOT(run, block=True)
         assert PLOT(run, block=True, discard=0) is first
