@@ -21,7 +21,7 @@ from cockpit.store import Header, Writer
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PATIENCE = 120  # seconds
+PATIENCE = 600  # seconds
 ANSWER = "/_dash-update-component"
 
 # Every panel in the window has its drawing, or says why there is none.
@@ -51,7 +51,7 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         raise FileNotFoundError(f"no browser found: looked for {', '.join(BROWSERS)}. Leave pages out with --no-pages")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 

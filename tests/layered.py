@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from patience import LONG
 
 from cockpit.panel import LayerColumn, Panel
 from cockpit.reading import Histogram, Reading
@@ -98,7 +99,7 @@ def write_layered(directory: Path, steps: int = 100, *, pace: float = 0.0, close
     if close:
         writer.close()
     else:
-        writer.flush()
+        assert writer.flush(LONG)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from patience import LONG
 
 from cockpit.panel import Panel
 from cockpit.reading import Histogram, Reading
@@ -175,11 +176,11 @@ def tracked(steps: int) -> Iterator[int]:
 
 def write_run(
     directory: Path, steps: int = 400, *, fault: bool = False, pace: float = 0.0, seed: int = 0,
-    name: str | None = None, created: float | None = None, close: bool = True,
+    name: str | None = None, created: float | None = None, close: bool = True, flush_interval: float = 0.1,
 ) -> None:  # fmt: skip
     """Writes a run of ``steps`` steps; ``pace`` seconds pass at each tracked one."""
     training = Training(seed, fault)
-    writer = Writer(directory, header(name or directory.name, created=created), flush_interval=0.1)
+    writer = Writer(directory, header(name or directory.name, created=created), flush_interval=flush_interval)
     writer.document(
         "coverage", {"share": 0.987, "left_out": {"head.weight": "no optimizer holds it"}, "coupled": False}
     )
@@ -197,7 +198,7 @@ def write_run(
     if close:
         writer.close()
     else:
-        writer.flush()
+        assert writer.flush(LONG)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from patience import LONG
 from synthetic import write_run
 
 from cockpit import show
@@ -22,9 +23,8 @@ pytestmark = [
 
 
 def executed(notebook, folder):
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+    patience = {"timeout": 4 * LONG, "startup_timeout": 2 * LONG, "iopub_timeout": LONG / 5}
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, **patience).execute()
     return notebook
 
 

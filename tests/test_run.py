@@ -161,7 +161,7 @@ def test_a_live_run_shows_later_points_when_asked_again(tmp_path: Path) -> None:
         run = load_run(tmp_path)
         for step in range(3):
             writer.put(step, 0.0, {"loss": Reading(1.0)})
-            writer.flush()
+            assert writer.flush()
             assert len(run["loss"].steps) == step + 1
         assert run.state == "running"
     finally:

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from patience import LONG
 
 from cockpit.cli import main
 from cockpit.reading import Reading
@@ -181,24 +182,30 @@ def test_a_wrong_argument_is_named_and_exits_with_2(capsys, arguments, message):
 def test_the_dashboard_serves_until_ctrl_c(logdir):
     command = [Path(sys.executable).with_name("cockpit"), "dashboard", logdir, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        address = process.stdout.readline()
-        assert address.startswith("Dashboard: http://127.0.0.1:")
-        with urlopen(address.split()[-1], timeout=30) as page:
-            assert page.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+        try:
+            address = process.stdout.readline()
+            assert address.startswith("Dashboard: http://127.0.0.1:")
+            with urlopen(address.split()[-1], timeout=LONG) as page:
+                assert page.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 0
+        finally:
+            process.kill()
 
 
 def test_the_dashboard_on_all_addresses_prints_its_token_once(logdir):
     command = [Path(sys.executable).with_name("cockpit"), "dashboard", logdir, "--port", "0", "--host", "0.0.0.0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        address, token = process.stdout.readline().split()[-1].split("/?token=")
-        port = address.rpartition(":")[2]
-        with pytest.raises(HTTPError, match="401"):
-            urlopen(f"http://127.0.0.1:{port}", timeout=30)
-        process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(timeout=30) == 0
+        try:
+            address, token = process.stdout.readline().split()[-1].split("/?token=")
+            port = address.rpartition(":")[2]
+            with pytest.raises(HTTPError, match="401"):
+                urlopen(f"http://127.0.0.1:{port}", timeout=LONG)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 0
+            rest = process.stdout.read()
+        finally:
+            process.kill()
     assert "not encrypted" in rest
     assert token not in rest
 
@@ -219,7 +226,7 @@ def test_listing_runs_and_exporting_import_no_torch(logdir):
         f"main(['runs', {str(logdir)!r}]); main(['export', {str(logdir / 'first')!r}, '--to', 'csv']); "
         "sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=LONG).returncode == 0
 
 
 def test_export_writes_parquet_to_a_file_and_to_a_pipe(logdir):
@@ -230,7 +237,7 @@ def test_export_writes_parquet_to_a_file_and_to_a_pipe(logdir):
         {"key": "loss", "step": 7, "value": 0.123456}
     ]
     code = f"from cockpit.cli import main; main(['export', {str(logdir / 'first')!r}, '--to', 'parquet'])"
-    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=LONG).stdout
     assert piped == target.read_bytes()
 
 

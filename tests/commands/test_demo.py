@@ -8,6 +8,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
+from patience import LONG
 
 from cockpit import load_run
 from cockpit.commands import demo
@@ -100,9 +101,12 @@ def test_the_demo_trains_on_mnist(tmp_path, data_dir):
 def test_the_demo_serves_on_after_training_until_ctrl_c(tmp_path):
     command = [Path(sys.executable).with_name("cockpit"), "demo", "--steps", "5", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        url = process.stdout.readline().split()[-1]
-        assert "Ctrl-C" in process.stdout.readline()
-        with urlopen(url, timeout=30) as page:
-            assert page.status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
+        try:
+            url = process.stdout.readline().split()[-1]
+            assert "Ctrl-C" in process.stdout.readline()
+            with urlopen(url, timeout=LONG) as page:
+                assert page.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == 0
+        finally:
+            process.kill()

@@ -5,6 +5,7 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+from patience import LONG
 
 from cockpit.cli import main
 from cockpit.commands.terminal import table
@@ -101,7 +102,7 @@ def test_a_run_that_is_not_there_is_named(pair, tmp_path, capsys, paths):
 
 def test_diff_needs_no_torch(pair):
     code = "import sys\nfrom cockpit.cli import main\nmain(['diff', *sys.argv[1:]])\nassert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code, *pair], capture_output=True, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, *pair], capture_output=True, timeout=LONG).returncode == 0
 
 
 @pytest.mark.parametrize("room", [30, 50, 80])

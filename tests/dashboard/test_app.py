@@ -3,6 +3,7 @@ import sys
 
 import pytest
 from dash.development.base_component import Component
+from patience import LONG
 from synthetic import write_run
 
 from cockpit.dashboard import create_app
@@ -19,7 +20,7 @@ def client(tmp_path):
 
 
 def run_python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=LONG)
 
 
 def test_neither_torch_nor_instruments_are_imported(tmp_path):

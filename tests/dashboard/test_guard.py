@@ -9,6 +9,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from asking import question, refreshing
+from patience import LONG
 from synthetic import write_run
 
 from cockpit.dashboard import create_app, serve
@@ -148,7 +149,7 @@ def test_a_request_larger_than_any_page_sends_is_refused_before_it_is_read(tmp_p
 
 def ask(port, path, headers=None):
     """A request as it stands, which no client tidies up: status and body."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=LONG)) as connection:
         connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read()

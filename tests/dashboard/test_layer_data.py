@@ -94,7 +94,7 @@ def test_a_run_that_grows_is_read_on_and_stays_bounded(tmp_path):
     for step in range(3 * MOST_READINGS):
         writer.put(step, 0.1 * step, {"update": readings(step, 10**6, random)["update"]})
         if step % 60 == 0:
-            writer.flush()
+            assert writer.flush()
             source = source or Source(Reader(tmp_path / "net"))
             source.refresh()
             found = LayerData(source).history(update)
@@ -110,11 +110,11 @@ def test_a_run_that_grows_is_read_on_and_stays_bounded(tmp_path):
 def test_layers_that_come_later_are_seen(tmp_path):
     writer = Writer(tmp_path / "net", Header("net", 0.0, panels={"update": PANELS["update"]}), flush_interval=0.05)
     writer.put(0, 0.0, {"update": Reading(1.0, {"a": 1.0})})
-    writer.flush()
+    assert writer.flush()
     source = Source(Reader(tmp_path / "net"))
     assert LayerData(source).history(LayerColumn("u", "update")).values.tolist() == [[1.0]]
     writer.put(1, 0.1, {"update": Reading(1.0, {"a": 1.0, "b": 2.0})})
-    writer.flush()
+    assert writer.flush()
     source.refresh()
     found = LayerData(source).history(LayerColumn("u", "update"))
     np.testing.assert_equal(found.values, [[1.0, np.nan], [1.0, 2.0]])

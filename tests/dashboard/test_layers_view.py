@@ -155,7 +155,7 @@ def test_a_map_without_a_value_says_when_it_will_have_one(tmp_path):
 
     writer.put(5, 0.0, {"noise": Reading(None, {"a": 1.0})})
     writer.put(7, 0.1, {"signal": Reading(None, {"a": 2.0}), "gone": Reading(None, {"a": None})})
-    writer.flush()
+    assert writer.flush()
     together = "the first step at which noise (every 5th step) and signal (every 7th step) are both read"
     assert waits() == f"Noise over signal appears with {together}."
     assert waits(quantity="gone") == "gone is missing in all layers at every step so far."

@@ -22,7 +22,7 @@ def writers(tmp_path):
     for rank, writer in enumerate(made):
         writer.put(3, 0.1, {"loss": Reading(float(rank))})
         writer.event(3, 0.1, "warning", f"said by {rank}")
-        writer.flush()
+        assert writer.flush()
     yield made
     for writer in made:
         writer.close()
@@ -33,7 +33,7 @@ def test_events_of_all_processes_are_shown_with_their_rank_and_once(tmp_path, wr
     source.refresh()
     assert [event.text for event in source.events] == ["said by 0", "rank 1: said by 1"]
     writers[1].event(4, 0.2, "info", "later")
-    writers[1].flush()
+    assert writers[1].flush()
     source.refresh()
     assert [event.text for event in source.events[2:]] == ["rank 1: later"]
 

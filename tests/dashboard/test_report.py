@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from drawn import plain_array
+from patience import LONG
 from synthetic import write_run
 
 from cockpit.dashboard.frames import Pool, coarse_to_fine
@@ -183,7 +184,7 @@ def test_the_command_writes_a_report_without_torch(tmp_path):
     target = tmp_path / "report.html"
     command = ["report", str(tmp_path / "digits"), "-o", str(target)]
     code = f"import sys; from cockpit.cli import main; main({command!r}); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=LONG)
     assert done.returncode == 0
     assert done.stdout == f"{target}: {target.stat().st_size / 1e6:.1f} MB, opens in any browser\n"
     load_run(tmp_path / "digits").report(tmp_path / "again.html")

@@ -16,7 +16,7 @@ def test_runs_of_a_server_are_listed_followed_annotated_and_deleted(postgres):
     over = Writer(f"{address}/over", Header("over", 1.0, config={"lr": 0.2}), flush_interval=0.05)
     for writer in (live, over):
         writer.put(3, 1.5, {"loss": Reading(0.5)})
-        writer.flush()
+        assert writer.flush()
     over.close()
     table = Table(Listing(Store(address), clock=lambda: now[0]))
     first = table.answer({"known": None, "columns": None})
@@ -26,7 +26,7 @@ def test_runs_of_a_server_are_listed_followed_annotated_and_deleted(postgres):
         "over": ("finished", 3, 0.5),
     }
     live.put(4, 2.0, {"loss": Reading(0.25)})
-    live.flush()
+    assert live.flush()
     now[0] += 2.0
     second = table.answer({"known": first["known"], "columns": None})
     assert {name: (row["step"], row["loss"]) for name, row in rows(second).items()} == {"live": (4, 0.25)}

@@ -2,12 +2,13 @@ import socket
 import urllib.request
 
 import pytest
+from patience import LONG
 
 from cockpit.dashboard import PORT, serve
 
 
 def page(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=LONG) as answer:
         return answer.read().decode()
 
 

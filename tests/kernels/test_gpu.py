@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from patience import LONG
 
 from cockpit import kernels
 from cockpit.kernels import compiled, exponents, gpu, histogram
@@ -40,7 +41,7 @@ def passes(tests: str, **environment: str) -> None:
         "no:cacheprovider",
         str(Path(__file__).with_name(tests)),
     ]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=4 * LONG)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert "skipped" not in done.stdout

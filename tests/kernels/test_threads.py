@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import LONG
 
 FIRST_WORK = """
 import torch
@@ -23,5 +24,5 @@ for threads in (1, 2):
 def test_work_on_several_cores_leaves_the_number_of_torchs_threads() -> None:
     pytest.importorskip("numba", reason="the compiled loops need the extra 'fast'")
     # In a process of its own: it is the first work on several cores that starts numba's threads.
-    done = subprocess.run([sys.executable, "-c", FIRST_WORK], stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", FIRST_WORK], stderr=subprocess.PIPE, text=True, timeout=4 * LONG)
     assert done.returncode == 0, done.stderr
