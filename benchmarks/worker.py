@@ -63,3 +63,4 @@ def peak(device: str) -> int:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # all is answered and closed; for Python to take torch apart as well lasts a second

@@ -6,6 +6,8 @@ import json
 import urllib.request
 from typing import Any
 
+from patience import LONG
+
 
 def refreshing(dependencies: list[dict[str, Any]]) -> dict[str, Any]:
     """Of the page's callbacks the one that looks at the log."""
@@ -56,5 +58,5 @@ class Asker:
     def _fetched(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
             return json.loads(answer.read())

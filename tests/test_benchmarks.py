@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import importlib
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -90,9 +91,13 @@ def test_overhead_prints_a_table_beside_the_reference_and_writes_figures(tmp_pat
     } < written
 
 
-def test_a_loop_that_fails_says_why(overhead):
+def test_a_loop_that_fails_says_why(tmp_path, benchmark):
+    torch.save({"x": torch.zeros(1, 2, 1, 28, 28), "y": torch.zeros(1, 2, dtype=torch.int64)}, tmp_path / "batches.pt")
+    job = benchmark("loops").Job(
+        "mnist_logreg", "NoSuchInstrument", str(tmp_path / "batches.pt"), 0.1, "cpu", str(tmp_path / "run")
+    )
     with pytest.raises(RuntimeError, match="there is no instrument class 'NoSuchInstrument'"):
-        overhead("--tracked", "NoSuchInstrument")
+        benchmark("processes").Worker("cockpit", job, sys.executable, None)
 
 
 def test_a_reference_table_without_the_columns_is_refused(tmp_path, overhead):

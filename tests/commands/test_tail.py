@@ -85,7 +85,7 @@ def job(tmp_path):
     for rank, writer in enumerate(writers):
         writer.put(3, 1.0 + rank, {"loss": Reading(0.5 + rank)})
         writer.event(3, 1.5 + rank, "warning", f"said by {rank}", "alpha")
-        writer.flush()
+        assert writer.flush()
     yield tmp_path / "job", writers
     for writer in writers:
         writer.close()
@@ -117,7 +117,7 @@ def test_another_process_is_heard_while_the_first_one_is_silent_and_the_end_tell
     tail = Tail(load_run(place), None, file, None)
     tail._tell(10)
     writers[1].event(4, 3.0, "error", "out of memory")
-    writers[1].flush()
+    assert writers[1].flush()
     tail._tell(None)
     writers[1].close("crashed")
     tail.follow(0)

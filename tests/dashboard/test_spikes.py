@@ -48,7 +48,7 @@ def source(tmp_path_factory):
     for step in range(READINGS):
         writer.put(step, 0.1 * step, readings(step, random))
         if step in (AT - 200, AT + 1):  # as a page that is open all the while
-            writer.flush()
+            assert writer.flush()
             found = found or Source(Reader(place))
             found.refresh()
             found.layers("ratio")

@@ -71,7 +71,7 @@ def partners(theta: Tensor) -> Partners:
 precisions, sizes, spans = st.sampled_from(sorted(PRECISIONS)), st.integers(1, 9), st.sampled_from(RANGES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), precision=precisions, N=st.integers(1, 3), m=sizes, span=spans)
 def test_any_rows(data: st.DataObject, precision: str, N: int, m: int, span: tuple[float, float, int]) -> None:
     rows, factors = drawn(data, precision, N, m), drawn(data, precision, N)
@@ -81,7 +81,7 @@ def test_any_rows(data: st.DataObject, precision: str, N: int, m: int, span: tup
     assert_same(gpu.pair_rows(rows, factors, edges, of), pairs.pair_rows_torch(rows, factors, edges, of))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), precision=precisions, N=st.integers(1, 3), m=sizes, outputs=sizes, span=spans)
 def test_any_outer_products(
     data: st.DataObject, precision: str, N: int, m: int, outputs: int, span: tuple[float, float, int]
@@ -93,7 +93,7 @@ def test_any_outer_products(
     assert_same(gpu.pair_outer(inputs, deltas, edges, of), pairs.pair_outer_torch(inputs, deltas, edges, of))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), precision=precisions, N=st.integers(1, 3), m=sizes, outputs=sizes)
 def test_any_exponents(data: st.DataObject, precision: str, N: int, m: int, outputs: int) -> None:
     rows, factors = (drawn(data, precision, *shape, like=any_magnitudes) for shape in ((N, m), (N,)))
