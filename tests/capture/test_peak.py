@@ -15,7 +15,6 @@ from cockpit.capture.individual.workspace import DEFAULT_LIMIT
 
 COPIES = 5  # θ(0); θ(t), then s(t); s(t−1); g(t); g(t−1)
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.alone  # a machine short of memory takes some from what is measured
 
 
 @pytest.mark.slow
