@@ -22,8 +22,9 @@ from cockpit.store import Store
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run",
+    "--no-first-run", "--process-per-site",
 )  # fmt: skip
+STAYS = "http://127.0.0.1/stays"  # a page of the dashboard's site, but of no server
 HERE = Path(__file__).parent
 AT_REST = """() => {
   const {cockpit, lost, places} = window.dash_clientside ?? {};
@@ -165,7 +166,10 @@ class Page:
 
 
 class Visitors:
-    """Browsers of several people, who come again: scripts are loaded and compiled once, not for every test."""
+    """Browsers of several people, who come again: scripts are loaded and compiled once, not for every test.
+
+    What is compiled lives in a process of the browser, and that as long as it shows a page of the site.
+    """
 
     def __init__(self, browser: Any):
         self._browser = browser
@@ -177,6 +181,9 @@ class Visitors:
         number = len(self._there)
         while number >= len(self._contexts):
             self._contexts.append(self._browser.new_context())
+            stays = self._contexts[-1].new_page()
+            stays.route(STAYS, lambda route: route.fulfill(body=""))
+            stays.goto(STAYS)
         window = self._contexts[number].new_page()
         window.set_viewport_size({"width": width, "height": height})
         window.emulate_media(color_scheme=scheme)
@@ -189,13 +196,13 @@ class Visitors:
             self._forget(self._there.pop())
 
     def _forget(self, page: Page) -> None:
-        """Closes all windows; cookies and what the page has noted are gone."""
+        """Closes all windows but the one that stays; cookies and what the page has noted are gone."""
         context = page.page.context
         for origin in {"/".join(url.split("/")[:3]) for url in page.requests if url.startswith("http")}:
             kept = {"origin": origin, "storageTypes": "local_storage"}
             context.new_cdp_session(page.page).send("Storage.clearDataForOrigin", kept)
         context.clear_cookies()
-        for window in context.pages:
+        for window in context.pages[1:]:
             window.close()
 
 
