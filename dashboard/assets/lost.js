@@ -1,5 +1,5 @@
 /* Questions that wait for their answer, and those that get none: the server is gone, the network is, or what came back
-   is an error. Dash tells nobody. */
+   is an error. Dash tells nobody. And answers that come too late. */
 (function () {
   "use strict";
 
@@ -16,6 +16,28 @@
     watched.forEach(([isAsking, lose]) =>
       inputs.filter(({id, value}) => isAsking(id) && value).forEach(({value}) => lose(value))
     );
+  }
+
+  const asText = (id) => (typeof id === "object" ? JSON.stringify(Object.fromEntries(Object.entries(id).sort())) : id);
+
+  /* Whether a component is on the page. Of one that is not, Dash cannot tell and fails. */
+  function isThere(id) {
+    try {
+      const {props} = window.dash_component_api.getLayout(id.startsWith("{") ? JSON.parse(id) : id);
+      return asText(props.id) === id;
+    } catch {
+      return false;
+    }
+  }
+
+  /* Changes that an answer brings to what has left the page meanwhile are taken out of it: Dash fails at them. */
+  function forget(brought) {
+    Object.entries(brought).forEach(([id, props]) => {
+      const changes = Object.keys(props).filter((name) => props[name]?.__dash_patch_update);
+      if (changes.length && !isThere(id)) {
+        changes.forEach((name) => delete props[name]);
+      }
+    });
   }
 
   const {fetch} = window;
@@ -36,6 +58,7 @@
       response.json = async () => {
         const answer = await read().catch(lose); // it may break off
         count -= 1;
+        forget(answer.response || {});
         return answer;
       };
       return response;

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from dash import Patch
+from plotly.io.json import to_json_plotly
 
 pytestmark = pytest.mark.browser
 
@@ -121,6 +123,21 @@ def test_back_leads_to_what_is_still_seen_while_the_next_view_is_on_its_way(serv
     page.page.go_forward()
     page.page.locator(".layer-table").wait_for()
     assert query(page) == {"run": "digits", "view": "Layers"}
+
+
+def test_what_an_answer_brings_for_a_figure_that_has_left_the_page_is_taken_out_of_it(server, page, finished):
+    finished("digits")
+    page.open(f"{server.url}/?view=Classic").settled()
+    patch = to_json_plotly(Patch())
+    here, gone = '{"panel":"grad_norm","part":"figure"}', '{"of-layers-figure":"map"}'
+    brought = {id: {"figure": json.loads(patch)} for id in (here, gone)} | {"shown": {"data": 1}}
+    page.page.route(ANSWERS, lambda route: route.fulfill(json={"multi": True, "response": brought}))
+    kept = page.page.evaluate("""async () => {
+        const answer = await fetch("/_dash-update-component", {method: "POST", body: "{}"});
+        return (await answer.json()).response;
+    }""")
+    assert kept == brought | {gone: {}}
+    page.page.unroute(ANSWERS)
 
 
 def test_of_views_that_nobody_waited_for_the_way_back_knows_the_last(server, page, finished):
