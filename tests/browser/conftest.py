@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import LONG
+from patience import LONG, until
 from synthetic import write_run
 
 from cockpit.dashboard import Server, serve
@@ -138,10 +138,7 @@ class Page:
         self.until(zoomed)  # on a page that moves meanwhile, it may have to be tried again
 
     def until(self, condition: Callable[[], bool], timeout: float = LONG) -> None:
-        end = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < end, "it did not happen in time"
-            self.page.wait_for_timeout(100)
+        until(condition, timeout, lambda: self.page.wait_for_timeout(100))
 
     def widths(self) -> Iterator[int]:
         """Makes the window of a desktop, of a tablet and of a telephone out of it, one after the other."""

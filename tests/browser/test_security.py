@@ -2,13 +2,12 @@
 
 import itertools
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlencode
 
 import pytest
 from hostile import CODE, FOREIGN, HOSTILE, LINK, MARKDOWN, write_hostile
-from patience import LONG
+from patience import LONG, until
 
 from cockpit.dashboard import guard, serve
 from cockpit.notebook import NOTEBOOKS
@@ -119,10 +118,7 @@ def tab(chromium):
 
 def wait(tab, condition):
     """Until the condition holds; the browser goes on meanwhile."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        tab.wait_for_timeout(100)
+    until(condition, rest=lambda: tab.wait_for_timeout(100))
 
 
 @pytest.mark.parametrize("mode", ["no-cors", "cors", "form"])
